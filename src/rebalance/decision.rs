@@ -1,0 +1,156 @@
+//! What the core answers: decisions to write, each with its reason, and a report per stage for everything people read.
+
+use super::world::{DryReason, StageIdx, VariantIdx};
+
+/// One change of `spec.replicas`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// Which Deployment.
+    pub variant: VariantIdx,
+    /// What it asks for now.
+    pub from: u32,
+    /// What it shall ask for.
+    pub to: u32,
+}
+
+/// What set a decision off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trigger {
+    /// Demand rose.
+    DemandRose,
+    /// Demand fell.
+    DemandFell,
+    /// The declared world changed: spec, prices, bounds.
+    SpecChanged,
+    /// A pool lost nodes, or a variant could not place or start pods.
+    CapacityLost,
+    /// Capacity came back, or became cheaper.
+    CapacityGained,
+    /// A replica got Ready that a later step of a move had waited for.
+    ReplicaReady,
+    /// Signals stayed away for too long and the declared fallback applies.
+    SignalsLost,
+    /// Someone else changed the replicas.
+    Drift,
+}
+
+/// The constraint that shaped a decision most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// The cheapest pools that fit.
+    Cheapest,
+    /// Preferred pools have no room: no capacity left.
+    PoolFull,
+    /// Preferred pools are dry.
+    PoolDry(DryReason),
+    /// The budget leaves no more.
+    BudgetExhausted,
+    /// Bounds of the stage (`min`, `max`, `reliableMin`).
+    AtBounds,
+    /// Nothing may serve it: no pool left at all.
+    NoCapacity,
+    /// Second half of a shift: the target is Ready.
+    MakeBeforeBreak,
+    /// One replica goes back to a pool that was dry.
+    Probe,
+    /// The declared fallback for lost signals.
+    Fallback,
+}
+
+/// Why a wanted change does not happen now. The first guard that fires is the one people read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HoldReason {
+    /// No fresh reading allows it.
+    MetricsStale,
+    /// The pipeline is paused, or this direction is.
+    Paused,
+    /// Advisory mode: reported, not written.
+    Advisory,
+    /// It would cost more than the budget.
+    BudgetExhausted,
+    /// The pool has no room.
+    NoCapacity,
+    /// The stabilization window has not passed.
+    CoolingDown,
+    /// The hourly allowance of moves is used up.
+    MovesExhausted,
+    /// The change is inside the tolerance.
+    WithinTolerance,
+    /// Waiting for new replicas to be Ready before old ones go.
+    AwaitingReady,
+    /// Floors (`min`, `reliableMin`) forbid it.
+    AtFloor,
+    /// The plan failed its own check. A defect: reported, nothing written.
+    PlanRejected,
+}
+
+/// Why a pool is not used, or not used more, by a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NotUsed {
+    /// Others are cheaper for this stage; by how much per hour and unit of capacity, millionths of a dollar.
+    Dearer(u64),
+    /// Full: no room for one more replica.
+    Full,
+    /// Dry until this time.
+    DryUntil(u64, DryReason),
+    /// One more replica exceeds the budget.
+    OverBudget,
+    /// The stage's bounds are reached.
+    AtBounds,
+    /// The hint forbids it or the variant takes no replicas.
+    Excluded,
+}
+
+/// One decision about one stage: the moves to write now, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Serial number within this state.
+    pub id: u64,
+    /// When, in the core's time.
+    pub at_ms: u64,
+    /// The stage.
+    pub stage: StageIdx,
+    /// What set it off.
+    pub trigger: Trigger,
+    /// What shaped it.
+    pub reason: Reason,
+    /// Writes for now, in order. Further steps follow from later observations.
+    pub moves: Vec<Move>,
+    /// Demand it answers, thousandths of the stage's unit.
+    pub demand_millis: u64,
+    /// Cost of the pipeline per hour before and after the moves, millionths.
+    pub cost_before_micros: u64,
+    /// See `cost_before_micros`.
+    pub cost_after_micros: u64,
+    /// Advisory: record it, do not write it.
+    pub advisory: bool,
+    /// The stage's other pools, and why they were not chosen.
+    pub rejected: Vec<(VariantIdx, NotUsed)>,
+}
+
+/// What is known about a stage after a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageReport {
+    /// Demand, thousandths of the stage's unit; absent while no signal has ever been seen.
+    pub demand_millis: Option<u64>,
+    /// Capacity of Ready replicas and of those expected within their start-up time.
+    pub ready_capacity_millis: u64,
+    /// See `ready_capacity_millis`.
+    pub pending_capacity_millis: u64,
+    /// Wanted replicas per variant of the stage, in variant order: where the moves lead.
+    pub planned: Vec<u32>,
+    /// Demand that the plan leaves unserved.
+    pub unserved_millis: u64,
+    /// Why `planned` is not yet (or not now) what runs.
+    pub hold: Option<HoldReason>,
+    /// What shaped the plan.
+    pub reason: Reason,
+    /// Age of the newest reading; absent if none.
+    pub signal_age_ms: Option<u64>,
+    /// Signals are fresh enough to shrink on.
+    pub signals_fresh: bool,
+    /// Some planned replicas are below the stage's preferred tier.
+    pub below_hint: bool,
+    /// Why each variant is not used more, in variant order; `None` for the ones that carry the plan.
+    pub not_used: Vec<Option<NotUsed>>,
+}
