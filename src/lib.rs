@@ -1,3 +1,6 @@
 //! tiercel.
 pub mod api;
 pub mod cli;
+pub mod controller;
+pub mod quantity;
+pub mod rebalance;

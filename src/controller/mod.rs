@@ -1,0 +1,5 @@
+//! Controllers.
+
+pub mod capacity;
+pub mod compute_pool;
+pub mod view;
