@@ -1,3 +1,6 @@
 //! tiercel.
 pub mod api;
 pub mod cli;
+pub mod controller;
+#[cfg(test)]
+pub(crate) mod fixtures;

@@ -1,0 +1,4 @@
+//! Everything that talks to the API server.
+
+pub mod clock;
+pub mod lease;
