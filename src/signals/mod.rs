@@ -11,6 +11,7 @@
 //! Missing is not zero: a number that is not there, not finite, out of range, too old or not unique is an absence with
 //! its reason, and no type here has a default that could hide it. Time is an argument; only the two I/O files wait.
 
+pub mod address;
 pub mod aggregate;
 pub mod exposition;
 pub mod presets;
