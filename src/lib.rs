@@ -1,1 +1,3 @@
-
+//! tiercel.
+pub mod api;
+pub mod cli;
