@@ -7,4 +7,3 @@ pub mod fixtures;
 pub mod quantity;
 pub mod rebalance;
 pub mod signals;
-pub mod telemetry;

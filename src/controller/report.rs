@@ -11,7 +11,7 @@ use crate::rebalance::decision::{HoldReason, NotUsed, Reason};
 pub const DECISIONS_MAX: usize = 5;
 
 /// One pipeline as the rebalancer sees it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PipelineView {
     /// By stage name.
     pub stages: BTreeMap<String, StageView>,

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
-use kube::api::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 
-use super::super::capacity::{self, PoolObservation};
+use super::super::capacity::{self, PoolObservation, Problem};
+use super::super::stores::Stores;
 use crate::api::compute_pool::Architecture;
 use crate::api::{ComputePool, TieredPipeline};
 
@@ -36,37 +36,39 @@ pub struct Found {
 pub struct PoolFacts {
     /// The object.
     pub object: Arc<ComputePool>,
-    /// Architecture of its nodes.
-    pub architecture: Option<Architecture>,
+    /// What its nodes offer; absent until it has been looked at.
+    pub observed: Option<PoolObservation>,
     /// Whether it admits the pipeline's namespace.
     pub admits: bool,
+}
+
+impl PoolFacts {
+    /// Architecture of its nodes: as declared, else as they agree.
+    pub fn architecture(&self) -> Option<Architecture> {
+        self.object.spec.architecture.or_else(|| self.observed.as_ref()?.architecture)
+    }
+
     /// Why nobody can use it now, if so.
-    pub problem: Option<String>,
+    pub fn problem(&self) -> Option<String> {
+        Some(match self.observed.as_ref()?.problem.as_ref()? {
+            Problem::PoolsOverlap { node, other } => format!("it selects node '{node}', which pool '{other}' has"),
+            Problem::InvalidSpec { field, message } => format!("its `{field}` {message}"),
+        })
+    }
 }
 
-/// The stores that passes read from.
-#[derive(Clone)]
-pub struct Stores {
-    /// Pools.
-    pub pools: Store<ComputePool>,
-    /// Deployments managed by tiercel.
-    pub deployments: Store<Deployment>,
-    /// Services managed by tiercel.
-    pub services: Store<Service>,
-    /// PodDisruptionBudgets managed by tiercel.
-    pub budgets: Store<PodDisruptionBudget>,
-    /// ServiceAccounts managed by tiercel.
-    pub accounts: Store<ServiceAccount>,
-    /// Namespaces, labels only.
-    pub namespaces: Store<PartialObjectMeta<Namespace>>,
-}
-
-/// Everything about `raw` that the stores know. `observed` is the latest look at the pools' nodes.
-pub fn dereference(stores: &Stores, observed: &[PoolObservation], allow_secrets: bool, raw: &TieredPipeline) -> Found {
+/// Everything about `raw` that the stores know. `pools` and `observed` are the latest look at the pools and their nodes.
+pub fn dereference(
+    stores: &Stores,
+    pools: &[Arc<ComputePool>],
+    observed: &[PoolObservation],
+    allow_secrets: bool,
+    raw: &TieredPipeline,
+) -> Found {
     let namespace = raw.namespace().unwrap_or_default();
     let labels = stores.namespaces.get(&ObjectRef::new(&namespace)).map(|found| found.labels().clone());
     Found {
-        pools: pool_facts(&stores.pools.state(), observed, &labels.unwrap_or_default()),
+        pools: pool_facts(pools, observed, &labels.unwrap_or_default()),
         deployments: named(&stores.deployments, &namespace),
         services: named(&stores.services, &namespace),
         budgets: named(&stores.budgets, &namespace),
@@ -84,14 +86,10 @@ pub fn pool_facts(
     let mut pools: Vec<&Arc<ComputePool>> =
         pools.iter().filter(|pool| pool.metadata.deletion_timestamp.is_none()).collect();
     pools.sort_by_key(|pool| (pool.creation_timestamp().map(|time| time.0), pool.uid()));
-    let fact = |object: &Arc<ComputePool>| {
-        let observation = observed.iter().find(|observation| observation.name == object.name_any());
-        PoolFacts {
-            architecture: object.spec.architecture.or_else(|| observation.and_then(|found| found.architecture)),
-            admits: capacity::admits(object, namespace_labels),
-            problem: observation.and_then(|found| found.problem.as_ref()).map(ToString::to_string),
-            object: Arc::clone(object),
-        }
+    let fact = |object: &Arc<ComputePool>| PoolFacts {
+        observed: observed.iter().find(|observation| observation.name == object.name_any()).cloned(),
+        admits: capacity::admits(object, namespace_labels),
+        object: Arc::clone(object),
     };
     pools.into_iter().map(fact).collect()
 }

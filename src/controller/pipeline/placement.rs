@@ -21,15 +21,16 @@ pub fn place(pools: &mut [StagePool], min: u32, reliable_min: u32) {
     }
 }
 
-/// Index of the cheapest pool per node hour and capacity of one replica, preferred tier first.
+/// Index of the pool whose capacity is cheapest, preferred tier first. Pools whose price is not known come last.
 fn cheapest(pools: &[StagePool], reliable: bool) -> Option<usize> {
     let fitting = pools.iter().enumerate().filter_map(|(index, pool)| {
         let fit = pool.fit.as_ref()?;
         if reliable && !fit.pool.spec.capacity_type.is_reliable() {
             return None;
         }
-        let price = fit.pool.spec.cost_per_node_hour.micros().ok()?;
-        Some((index, !fit.preferred, u128::from(price) * u128::from(pool.request.cpu_millis) / u128::from(pool.capacity_millis.max(1))))
+        let capacity = u128::from(pool.capacity_millis.max(1));
+        let price = pool.cost.map(|cost| u128::from(cost.marginal_micros) * 1_000_000 / capacity);
+        Some((index, !fit.preferred, price.is_none(), price))
     });
-    fitting.min_by_key(|&(index, below, price)| (below, price, index)).map(|(index, ..)| index)
+    fitting.min_by_key(|&(index, below, unknown, price)| (below, unknown, price, index)).map(|(index, ..)| index)
 }

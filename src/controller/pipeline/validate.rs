@@ -12,7 +12,6 @@ use super::validated::{
     Claim, Exclusion, Fit, Pace, Permission, PipelineId, Refusal, SignalRule, StagePool, ValidatedPipeline,
     ValidatedStage,
 };
-use crate::api::compute_pool::Tier;
 use crate::api::conditions::Reason;
 use crate::api::container::{Container, ContainerOverride, Quantity as RawQuantity};
 use crate::api::stage::{Capacity, PoolSelector, Profile};
@@ -201,8 +200,8 @@ fn fit(stage: &Stage, facts: &PoolFacts) -> Result<Fit, Exclusion> {
     if !facts.admits {
         return Err(Exclusion::Closed);
     }
-    if let Some(problem) = &facts.problem {
-        return Err(Exclusion::PoolProblem(problem.clone()));
+    if let Some(problem) = facts.problem() {
+        return Err(Exclusion::PoolProblem(problem));
     }
     let (profile, container) = match &stage.profiles[..] {
         [] => (None, stage.container.clone()),
@@ -227,7 +226,7 @@ fn fit(stage: &Stage, facts: &PoolFacts) -> Result<Fit, Exclusion> {
     Ok(Fit {
         preferred: hint.preferred() == pool.tier,
         pool: Arc::clone(&facts.object),
-        architecture: facts.architecture,
+        architecture: facts.architecture(),
         profile,
         container,
     })
@@ -241,7 +240,7 @@ fn matches(selector: Option<&PoolSelector>, facts: &PoolFacts) -> bool {
     selector.tier.is_none_or(|tier| tier == pool.tier)
         && (selector.classes.is_empty() || selector.classes.iter().any(|wanted| wanted == class))
         && (selector.architectures.is_empty()
-            || facts.architecture.is_some_and(|architecture| selector.architectures.contains(&architecture)))
+            || facts.architecture().is_some_and(|architecture| selector.architectures.contains(&architecture)))
 }
 
 /// The stage's container with what the profile changes.
@@ -293,7 +292,7 @@ fn stage_pool(
 ) -> Result<StagePool, Problem> {
     let child = names::deployment(&id.name, &id.uid, &stage.name, pool);
     let live = match found.deployments.get(&child) {
-        Some(deployment) if is_ours(deployment, &id.uid) => Some(Arc::clone(deployment)),
+        Some(deployment) if is_ours(deployment.as_ref(), &id.uid) => Some(Arc::clone(deployment)),
         Some(_) => return Err(Problem::Excluded(Exclusion::NameTaken(child))),
         None => None,
     };
@@ -315,8 +314,10 @@ fn stage_pool(
             Some(millis)
         }
     };
+    let observed = found.pools.iter().find(|facts| facts.object.name_any() == pool).and_then(|f| f.observed.as_ref());
     Ok(StagePool {
         pool: pool.to_owned(),
+        cost: observed.and_then(|observed| observed.replica_cost(request)),
         claim: claim(live.as_deref()),
         child,
         live,
@@ -334,7 +335,7 @@ fn leaving(id: &PipelineId, stage: &Stage, pools: &mut Vec<StagePool>, found: &F
     let stage_id = names::stage_id(&id.uid, &stage.name);
     for deployment in found.deployments.values() {
         let label = |key: &str| deployment.labels().get(key);
-        if label(labels::STAGE_ID) != Some(&stage_id) || !is_ours(deployment, &id.uid) {
+        if label(labels::STAGE_ID) != Some(&stage_id) || !is_ours(deployment.as_ref(), &id.uid) {
             continue;
         }
         let Some(pool) = label(labels::POOL) else { continue };
@@ -405,9 +406,4 @@ fn request(container: &Container, device: Option<&str>) -> Result<Resources, (&'
         memory_kib: clamp(memory.kib(Round::Up)),
         device_millis: device.map_or(0, |device| clamp(need(device).millis(Round::Up))),
     })
-}
-
-/// Whether any pool is of the tier that the hint prefers.
-pub fn prefers(stage: &ValidatedStage, tier: Tier) -> bool {
-    stage.hint.preferred() == tier
 }

@@ -9,6 +9,7 @@ use crate::api::container::Container;
 use crate::api::stage::{Kind, OnSignalLoss, TierHint, Traffic};
 use crate::api::tiered_pipeline::Mode;
 use crate::api::{ComputePool, conditions};
+use crate::controller::capacity::ReplicaCost;
 use crate::rebalance::world::Resources;
 
 /// A pipeline whose every part has been checked against the cluster.
@@ -140,6 +141,8 @@ pub struct StagePool {
     pub concurrency: Option<u32>,
     /// Expected seconds until Ready.
     pub startup_seconds: u32,
+    /// What one replica costs and draws; absent where the pool or the shape of its nodes is not known.
+    pub cost: Option<ReplicaCost>,
     /// How it runs there; absent on a pool that must be left.
     pub fit: Option<Fit>,
 }
