@@ -15,6 +15,7 @@ pub mod address;
 pub mod aggregate;
 pub mod exposition;
 pub mod presets;
+pub mod scraper;
 
 /// A finite double. Made by [`TryFrom`] only.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
