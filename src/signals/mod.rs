@@ -14,6 +14,7 @@
 pub mod address;
 pub mod aggregate;
 pub mod exposition;
+pub mod metrics_api;
 pub mod presets;
 pub mod scraper;
 
