@@ -319,7 +319,7 @@ async fn a_connection_that_breaks_is_no_answer() {
         .port();
     assert_eq!(first(config(50, 5_000), refusing).await, Err(Why::Unreachable));
     // Closed with unread bytes, which resets; closed in the middle of the body; closed in the middle of a chunk.
-    let reset = server(|visit| drop(visit));
+    let reset = server(drop);
     let cut = server(|mut visit| {
         visit.request();
         visit.write(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{BODY}", BODY.len() + 1).as_bytes());
