@@ -29,6 +29,8 @@ pub const COMPONENT: &str = "app.kubernetes.io/component";
 /// Value of [`MANAGED_BY`].
 pub const MANAGER: &str = "tiercel";
 
+/// Fingerprint of what tiercel last applied to a child: a difference means that something was taken out of the spec.
+pub const APPLIED: &str = "tiercel.dev/applied";
 /// Break-glass annotation on a pipeline: `all`, `scale-in` or `scale-out`.
 pub const PAUSE: &str = "tiercel.dev/pause";
 
