@@ -76,7 +76,7 @@ pub fn watch_namespaces(
 ) {
     let config = watcher_config();
     let (store, writer) = reflector::store();
-    let stream = watcher::metadata_watcher(Api::<Namespace>::all(client), config).default_backoff();
+    let stream = watcher(Api::<PartialObjectMeta<Namespace>>::all(client), config).default_backoff();
     let stream = stream.modify(|namespace| {
         namespace.managed_fields_mut().clear();
         namespace.annotations_mut().clear();

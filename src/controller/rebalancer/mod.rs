@@ -8,6 +8,7 @@ pub mod children;
 pub mod pods;
 pub mod record;
 mod targets;
+mod usage;
 pub mod view;
 pub mod world;
 pub mod writes;
@@ -20,7 +21,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, core::DeserializeGuard};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use self::children::{Child, Seen};
@@ -29,18 +30,17 @@ use self::record::DecisionLog;
 use self::targets::Signals;
 use self::world::Index;
 use self::writes::{Outcome, Write};
-use super::capacity;
 use super::clock::Clock;
 use super::pipeline::dereference::dereference;
 use super::pipeline::validate::validate;
-use super::pools;
+use super::pools::Look;
 use super::report::{DECISIONS_MAX, Views};
 use super::stores::Stores;
 use super::view::{Change, PodView};
 use crate::api::TieredPipeline;
 use crate::api::tiered_pipeline::DecisionSummary;
 use crate::rebalance::decision::{Decision, Trigger};
-use crate::rebalance::world::{Event, Mode, PipelineIdx, StageIdx, VariantIdx};
+use crate::rebalance::world::{Event, PipelineIdx, VariantIdx};
 use crate::rebalance::{State, step};
 use crate::signals::scraper::Scraped;
 use crate::telemetry::Metrics;
@@ -81,6 +81,8 @@ pub struct Context {
     pub views: Views,
     /// Wakes the reconciler of one pipeline.
     pub wake: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<TieredPipeline>>>,
+    /// Where the latest look at the pools is shown.
+    pub look: watch::Sender<Arc<Look>>,
     /// The clock.
     pub clock: Clock,
     /// Counters.
@@ -101,7 +103,7 @@ struct Rebalancer {
     pods: Pods,
     signals: Signals,
     decisions: HashMap<String, VecDeque<DecisionSummary>>,
-    told_dry: HashMap<VariantIdx, u64>,
+    told_dry: BTreeMap<VariantIdx, u64>,
     writes: JoinSet<(Write, Outcome)>,
     /// Events for the next step.
     events: Vec<Event>,
@@ -111,21 +113,26 @@ struct Rebalancer {
     views_built_ms: u64,
 }
 
-/// Runs until the channels close.
+/// Runs until it is told to stop, and then until no write is under way.
 pub async fn run(
     ctx: Context,
     scraper: crate::signals::scraper::Scraper,
     mut scraped: mpsc::Receiver<Scraped>,
-    mut notices: mpsc::UnboundedReceiver<Notice>,
+    notices: (mpsc::UnboundedSender<Notice>, mpsc::UnboundedReceiver<Notice>),
+    mut stopped: watch::Receiver<bool>,
 ) {
+    let (sender, mut notices) = notices;
+    let (usage, asked) = watch::channel(Arc::default());
+    let poll = usage::poll(ctx.client.clone(), ctx.clock.clone(), asked, sender);
+    let poll = tokio::spawn(poll);
     let mut loop_ = Rebalancer {
         pods: Pods::default(),
-        signals: Signals::new(scraper),
+        signals: Signals::new(scraper, usage),
         state: State::new(),
         index: Index::default(),
         children: HashMap::new(),
         decisions: HashMap::new(),
-        told_dry: HashMap::new(),
+        told_dry: BTreeMap::new(),
         writes: JoinSet::new(),
         events: Vec::new(),
         world_stale: true,
@@ -149,6 +156,7 @@ pub async fn run(
             }
             Some(done) = loop_.writes.join_next() => loop_.written(done),
             () = tokio::time::sleep(loop_.until_next()) => {}
+            _ = stopped.changed() => break,
         }
         for _ in 0..BATCH_MAX {
             if let Ok(notice) = notices.try_recv() {
@@ -163,6 +171,7 @@ pub async fn run(
         }
     }
     // Whoever stopped us waits for this: no write is under way when the lease is given up.
+    poll.abort();
     while loop_.writes.join_next().await.is_some() {}
 }
 
@@ -176,8 +185,6 @@ impl Rebalancer {
         self.signals.collect(&self.index, &self.pods, now_ms, &mut self.events);
         self.trouble(now_ms);
         let events = std::mem::take(&mut self.events);
-        let before = std::time::Instant::now;
-        let _ = before;
         let decisions = step(&mut self.state, &events, now_ms);
         for decision in &decisions {
             self.act(decision, now_ms);
@@ -228,7 +235,7 @@ impl Rebalancer {
 
     fn answer(&mut self, answer: Scraped) {
         if let Err(why) = &answer.outcome {
-            self.ctx.metrics.signal_error("pod", why.as_str());
+            self.ctx.metrics.signal_error("pod", targets::word(*why));
         }
         self.signals.record(answer);
     }
@@ -293,8 +300,7 @@ impl Rebalancer {
     fn rebuild(&mut self, now_ms: u64) {
         self.world_stale = false;
         self.world_built_ms = Some(now_ms);
-        let pools = pools::decoded(&self.ctx.stores.pools.state());
-        let observed = capacity::observe(&pools, &self.ctx.stores.nodes.state(), &self.ctx.stores.pods.state());
+        let look = Arc::new(Look::at(&self.ctx.stores));
         let mut raw: Vec<Arc<DeserializeGuard<TieredPipeline>>> = self.ctx.stores.pipelines.state();
         raw.sort_by_key(|object| (object.creation_timestamp().map(|time| time.0), object.uid()));
         let mut valid = Vec::with_capacity(raw.len());
@@ -303,11 +309,16 @@ impl Rebalancer {
             if pipeline.metadata.deletion_timestamp.is_some() {
                 continue;
             }
-            let found = dereference(&self.ctx.stores, &pools, &observed, self.ctx.allow_secrets, pipeline);
+            let found = dereference(&self.ctx.stores, &look, self.ctx.allow_secrets, pipeline);
             valid.push(validate(pipeline, &found));
         }
-        let (world, index) = world::world(&valid, &observed);
+        let (world, index) = world::world(&valid, &look.observed);
         self.index = index;
+        self.ctx.look.send_if_modified(|known| {
+            let differs = !known.places_like(&look) || self.views_built_ms == 0;
+            *known = look;
+            differs
+        });
         let mut children = HashMap::with_capacity(self.index.variants.len());
         for pool in valid.iter().flat_map(|pipeline| pipeline.stages.iter().map(move |s| (pipeline, s))).flat_map(
             |(pipeline, stage)| stage.pools.iter().map(move |pool| (&pipeline.id.namespace, pool)),

@@ -1,11 +1,15 @@
 //! Who is asked for signals, and what their answers say about each variant.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::pods::Pods;
+use super::usage;
 use super::world::Index;
 use crate::rebalance::world::{Event, StageIdx, VariantIdx};
+use crate::signals::Why;
 use crate::signals::aggregate::Observations;
 use crate::signals::presets::Source;
 use crate::signals::scraper::{Scraped, Scraper, Target};
@@ -20,19 +24,21 @@ pub(super) struct Signals {
     targets_stale: bool,
     changed: BTreeSet<VariantIdx>,
     everything_changed: bool,
-    newest_ms: HashMap<StageIdx, u64>,
+    newest_ms: BTreeMap<StageIdx, u64>,
+    usage: watch::Sender<Arc<usage::Targets>>,
 }
 
 impl Signals {
-    pub(super) fn new(scraper: Scraper) -> Self {
+    pub(super) fn new(scraper: Scraper, usage: watch::Sender<Arc<usage::Targets>>) -> Self {
         Self {
             scraper,
+            usage,
             observations: Observations::default(),
             variants: HashMap::new(),
             targets_stale: true,
             changed: BTreeSet::new(),
             everything_changed: true,
-            newest_ms: HashMap::new(),
+            newest_ms: BTreeMap::new(),
         }
     }
 
@@ -72,7 +78,7 @@ impl Signals {
         }
         for at in changed {
             let Some(variant) = index.variant(at) else { continue };
-            let Some(preset) = index.stage(variant.stage).and_then(|stage| stage.preset) else { continue };
+            let Some(preset) = variant.preset else { continue };
             let ready: Vec<Arc<str>> =
                 pods.of(&variant.variant_id).filter(|pod| pod.ready).map(|pod| Arc::clone(&pod.uid)).collect();
             if let Some(reading) = self.observations.aggregate(preset, &ready, now_ms).reading {
@@ -87,12 +93,16 @@ impl Signals {
     fn retarget(&mut self, index: &Index, pods: &Pods) {
         self.variants.clear();
         let mut targets = Vec::new();
+        let mut asked = usage::Targets::new();
         for (at, variant) in (0_u32..).zip(&index.variants) {
-            let Some(stage) = index.stage(variant.stage) else { continue };
-            let Some(preset) = stage.preset else { continue };
+            let Some(preset) = variant.preset else { continue };
             for pod in pods.of(&variant.variant_id).filter(|pod| pod.ready) {
                 self.variants.insert(Arc::clone(&pod.uid), VariantIdx(at));
-                if !matches!(preset.source(), Source::Scrape { .. }) {
+                if *preset.source() == Source::ResourceMetrics {
+                    let (namespace, name) = pod.name.clone();
+                    let request_millis = variant.request.cpu_millis;
+                    let target = usage::Target { uid: Arc::clone(&pod.uid), request_millis };
+                    asked.entry(namespace).or_default().insert(name, target);
                     continue;
                 }
                 let Some(ip) = pod.ip else { continue };
@@ -103,7 +113,31 @@ impl Signals {
             }
         }
         self.scraper.set_targets(targets);
+        self.usage.send_if_modified(|known| {
+            let differs = **known != asked;
+            if differs {
+                *known = Arc::new(asked);
+            }
+            differs
+        });
         let known = &self.variants;
         self.observations.retain(|uid| known.contains_key(uid));
+    }
+}
+
+/// The word for why a number is absent, as metrics say it.
+pub(super) const fn word(why: Why) -> &'static str {
+    match why {
+        Why::NoTarget => "no_target",
+        Why::NoSeries => "no_series",
+        Why::Unreachable => "unreachable",
+        Why::Denied => "denied",
+        Why::Timeout => "timeout",
+        Why::TooLarge => "too_large",
+        Why::Malformed => "malformed",
+        Why::NotFinite => "not_finite",
+        Why::OutOfRange => "out_of_range",
+        Why::Ambiguous => "ambiguous",
+        Why::Frozen => "frozen",
     }
 }
