@@ -6,8 +6,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
 };
 use serde_json::json;
 
@@ -18,10 +18,7 @@ pub enum Error {
     #[error("cannot make the certificate of {name}: {source}")]
     Certificate { name: String, source: rcgen::Error },
     #[error("cannot write {path}: {source}")]
-    File {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    File { path: PathBuf, source: std::io::Error },
     #[error("cannot write kubeconfig {path}: {source}")]
     Kubeconfig {
         path: PathBuf,
@@ -57,10 +54,7 @@ impl Authority {
             .distinguished_name
             .push(DnType::CommonName, "tiercel local control plane");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![
-            KeyUsagePurpose::KeyCertSign,
-            KeyUsagePurpose::DigitalSignature,
-        ];
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         let key = KeyPair::generate().map_err(failed)?;
         let issuer = CertifiedIssuer::self_signed(params, key).map_err(failed)?;
         fs::create_dir_all(folder).map_err(|source| Error::File {
@@ -98,9 +92,7 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, user);
         if let Some(group) = group {
-            params
-                .distinguished_name
-                .push(DnType::OrganizationName, group);
+            params.distinguished_name.push(DnType::OrganizationName, group);
         }
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.issue(file, &params)
@@ -125,13 +117,7 @@ impl Authority {
         self.write_pair(file, "crt", &cert.pem(), &key.serialize_pem())
     }
 
-    fn write_pair(
-        &self,
-        file: &str,
-        extension: &str,
-        cert: &str,
-        key: &str,
-    ) -> Result<Pair, Error> {
+    fn write_pair(&self, file: &str, extension: &str, cert: &str, key: &str) -> Result<Pair, Error> {
         let pair = Pair {
             cert: self.folder.join(format!("{file}.{extension}")),
             key: self.folder.join(format!("{file}.key")),
@@ -152,12 +138,7 @@ pub enum Identity<'a> {
 }
 
 /// Writes a kubeconfig with one context named `tiercel-local`.
-pub fn write_kubeconfig(
-    path: &Path,
-    server: &str,
-    root: &Path,
-    identity: Identity<'_>,
-) -> Result<(), Error> {
+pub fn write_kubeconfig(path: &Path, server: &str, root: &Path, identity: Identity<'_>) -> Result<(), Error> {
     let user = match identity {
         Identity::Certificate(pair) => {
             json!({"client-certificate": pair.cert, "client-key": pair.key})

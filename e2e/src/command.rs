@@ -23,10 +23,7 @@ pub struct Output {
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum Error {
     #[error("cannot run {program}: {source}")]
-    Run {
-        program: PathBuf,
-        source: std::io::Error,
-    },
+    Run { program: PathBuf, source: std::io::Error },
     #[error("`{command}` did not end within {timeout:?}")]
     Late { command: String, timeout: Duration },
     #[error("`{command}` failed (exit code {code:?}):\n{stderr}{stdout}")]
@@ -41,17 +38,9 @@ pub enum Error {
 impl Output {
     /// The output if the exit code is 0, an error that quotes both streams otherwise.
     pub fn success(self, command: String) -> Result<Self, Error> {
-        let Self {
-            code,
-            stdout,
-            stderr,
-        } = self;
+        let Self { code, stdout, stderr } = self;
         if code == Some(0) {
-            return Ok(Self {
-                code,
-                stdout,
-                stderr,
-            });
+            return Ok(Self { code, stdout, stderr });
         }
         Err(Error::Failed {
             command,

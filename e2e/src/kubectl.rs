@@ -17,10 +17,7 @@ pub struct Kubectl {
 impl Kubectl {
     /// The program and the kubeconfig that it uses.
     pub fn new(program: PathBuf, kubeconfig: PathBuf) -> Self {
-        Self {
-            program,
-            kubeconfig,
-        }
+        Self { program, kubeconfig }
     }
 
     /// Standard output of `kubectl ARGS`; a non-zero exit code is an error that quotes what kubectl said.
@@ -37,31 +34,19 @@ impl Kubectl {
 
     /// Applies manifests (`kubectl apply --server-side -f -`).
     pub async fn apply(&self, yaml: &str) -> Result<String, Error> {
-        self.feed(&["apply", "--server-side", "-f", "-"], yaml)
-            .await
+        self.feed(&["apply", "--server-side", "-f", "-"], yaml).await
     }
 
     /// Applies manifests in a namespace.
     pub async fn apply_in(&self, namespace: &str, yaml: &str) -> Result<String, Error> {
-        self.feed(
-            &["apply", "--server-side", "-n", namespace, "-f", "-"],
-            yaml,
-        )
-        .await
+        self.feed(&["apply", "--server-side", "-n", namespace, "-f", "-"], yaml)
+            .await
     }
 
     /// What the API server says to manifests without storing them. The exit code is the caller's to judge.
     pub async fn dry_run(&self, namespace: &str, yaml: &str) -> Result<Output, Error> {
         self.output(
-            &[
-                "apply",
-                "--server-side",
-                "--dry-run=server",
-                "-n",
-                namespace,
-                "-f",
-                "-",
-            ],
+            &["apply", "--server-side", "--dry-run=server", "-n", namespace, "-f", "-"],
             yaml,
         )
         .await
@@ -78,11 +63,7 @@ impl Kubectl {
     }
 
     async fn feed(&self, args: &[&str], stdin: &str) -> Result<String, Error> {
-        Ok(self
-            .output(args, stdin)
-            .await?
-            .success(self.shown(args))?
-            .stdout)
+        Ok(self.output(args, stdin).await?.success(self.shown(args))?.stdout)
     }
 
     fn shown(&self, args: &[&str]) -> String {

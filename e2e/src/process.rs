@@ -7,6 +7,7 @@ use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
 
 /// Lines of a log that a failure quotes.
 const QUOTED_LINES: usize = 15;
@@ -29,10 +30,7 @@ pub enum Error {
         tail: String,
     },
     #[error("cannot look after {name}: {source}")]
-    Os {
-        name: String,
-        source: std::io::Error,
-    },
+    Os { name: String, source: std::io::Error },
 }
 
 /// How to start a process, so that it can be started again in the same way.
@@ -84,6 +82,15 @@ impl Process {
     /// Process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What a later run needs to end it: `mark` is a text that its command line holds.
+    pub fn remember(&self, mark: String) -> Remembered {
+        Remembered {
+            name: self.spec.name.clone(),
+            pid: self.pid(),
+            mark,
+        }
     }
 
     /// How it was started.
@@ -153,6 +160,47 @@ impl Drop for Process {
     }
 }
 
+/// A process that was left running, to be ended by a later run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Remembered {
+    /// Its short name.
+    pub name: String,
+    /// Process id.
+    pub pid: u32,
+    /// A text in its command line that no stranger has: after a reboot the pid may be somebody else's.
+    pub mark: String,
+}
+
+impl Remembered {
+    /// Whether it still runs, and is still the same process.
+    pub fn is_alive(&self) -> bool {
+        let ps = || Command::new("ps").args(["-ww", "-o", "command=", "-p", &self.pid.to_string()]).output();
+        let line = match fs::read(format!("/proc/{}/cmdline", self.pid)) {
+            Ok(line) => line,
+            Err(_) if Path::new("/proc/self").exists() => return false,
+            Err(_) => ps().map(|output| output.stdout).unwrap_or_default(),
+        };
+        String::from_utf8_lossy(&line).contains(&self.mark)
+    }
+
+    /// SIGTERM, then SIGKILL after `grace`. Blocks. Does nothing if the pid is not the same process any more.
+    pub fn stop(&self, grace: Duration) {
+        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else {
+            return;
+        };
+        let start = Instant::now();
+        if self.is_alive() {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        while self.is_alive() && start.elapsed() < grace {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        if self.is_alive() {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
 /// The last lines of a log file, for messages.
 pub fn tail(log: &Path) -> String {
     let text = fs::read(log)
@@ -173,19 +221,13 @@ fn command(spec: &Spec, log: File) -> std::io::Result<Command> {
         // `setpriv` becomes the program, so the pid stays the child's.
         Some(setpriv) => {
             let mut command = Command::new(setpriv);
-            command
-                .args(["--pdeathsig", "KILL", "--"])
-                .arg(&spec.program);
+            command.args(["--pdeathsig", "KILL", "--"]).arg(&spec.program);
             command
         }
         None => Command::new(&spec.program),
     };
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    for name in [
-        "KUBECONFIG",
-        "KUBERNETES_SERVICE_HOST",
-        "KUBERNETES_SERVICE_PORT",
-    ] {
+    for name in ["KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"] {
         command.env_remove(name);
     }
     command

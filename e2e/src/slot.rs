@@ -45,9 +45,7 @@ impl Slot {
 
     /// A cluster that outlived its harness holds no lock but still its ports, so all of them are looked at.
     fn try_claim(index: u16) -> Option<Self> {
-        let bind = |offset| {
-            TcpListener::bind((Ipv4Addr::LOCALHOST, FIRST_PORT + index * PORTS + offset)).ok()
-        };
+        let bind = |offset| TcpListener::bind((Ipv4Addr::LOCALHOST, FIRST_PORT + index * PORTS + offset)).ok();
         let lock = bind(0)?;
         (1..PORTS)
             .all(|offset| bind(offset).is_some())

@@ -100,13 +100,8 @@ impl Tools {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum Error {
-    #[error(
-        "{folder} has no program {missing:?}: unset TIERCEL_TOOLS_BIN to have the control plane built"
-    )]
-    Incomplete {
-        folder: PathBuf,
-        missing: &'static str,
-    },
+    #[error("{folder} has no program {missing:?}: unset TIERCEL_TOOLS_BIN to have the control plane built")]
+    Incomplete { folder: PathBuf, missing: &'static str },
     #[error("no home folder to keep the built control plane in: set TIERCEL_TOOLS_DIR")]
     NoCacheFolder,
     #[error(
@@ -122,10 +117,7 @@ pub enum Error {
     #[error("building {tool} failed:\n{output}")]
     Build { tool: &'static str, output: String },
     #[error("{path}: {source}")]
-    File {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    File { path: PathBuf, source: std::io::Error },
 }
 
 fn at(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
@@ -137,8 +129,7 @@ fn at(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
 
 /// Finds the tools or builds them, which blocks for minutes the first time. `progress` gets one line per step.
 pub fn find_or_build(mut progress: impl FnMut(&str)) -> Result<Tools, Error> {
-    if let Some(folder) = std::env::var_os("TIERCEL_TOOLS_BIN").filter(|folder| !folder.is_empty())
-    {
+    if let Some(folder) = std::env::var_os("TIERCEL_TOOLS_BIN").filter(|folder| !folder.is_empty()) {
         let folder = PathBuf::from(folder);
         return match missing(&folder) {
             None => Ok(Tools { folder }),
@@ -166,9 +157,7 @@ pub fn find_or_build(mut progress: impl FnMut(&str)) -> Result<Tools, Error> {
 }
 
 fn missing(folder: &Path) -> Option<Tool> {
-    Tool::ALL
-        .into_iter()
-        .find(|tool| !folder.join(tool.name()).is_file())
+    Tool::ALL.into_iter().find(|tool| !folder.join(tool.name()).is_file())
 }
 
 fn cache_folder() -> Result<PathBuf, Error> {
@@ -206,11 +195,7 @@ fn key(module: &Path) -> Result<String, Error> {
         .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}")))
 }
 
-fn build_missing(
-    module: &Path,
-    folder: &Path,
-    progress: &mut impl FnMut(&str),
-) -> Result<(), Error> {
+fn build_missing(module: &Path, folder: &Path, progress: &mut impl FnMut(&str)) -> Result<(), Error> {
     check_go(module)?;
     let start = Instant::now();
     let total = Tool::ALL.len();
@@ -232,28 +217,16 @@ fn build_missing(
             ))
         })?;
     }
-    progress(&format!(
-        "control plane built in {}",
-        minutes(start.elapsed())
-    ));
+    progress(&format!("control plane built in {}", minutes(start.elapsed())));
     Ok(())
 }
 
 fn minutes(elapsed: Duration) -> String {
-    format!(
-        "{}:{:02} min",
-        elapsed.as_secs() / 60,
-        elapsed.as_secs() % 60
-    )
+    format!("{}:{:02} min", elapsed.as_secs() / 60, elapsed.as_secs() % 60)
 }
 
 /// Builds into a temporary name first: a build that is cut off leaves nothing that looks finished.
-fn build(
-    module: &Path,
-    folder: &Path,
-    tool: Tool,
-    mut still_building: impl FnMut(),
-) -> Result<(), Error> {
+fn build(module: &Path, folder: &Path, tool: Tool, mut still_building: impl FnMut()) -> Result<(), Error> {
     let partial = folder.join(format!("{}.partial", tool.name()));
     let log_path = folder.join(format!("{}.log", tool.name()));
     let log = File::create(&log_path).map_err(at(&log_path))?;
@@ -321,17 +294,12 @@ fn check_go(module: &Path) -> Result<(), Error> {
         .split_whitespace()
         .find_map(|word| word.strip_prefix("go1."))
         .unwrap_or_default();
-    if numbers(&format!("1.{version}")) < numbers(&needed)
-        && std::env::var_os("GOTOOLCHAIN").is_none()
-    {
+    if numbers(&format!("1.{version}")) < numbers(&needed) && std::env::var_os("GOTOOLCHAIN").is_none() {
         return Err(Error::OldGo { found, needed });
     }
     Ok(())
 }
 
 fn numbers(version: &str) -> Vec<u64> {
-    version
-        .split('.')
-        .map_while(|part| part.parse().ok())
-        .collect()
+    version.split('.').map_while(|part| part.parse().ok()).collect()
 }

@@ -19,7 +19,8 @@ const STAGES: [&str; 4] = [
 /// Copies annotations of a namespace to its pods.
 pub(super) const POD_ANNOTATIONS: &str = include_str!("../../kwok/annotate-pods.yaml");
 const METRICS_API: &str = include_str!("../../controlplane/metrics-server.yaml");
-const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n";
+const AUDIT_POLICY: &str =
+    "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n";
 
 /// Certificates, keys and kubeconfigs that the flags below refer to.
 #[derive(Debug)]
@@ -48,11 +49,7 @@ impl Credentials {
             ("controller-manager", "system:kube-controller-manager", None),
             ("scheduler", "system:kube-scheduler", None),
             ("kwok", "system:kwok", Some("system:masters")),
-            (
-                "metrics-server",
-                "system:metrics-server",
-                Some("system:masters"),
-            ),
+            ("metrics-server", "system:metrics-server", Some("system:masters")),
         ];
         for (file, user, group) in clients {
             let pair = authority.client(file, user, group)?;
@@ -85,10 +82,7 @@ pub(super) fn kubeconfig(folder: &Path, client: &str) -> String {
 
 /// The objects that announce metrics-server.
 pub(super) fn metrics_api(slot: &Slot) -> String {
-    METRICS_API.replace(
-        "${METRICS_SERVER_PORT}",
-        &slot.port(Port::MetricsServer).to_string(),
-    )
+    METRICS_API.replace("${METRICS_SERVER_PORT}", &slot.port(Port::MetricsServer).to_string())
 }
 
 /// Files that the processes read, beside certificates.
@@ -108,14 +102,8 @@ pub(super) fn all(
 ) -> Vec<(Tool, Vec<String>)> {
     let mut all = vec![
         (Tool::Etcd, etcd(folder, slot)),
-        (
-            Tool::ApiServer,
-            api_server(folder, slot, credentials, options),
-        ),
-        (
-            Tool::ControllerManager,
-            controller_manager(folder, slot, credentials),
-        ),
+        (Tool::ApiServer, api_server(folder, slot, credentials, options)),
+        (Tool::ControllerManager, controller_manager(folder, slot, credentials)),
         (Tool::Scheduler, scheduler(folder, slot)),
         (Tool::Kwok, kwok(folder, slot, credentials)),
     ];
@@ -142,12 +130,7 @@ fn etcd(folder: &Path, slot: &Slot) -> Vec<String> {
     ]
 }
 
-fn api_server(
-    folder: &Path,
-    slot: &Slot,
-    credentials: &Credentials,
-    options: &Options,
-) -> Vec<String> {
+fn api_server(folder: &Path, slot: &Slot, credentials: &Credentials, options: &Options) -> Vec<String> {
     let Credentials {
         root,
         server,
@@ -155,10 +138,7 @@ fn api_server(
         front_proxy,
     } = credentials;
     let mut args = vec![
-        format!(
-            "--etcd-servers=http://127.0.0.1:{}",
-            slot.port(Port::EtcdClient)
-        ),
+        format!("--etcd-servers=http://127.0.0.1:{}", slot.port(Port::EtcdClient)),
         "--allow-privileged=true".into(),
         "--bind-address=127.0.0.1".into(),
         "--advertise-address=127.0.0.1".into(),
@@ -171,14 +151,8 @@ fn api_server(
         "--authorization-mode=Node,RBAC".into(),
         "--service-cluster-ip-range=10.0.0.0/16".into(),
         format!("--service-account-issuer={ISSUER}"),
-        format!(
-            "--service-account-key-file={}",
-            text(&service_accounts.cert)
-        ),
-        format!(
-            "--service-account-signing-key-file={}",
-            text(&service_accounts.key)
-        ),
+        format!("--service-account-key-file={}", text(&service_accounts.cert)),
+        format!("--service-account-signing-key-file={}", text(&service_accounts.key)),
         format!("--proxy-client-cert-file={}", text(&front_proxy.cert)),
         format!("--proxy-client-key-file={}", text(&front_proxy.key)),
         format!("--requestheader-client-ca-file={root}"),
@@ -193,10 +167,7 @@ fn api_server(
             "--audit-policy-file={}",
             text(&folder.join("audit-policy.yaml"))
         ));
-        args.push(format!(
-            "--audit-log-path={}",
-            text(&folder.join("audit.log"))
-        ));
+        args.push(format!("--audit-log-path={}", text(&folder.join("audit.log"))));
         // Rotation would hide requests from whoever counts them.
         args.push("--audit-log-maxsize=0".into());
     }
@@ -274,13 +245,9 @@ fn metrics_server(folder: &Path, slot: &Slot) -> Vec<String> {
 
 fn kubeconfigs(folder: &Path, client: &str) -> Vec<String> {
     let path = kubeconfig(folder, client);
-    [
-        "kubeconfig",
-        "authentication-kubeconfig",
-        "authorization-kubeconfig",
-    ]
-    .map(|flag| format!("--{flag}={path}"))
-    .into()
+    ["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"]
+        .map(|flag| format!("--{flag}={path}"))
+        .into()
 }
 
 fn text(path: &Path) -> String {

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::certs::{self, Identity, write_kubeconfig};
 use crate::kubectl::Kubectl;
-use crate::process::{self, Process, Spec};
+use crate::process::{self, Process, Remembered, Spec};
 use crate::slot::{Full, Port, Slot};
 use crate::tools::{Tool, Tools};
 
@@ -55,13 +55,8 @@ pub enum Error {
     #[error(transparent)]
     Process(#[from] process::Error),
     #[error("{path}: {source}")]
-    File {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    #[error(
-        "{what} is not ready after {after:?}: {last_seen}; the end of the log of {component}:\n{tail}"
-    )]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("{what} is not ready after {after:?}: {last_seen}; the end of the log of {component}:\n{tail}")]
     NotReady {
         what: &'static str,
         after: Duration,
@@ -123,10 +118,7 @@ impl Cluster {
         cluster.components_ready().await?;
         cluster.kubectl().apply(components::POD_ANNOTATIONS).await?;
         if options.metrics_server {
-            cluster
-                .kubectl()
-                .apply(&components::metrics_api(&cluster.slot))
-                .await?;
+            cluster.kubectl().apply(&components::metrics_api(&cluster.slot)).await?;
         }
         Ok(cluster)
     }
@@ -192,11 +184,7 @@ impl Cluster {
     }
 
     /// Writes a kubeconfig that speaks as a ServiceAccount (token valid for 24 h); for the operator outside the cluster.
-    pub async fn kubeconfig_as(
-        &self,
-        namespace: &str,
-        service_account: &str,
-    ) -> Result<PathBuf, Error> {
+    pub async fn kubeconfig_as(&self, namespace: &str, service_account: &str) -> Result<PathBuf, Error> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await?, namespace);
         let request = TokenRequest {
             spec: Some(TokenRequestSpec {
@@ -208,10 +196,7 @@ impl Cluster {
         let answer = accounts
             .create_token_request(service_account, &PostParams::default(), &request)
             .await?;
-        let token = answer
-            .status
-            .and_then(|status| status.token)
-            .ok_or(Error::NoToken)?;
+        let token = answer.status.and_then(|status| status.token).ok_or(Error::NoToken)?;
         let path = PathBuf::from(components::kubeconfig(
             &self.folder,
             &format!("{namespace}.{service_account}"),
@@ -265,12 +250,25 @@ impl Cluster {
         drop(self);
     }
 
+    /// An error if any process has ended by itself.
+    pub fn check(&self) -> Result<(), Error> {
+        self.processes()
+            .iter_mut()
+            .try_for_each(|(_, process)| Ok(process.check()?))
+    }
+
+    /// What a later run needs to end the processes, in start order.
+    pub fn remember(&self) -> Vec<Remembered> {
+        let folder = self.folder.display().to_string();
+        self.processes()
+            .iter()
+            .map(|(_, process)| process.remember(folder.clone()))
+            .collect()
+    }
+
     /// Leaves the processes running; only for [`Options::outlives_parent`].
     pub fn leave_running(mut self) -> PathBuf {
-        let processes = self
-            .processes
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
+        let processes = self.processes.get_mut().unwrap_or_else(PoisonError::into_inner);
         processes.clear();
         if let Some(folder) = self.temporary.take() {
             let _ = folder.keep();
@@ -291,9 +289,7 @@ impl Cluster {
 
     /// A panic elsewhere leaves the list itself intact.
     fn processes(&self) -> MutexGuard<'_, Vec<(Tool, Process)>> {
-        self.processes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn api_server_ready(&self) -> Result<(), Error> {
@@ -312,17 +308,13 @@ impl Cluster {
     /// Controllers work once the `default` ServiceAccount exists; scheduler and kwok once they serve.
     async fn components_ready(&self) -> Result<(), Error> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await?, "default");
-        self.ready(
-            "the ServiceAccount controller",
-            Tool::ControllerManager,
-            async || {
-                accounts
-                    .get("default")
-                    .await
-                    .map(drop)
-                    .map_err(|error| error.to_string())
-            },
-        )
+        self.ready("the ServiceAccount controller", Tool::ControllerManager, async || {
+            accounts
+                .get("default")
+                .await
+                .map(drop)
+                .map_err(|error| error.to_string())
+        })
         .await?;
         for (what, tool, port) in [
             ("the scheduler", Tool::Scheduler, Port::Scheduler),
@@ -375,10 +367,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let processes = self
-            .processes
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
+        let processes = self.processes.get_mut().unwrap_or_else(PoisonError::into_inner);
         while let Some((_, mut process)) = processes.pop() {
             process.terminate();
             process.wait(GRACE);
@@ -414,8 +403,7 @@ fn folder(options: &Options) -> Result<(PathBuf, Option<TempDir>), Error> {
 /// A client from a kubeconfig file.
 pub async fn client(kubeconfig: &Path) -> Result<Client, Error> {
     let options = KubeConfigOptions::default();
-    let config =
-        kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &options).await?;
+    let config = kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &options).await?;
     Ok(Client::try_from(config)?)
 }
 

@@ -16,10 +16,7 @@ fn main() {
         .await
         .unwrap_or_else(|e| panic!("{e}"));
         println!("up {:?} {:?}", t.elapsed(), c.folder());
-        println!(
-            "{}",
-            c.kubectl().run(&["get", "ns,apiservice"]).await.unwrap()
-        );
+        println!("{}", c.kubectl().run(&["get", "ns,apiservice"]).await.unwrap());
         if std::env::var_os("STAY").is_some() {
             tokio::time::sleep(std::time::Duration::from_secs(
                 std::env::var("STAY").unwrap().parse().unwrap(),
