@@ -226,7 +226,7 @@ pub struct Reading {
 }
 
 /// Why a variant cannot take more replicas now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DryReason {
     /// A pod could not be scheduled.
     Unschedulable,

@@ -1,0 +1,54 @@
+# `make help` is the manual. Targets are one-liners: what takes thought lives in the binaries they call.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help demo test cluster cluster-down bench crds lint fmt release-check tools cargo go
+
+CARGO ?= cargo
+LOCAL_CLUSTER := $(CARGO) run -q -p tiercel-e2e --bin cluster --
+
+help: ## This list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: cargo go ## A local cluster, a pipeline under recorded load, replicas moving between pools, a report. FAST=1: two minutes.
+	@$(CARGO) run -q -p tiercel-e2e --bin demo
+
+test: cargo go ## Everything CI runs: format, lint, unit tests, chart, scenarios on a real control plane.
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy -q --workspace --all-targets -- -D warnings
+	bin="$$($(LOCAL_CLUSTER) tools)" && TIERCEL_TOOLS_BIN="$$bin" INSTA_UPDATE=no $(CARGO) test --workspace
+
+cluster: cargo go ## The same cluster to try things by hand, until Ctrl-C. DETACH=1: returns once ready. PLAIN=1: no operator.
+	@$(LOCAL_CLUSTER) up
+
+cluster-down: cargo ## End the cluster that `make cluster` started.
+	@$(LOCAL_CLUSTER) down
+
+bench: cargo go ## Reaction times, requests per decision, memory, start-up; beside a bare client on the same server.
+	$(CARGO) bench -p tiercel-e2e
+
+crds: cargo ## Write the definitions into crds/ and into the chart from the Rust types.
+	@mkdir -p crds charts/tiercel/templates/crds
+	@$(CARGO) run -q --bin tiercel -- crd --out crds --helm charts/tiercel/templates/crds
+
+lint: cargo ## Format check and clippy with denied warnings.
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+fmt: cargo ## Format the code.
+	$(CARGO) fmt --all
+
+release-check: test ## `make test`, then cargo-deny, cargo-audit and the long campaigns.
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install cargo-deny --locked"; exit 1; }
+	cargo-deny --workspace --offline check licenses bans sources
+	@command -v cargo-audit >/dev/null || { echo "cargo-audit is missing: cargo install cargo-audit --locked"; exit 1; }
+	@if [ -d "$${CARGO_HOME:-$$HOME/.cargo}/advisory-db" ]; then cargo-audit audit --no-fetch; else echo "advisories NOT checked: no database; cargo-audit fetches it where the network allows"; fi
+	bin="$$($(LOCAL_CLUSTER) tools)" && TIERCEL_TOOLS_BIN="$$bin" INSTA_UPDATE=no $(CARGO) test --workspace -- --ignored
+
+tools: cargo go ## Build the control plane's programs once into a cache and print the folder.
+	@$(LOCAL_CLUSTER) tools
+
+cargo:
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust from https://rustup.rs or with your package manager, then run this again"; exit 1; }
+
+go:
+	@command -v go >/dev/null || { echo "go is missing: install Go from https://go.dev/dl or with your package manager, then run this again; it builds the local control plane"; exit 1; }

@@ -1,0 +1,42 @@
+//! Label and annotation keys, and the field managers. Every key is spelled here and nowhere else.
+
+/// Field manager of everything but replica counts.
+pub const FIELD_MANAGER: &str = "tiercel";
+/// Field manager of `spec.replicas` after creation.
+pub const REBALANCER_FIELD_MANAGER: &str = "tiercel-rebalancer";
+
+/// Name of the pipeline a child belongs to.
+pub const PIPELINE: &str = "tiercel.dev/pipeline";
+/// Name of the stage a child belongs to.
+pub const STAGE: &str = "tiercel.dev/stage";
+/// Name of the pool a Deployment is bound to.
+pub const POOL: &str = "tiercel.dev/pool";
+/// Hardware profile of the stage that a Deployment runs.
+pub const PROFILE: &str = "tiercel.dev/profile";
+/// What the stage does: `Inference`, `Retrieval`, ….
+pub const STAGE_KIND: &str = "tiercel.dev/stage-kind";
+/// Selector of a stage's pods: hash of pipeline UID and stage name. Immutable, so built from identity alone.
+pub const STAGE_ID: &str = "tiercel.dev/stage-id";
+/// Selector of a Deployment's pods: hash of pipeline UID, stage name and pool name.
+pub const VARIANT_ID: &str = "tiercel.dev/variant-id";
+
+/// Well-known label that names the tool managing an object.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Well-known label: the application an object is part of.
+pub const PART_OF: &str = "app.kubernetes.io/part-of";
+/// Well-known label: the component within the application.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
+/// Value of [`MANAGED_BY`].
+pub const MANAGER: &str = "tiercel";
+
+/// Fingerprint of what tiercel last applied to a child: a difference means that something was taken out of the spec.
+pub const APPLIED: &str = "tiercel.dev/applied";
+/// Break-glass annotation on a pipeline: `all`, `scale-in` or `scale-out`.
+pub const PAUSE: &str = "tiercel.dev/pause";
+
+/// Well-known label of a node's host name.
+pub const HOSTNAME: &str = "kubernetes.io/hostname";
+/// Well-known label of a node's zone.
+pub const ZONE: &str = "topology.kubernetes.io/zone";
+/// Well-known label of a node's processor architecture.
+pub const ARCHITECTURE: &str = "kubernetes.io/arch";

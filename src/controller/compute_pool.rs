@@ -1,0 +1,332 @@
+//! The controller of ComputePools: status from nodes and pods. Writes nothing else, to no other object.
+//!
+//! Pools have no finalizer. One that is deleted is gone at once; the pipelines that used it find out from the store.
+
+mod status;
+
+use std::{
+    collections::BTreeMap,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{FutureExt, StreamExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    core::DeserializeGuard,
+    runtime::{
+        Controller,
+        controller::{self, Action},
+        reflector::Store,
+    },
+};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+pub use status::compute_status;
+
+use super::capacity::observe;
+use super::view::{NodeView, PodView, coalesced, watcher_config};
+use crate::api::compute_pool::ComputePoolStatus;
+use crate::api::{ComputePool, labels};
+
+/// Deadline of the one write.
+const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+/// Numbers of a status settle this long; conditions do not wait.
+const SETTLE: Duration = Duration::from_secs(2);
+/// Changes of nodes and pods are looked at together, at most this often.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Passes at once: each is a computation and at most one write.
+const CONCURRENCY: u16 = 8;
+
+/// What the controller works with. The stores are filled by whoever polls the watches of [`super::view`].
+pub struct Context {
+    /// For status writes; retries off.
+    pub client: Client,
+    /// All pools.
+    pub pools: Store<DeserializeGuard<ComputePool>>,
+    /// All nodes.
+    pub nodes: Store<NodeView>,
+    /// All pods that hold requests.
+    pub pods: Store<PodView>,
+    /// By UID; pools that are gone are forgotten.
+    memory: Mutex<BTreeMap<String, Memory>>,
+}
+
+/// What is remembered of a pool between passes.
+#[derive(Default)]
+struct Memory {
+    written: Option<Written>,
+    failures: u32,
+}
+
+/// The last write, until the watch shows it.
+struct Written {
+    at: Instant,
+    /// Version of the object that the write was computed from: while the store still has it, the store is behind.
+    seen: Option<String>,
+    status: ComputePoolStatus,
+}
+
+impl Context {
+    /// A context that remembers nothing yet.
+    pub fn new(
+        client: Client,
+        pools: Store<DeserializeGuard<ComputePool>>,
+        nodes: Store<NodeView>,
+        pods: Store<PodView>,
+    ) -> Self {
+        Self {
+            client,
+            pools,
+            nodes,
+            pods,
+            memory: Mutex::default(),
+        }
+    }
+
+    fn remember<T>(&self, uid: &str, with: impl FnOnce(&mut Memory) -> T) -> T {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        with(memory.entry(uid.to_owned()).or_default())
+    }
+
+    fn forget_all_but(&self, pools: &[Arc<ComputePool>]) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.retain(|uid, _| pools.iter().any(|pool| pool.metadata.uid.as_ref() == Some(uid)));
+    }
+}
+
+/// Why a pass failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The object does not decode.
+    #[error("compute pool does not decode: correct it, or update its definition: {0}")]
+    Malformed(String),
+    /// The API server refused or broke off the write.
+    #[error("could not write the status of compute pool '{pool}'")]
+    Write {
+        /// Name of the pool.
+        pool: String,
+        /// Why.
+        #[source]
+        source: kube::Error,
+    },
+    /// The API server did not answer in time.
+    #[error("could not write the status of compute pool '{pool}': no answer within {} s", WRITE_DEADLINE.as_secs())]
+    WriteDeadline {
+        /// Name of the pool.
+        pool: String,
+    },
+    /// A defect of tiercel; the other pools go on.
+    #[error("the pass over compute pool '{pool}' panicked: please report it with the operator's log")]
+    Panicked {
+        /// Name of the pool.
+        pool: String,
+    },
+}
+
+/// One pass over one pool: observe, compute, write if something differs.
+pub async fn reconcile(object: Arc<DeserializeGuard<ComputePool>>, ctx: Arc<Context>) -> Result<Action, Error> {
+    let pool = object
+        .0
+        .as_ref()
+        .map_err(|invalid| Error::Malformed(invalid.error.clone()))?;
+    let uid = pool.metadata.uid.clone().unwrap_or_default();
+    // The object at hand is newer than the store, or as new.
+    let others = ctx
+        .pools
+        .state()
+        .into_iter()
+        .filter_map(|guard| guard.0.as_ref().ok().cloned());
+    let mut pools: Vec<Arc<ComputePool>> = vec![Arc::new(pool.clone())];
+    pools.extend(
+        others
+            .filter(|other| other.metadata.uid != pool.metadata.uid)
+            .map(Arc::new),
+    );
+    ctx.forget_all_but(&pools);
+    let observations = observe(&pools, &ctx.nodes.state(), &ctx.pods.state());
+    let Some(observation) = observations.first() else {
+        return Ok(repeat(&uid));
+    };
+
+    let (previous, last_write) = ctx.remember(&uid, |memory| match &memory.written {
+        Some(written) if written.seen == pool.metadata.resource_version => {
+            (Some(written.status.clone()), Some(written.at))
+        }
+        written => (pool.status.clone(), written.as_ref().map(|written| written.at)),
+    });
+    let status = compute_status(pool, observation, previous.as_ref(), &now());
+    let action = match urgency(previous.as_ref(), &status) {
+        Urgency::Nothing => repeat(&uid),
+        Urgency::Numbers if let Some(wait) = last_write.and_then(settling) => Action::requeue(wait),
+        Urgency::Numbers | Urgency::Conditions => {
+            write(&ctx, pool, status).await?;
+            repeat(&uid)
+        }
+    };
+    ctx.remember(&uid, |memory| memory.failures = 0);
+    Ok(action)
+}
+
+/// What a new status is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Urgency {
+    /// Says the same.
+    Nothing,
+    /// Other numbers: may settle.
+    Numbers,
+    /// Another condition, reason or generation: at once.
+    Conditions,
+}
+
+fn urgency(previous: Option<&ComputePoolStatus>, status: &ComputePoolStatus) -> Urgency {
+    let Some(previous) = previous else {
+        return Urgency::Conditions;
+    };
+    // Another writer's field.
+    let previous = ComputePoolStatus {
+        shadow_price: None,
+        ..previous.clone()
+    };
+    if previous == *status {
+        return Urgency::Nothing;
+    }
+    let verdicts = |status: &ComputePoolStatus| -> BTreeMap<String, (String, String)> {
+        let conditions = status.conditions.iter();
+        conditions
+            .map(|c| (c.type_.clone(), (c.status.clone(), c.reason.clone())))
+            .collect()
+    };
+    let same = previous.observed_generation == status.observed_generation && verdicts(&previous) == verdicts(status);
+    if same { Urgency::Numbers } else { Urgency::Conditions }
+}
+
+/// How long numbers still have to settle.
+fn settling(last_write: Instant) -> Option<Duration> {
+    let left = SETTLE.saturating_sub(last_write.elapsed());
+    (!left.is_zero()).then_some(left)
+}
+
+async fn write(ctx: &Context, pool: &ComputePool, status: ComputePoolStatus) -> Result<(), Error> {
+    let name = pool.name_any();
+    let body = serde_json::json!({
+        "apiVersion": ComputePool::api_version(&()),
+        "kind": ComputePool::kind(&()),
+        "metadata": {"uid": pool.metadata.uid},
+        "status": status,
+    });
+    let api = Api::<ComputePool>::all(ctx.client.clone());
+    let params = PatchParams::apply(labels::FIELD_MANAGER).force();
+    let patch = Patch::Apply(&body);
+    match tokio::time::timeout(WRITE_DEADLINE, api.patch_status(&name, &params, &patch)).await {
+        Err(_) => Err(Error::WriteDeadline { pool: name }),
+        // Deleted meanwhile, or replaced by one of the same name (the UID in the body tells them apart).
+        Ok(Err(kube::Error::Api(refusal))) if refusal.is_not_found() || refusal.is_conflict() => Ok(()),
+        Ok(Err(source)) => Err(Error::Write { pool: name, source }),
+        Ok(Ok(stored)) => {
+            let uid = pool.metadata.uid.clone().unwrap_or_default();
+            let seen = pool.metadata.resource_version.clone();
+            let status = stored.status.unwrap_or(status);
+            ctx.remember(&uid, |memory| {
+                memory.written = Some(Written {
+                    at: Instant::now(),
+                    seen,
+                    status,
+                });
+            });
+            Ok(())
+        }
+    }
+}
+
+/// Nothing is trusted to wake us for ever: look again after four to five minutes, spread by identity.
+fn repeat(uid: &str) -> Action {
+    let spread = uid
+        .bytes()
+        .fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)))
+        % 60;
+    Action::requeue(Duration::from_secs(240 + spread))
+}
+
+/// The wall clock in whole seconds, as the API server keeps it; for display.
+fn now() -> Time {
+    let now = jiff::Timestamp::now();
+    Time(jiff::Timestamp::from_second(now.as_second()).unwrap_or(now))
+}
+
+/// Again after 1 s, doubling up to a minute. What does not decode waits for an edit.
+#[expect(clippy::needless_pass_by_value, reason = "the shape that kube calls")]
+fn error_policy(object: Arc<DeserializeGuard<ComputePool>>, error: &Error, ctx: Arc<Context>) -> Action {
+    let name = object.meta().name.clone().unwrap_or_default();
+    tracing::warn!(
+        controller = "computepool",
+        name,
+        error = error as &dyn std::error::Error,
+        "pass failed"
+    );
+    if matches!(error, Error::Malformed(_)) {
+        return Action::await_change();
+    }
+    let failures = ctx.remember(object.meta().uid.as_deref().unwrap_or_default(), |memory| {
+        memory.failures = memory.failures.saturating_add(1);
+        memory.failures
+    });
+    Action::requeue(Duration::from_secs(1 << (failures - 1).min(6)).min(Duration::from_mins(1)))
+}
+
+/// Runs the controller until `shutdown` resolves and the passes under way have ended.
+///
+/// `changed` is signalled by whoever polls the watches, for every change of a pool, node or pod (`send_replace(())`):
+/// then all pools are evaluated anew, because they share nodes. Starts only once all stores are filled; returns at once
+/// if one of them never will be, because its watch is gone.
+pub async fn run(
+    ctx: Arc<Context>,
+    changed: watch::Receiver<()>,
+    shutdown: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let shutdown = shutdown.shared();
+    let filled = async {
+        ctx.pools.wait_until_ready().await?;
+        ctx.nodes.wait_until_ready().await?;
+        ctx.pods.wait_until_ready().await
+    };
+    tokio::select! {
+        filled = filled => if filled.is_err() {
+            tracing::error!(controller = "computepool", "a watch ended before its first list: not started");
+            return;
+        },
+        () = shutdown.clone() => return,
+    }
+    let api = Api::<DeserializeGuard<ComputePool>>::all(ctx.client.clone());
+    Controller::new(api, watcher_config())
+        .with_config(controller::Config::default().concurrency(CONCURRENCY))
+        .reconcile_all_on(coalesced(changed, LOOK_EVERY))
+        .graceful_shutdown_on(shutdown)
+        .run(caught, error_policy, ctx)
+        .for_each(|pass| {
+            match pass {
+                Ok((pool, _)) => tracing::debug!(controller = "computepool", name = pool.name, "pass done"),
+                // Logged with its cause by the error policy.
+                Err(controller::Error::ReconcilerFailed(..)) => {}
+                Err(error) => tracing::warn!(controller = "computepool", %error, "watch disturbed"),
+            }
+            std::future::ready(())
+        })
+        .await;
+}
+
+/// A panic would end the controller for all pools: make it the failure of one pass.
+async fn caught(object: Arc<DeserializeGuard<ComputePool>>, ctx: Arc<Context>) -> Result<Action, Error> {
+    let pool = object.meta().name.clone().unwrap_or_default();
+    AssertUnwindSafe(reconcile(object, ctx))
+        .catch_unwind()
+        .await
+        .unwrap_or(Err(Error::Panicked { pool }))
+}
+
+#[cfg(test)]
+mod tests;

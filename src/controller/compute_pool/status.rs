@@ -1,0 +1,251 @@
+//! What a pool's status says. Pure: an observation and a time in, a status out.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::api::ComputePool;
+use crate::api::compute_pool::{ComputePoolStatus, ResourceCapacity};
+use crate::api::conditions::{self, New, Reason, Status, Type};
+use crate::api::decimal::money;
+use crate::controller::capacity::arithmetic::{has_room, minus};
+use crate::controller::capacity::{NodeRoom, PoolObservation, Problem, summary};
+use crate::rebalance::world::Resources;
+
+/// The status that `observation` asks for. Transition times come from `previous` where a condition's status stays.
+pub fn compute_status(
+    pool: &ComputePool,
+    observation: &PoolObservation,
+    previous: Option<&ComputePoolStatus>,
+    now: &Time,
+) -> ComputePoolStatus {
+    let generation = pool.metadata.generation;
+    let cost = observation.cost_per_node_micros.filter(|_| observation.nodes > 0);
+    ComputePoolStatus {
+        observed_generation: generation,
+        architecture: observation.architecture,
+        nodes: bounded(observation.nodes, 100_000),
+        ready_nodes: bounded(u32::try_from(observation.usable.len()).unwrap_or(u32::MAX), 100_000),
+        replicas: bounded(observation.replicas, 10_000_000),
+        capacity: capacity(observation),
+        free: free(observation),
+        cost_per_hour: cost.map(|micros| money(micros.saturating_mul(u64::from(observation.nodes)))),
+        // Comes from the joint solver's prices; what is not known is not written.
+        shadow_price: None,
+        conditions: {
+            let mut conditions = previous.map(|status| status.conditions.clone()).unwrap_or_default();
+            let ready = ready(observation);
+            let help_needed = observation.problem.is_some();
+            let waiting = matches!(ready.reason, Reason::NoNodes | Reason::NoUsableNodes | Reason::InUse);
+            let mut keep = |type_, holds: bool| {
+                if holds {
+                    conditions::set(
+                        &mut conditions,
+                        now,
+                        generation,
+                        New {
+                            type_,
+                            status: Status::True,
+                            ..ready.clone()
+                        },
+                    );
+                } else {
+                    conditions::remove(&mut conditions, type_);
+                }
+            };
+            keep(Type::Reconciling, waiting);
+            keep(Type::Stalled, help_needed);
+            conditions::set(
+                &mut conditions,
+                now,
+                generation,
+                capacity_available(observation, &ready),
+            );
+            conditions::set(&mut conditions, now, generation, ready);
+            conditions
+        },
+    }
+}
+
+fn ready(observation: &PoolObservation) -> New {
+    let (status, reason, message) = match &observation.problem {
+        Some(Problem::InvalidSpec { field, message }) => (
+            Status::False,
+            Reason::Invalid,
+            format!("`{field}`: {message}; correct it, until then the pool gives no capacity"),
+        ),
+        Some(Problem::PoolsOverlap { node, other }) => (
+            Status::False,
+            Reason::PoolsOverlap,
+            format!(
+                "node '{node}' already belongs to the older pool '{other}': narrow the `nodeSelector` of one of them, \
+                 until then this pool gives no capacity"
+            ),
+        ),
+        None if observation.deleting && observation.replicas > 0 => {
+            let count = counted(observation.replicas, "replica", "replicas");
+            (
+                Status::False,
+                Reason::InUse,
+                format!("the pool is being deleted; {count} still on its nodes"),
+            )
+        }
+        None => nodes(observation),
+    };
+    New {
+        type_: Type::Ready,
+        status,
+        reason,
+        message,
+    }
+}
+
+fn nodes(observation: &PoolObservation) -> (Status, Reason, String) {
+    let may_come = observation.elastic_nodes;
+    let matching = counted(observation.nodes, "node matches", "nodes match");
+    let aside = summary(observation.set_aside.iter().map(|(_, reason)| reason));
+    match (observation.usable.len(), observation.nodes, may_come) {
+        (0, 0, 0) => {
+            let message = "no node matches `nodeSelector` and `matchExpressions`: label nodes, or set `elastic` with \
+                           `nodeAllocatable` if an autoscaler adds them";
+            (Status::False, Reason::NoNodes, message.to_owned())
+        }
+        (0, 0, _) => (
+            Status::True,
+            Reason::Elastic,
+            format!("no node now; {} may come", counted(may_come, "node", "nodes")),
+        ),
+        (0, _, 0) => (
+            Status::False,
+            Reason::NoUsableNodes,
+            format!("{matching}, none can take replicas: {aside}"),
+        ),
+        (0, _, _) => {
+            let message = format!("{matching}, none can take replicas: {aside}; {may_come} more may come");
+            (Status::True, Reason::Elastic, message)
+        }
+        (_, _, _) if aside.is_empty() => (
+            Status::True,
+            Reason::NodesAvailable,
+            format!("{matching}, all can take replicas"),
+        ),
+        (usable, _, _) => {
+            let message = format!(
+                "{usable} of {} can take replicas; set aside: {aside}",
+                counted(observation.nodes, "node", "nodes")
+            );
+            (Status::True, Reason::NodesAvailable, message)
+        }
+    }
+}
+
+fn capacity_available(observation: &PoolObservation, ready: &New) -> New {
+    let new = |status, reason, message| New {
+        type_: Type::CapacityAvailable,
+        status,
+        reason,
+        message,
+    };
+    if ready.status == Status::False {
+        return New {
+            type_: Type::CapacityAvailable,
+            ..ready.clone()
+        };
+    }
+    let device = observation.device.is_some();
+    let open = |node: &NodeRoom| has_room(minus(node.room, node.used_by_tiercel), device);
+    if observation.usable.iter().any(open) {
+        let message = free(observation).map_or_else(String::new, |free| format!("{free} free"));
+        return new(Status::True, Reason::RoomLeft, message);
+    }
+    if observation.elastic_nodes > 0 {
+        let count = counted(observation.elastic_nodes, "node", "nodes");
+        return new(
+            Status::True,
+            Reason::Elastic,
+            format!("no room on the nodes there are; {count} more may come"),
+        );
+    }
+    let scarce = observation.device.as_deref().unwrap_or("cpu and memory");
+    new(
+        Status::False,
+        Reason::Full,
+        format!("no node has any {scarce} left: add nodes, or let replicas go to other pools"),
+    )
+}
+
+/// A resource: its name, how an amount of it is written, how it is picked out of a bundle.
+type Row<'a> = (&'a str, fn(u64) -> String, fn(Resources) -> u64);
+
+/// One row per resource of the pool.
+fn resources(observation: &PoolObservation) -> Vec<Row<'_>> {
+    let mut rows: Vec<Row<'_>> = vec![
+        ("cpu", millis_text, |r| r.cpu_millis),
+        ("memory", kib_text, |r| r.memory_kib),
+    ];
+    if let Some(device) = &observation.device {
+        rows.push((device, millis_text, |r| r.device_millis));
+    }
+    rows
+}
+
+fn capacity(observation: &PoolObservation) -> Vec<ResourceCapacity> {
+    let totals = observation.totals;
+    let rows = resources(observation)
+        .into_iter()
+        .map(|(resource, text, of)| ResourceCapacity {
+            resource: resource.to_owned(),
+            allocatable: text(of(totals.allocatable)),
+            requested_by_others: text(of(totals.foreign)),
+            requested_by_tiercel: text(of(totals.used_by_tiercel)),
+            free: text(of(totals.free)),
+        });
+    rows.collect()
+}
+
+/// What is free of the scarcest resource: `3 of 8 nvidia.com/gpu`. A device goes before CPU and memory where the shares
+/// are equal.
+fn free(observation: &PoolObservation) -> Option<String> {
+    let totals = observation.totals;
+    let rows = resources(observation)
+        .into_iter()
+        .rev()
+        .filter(|(_, _, of)| of(totals.allocatable) > 0);
+    let permille =
+        |of: fn(Resources) -> u64| u128::from(of(totals.free)) * 1_000 / u128::from(of(totals.allocatable).max(1));
+    let (name, text, of) = rows.min_by_key(|(_, _, of)| permille(*of))?;
+    Some(format!(
+        "{} of {} {name}",
+        text(of(totals.free)),
+        text(of(totals.allocatable))
+    ))
+}
+
+/// Cores or devices as a quantity: `8`, `31850m`.
+fn millis_text(millis: u64) -> String {
+    if millis.is_multiple_of(1_000) {
+        (millis / 1_000).to_string()
+    } else {
+        format!("{millis}m")
+    }
+}
+
+/// KiB as a quantity in the largest unit that keeps it exact, or keeps at least four digits: `122Gi`, `125340Mi`.
+fn kib_text(kib: u64) -> String {
+    const UNITS: [&str; 5] = ["Ki", "Mi", "Gi", "Ti", "Pi"];
+    let (mut amount, mut unit) = (kib, 0);
+    while amount > 0 && unit + 1 < UNITS.len() && (amount.is_multiple_of(1_024) || amount >= 10_240_000) {
+        // Down: what is written is there.
+        (amount, unit) = (amount / 1_024, unit + 1);
+    }
+    if amount == 0 {
+        return "0".to_owned();
+    }
+    format!("{amount}{}", UNITS.get(unit).unwrap_or(&"Ki"))
+}
+
+fn counted(count: u32, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+fn bounded(value: u32, max: i32) -> i32 {
+    i32::try_from(value).unwrap_or(max).min(max)
+}

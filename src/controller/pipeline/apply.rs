@@ -1,0 +1,248 @@
+//! I/O: writes the children in order, workloads last, and prunes what belongs to no stage any more.
+//!
+//! A child that already is as wanted is not written: converged pipelines cost no request.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use super::build::{Applied, Desired, Prepared};
+use super::compare;
+use super::dereference::Found;
+use super::validate::is_ours;
+use crate::api::labels;
+
+/// Deadline of one request.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Writing failed for the whole pass.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A child cannot be written as JSON; a defect.
+    #[error("cannot serialize {kind} '{name}': {source}")]
+    Serialize {
+        /// Kind of the child.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// What went wrong.
+        source: serde_json::Error,
+    },
+    /// The API server did not answer in time.
+    #[error("no answer to writing {kind} '{name}' within {}s", DEADLINE.as_secs())]
+    Deadline {
+        /// Kind of the child.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+    /// The API server could not be asked, or is out of order.
+    #[error("cannot write {kind} '{name}': {source}")]
+    Api {
+        /// Kind of the child.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// What it said.
+        source: kube::Error,
+    },
+}
+
+/// A child that the API server refused: a quota, an admission plug-in, a conflict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Kind of the child.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// What the server said.
+    pub message: String,
+    /// The next pass may well succeed: somebody else was faster.
+    pub transient: bool,
+}
+
+/// What a pass wrote.
+#[derive(Debug)]
+pub struct Report {
+    /// The children, as applied.
+    pub desired: Desired<Applied>,
+    /// Children written, by kind and name.
+    pub written: Vec<(String, String)>,
+    /// Children deleted, by kind and name.
+    pub pruned: Vec<(String, String)>,
+    /// Children refused.
+    pub refused: Vec<Refused>,
+}
+
+/// Brings the children in line with `desired`.
+///
+/// # Errors
+/// When the API server cannot be reached or does not answer: the pass is tried again. What it refuses is in the report.
+pub async fn apply(client: &Client, desired: Desired<Prepared>, found: &Found) -> Result<Report, Error> {
+    let mut pass = Pass { client, namespace: desired.namespace.clone(), uid: desired.uid.clone(), ..Pass::new(client) };
+    for account in &desired.accounts {
+        pass.ensure(account, found.accounts.get(&account.name_any()), true).await?;
+    }
+    for service in &desired.services {
+        pass.ensure(service, found.services.get(&service.name_any()), true).await?;
+    }
+    for budget in &desired.budgets {
+        pass.ensure(budget, found.budgets.get(&budget.name_any()), true).await?;
+    }
+    for (deployment, claim) in &desired.deployments {
+        pass.ensure(deployment, found.deployments.get(&deployment.name_any()), claim.forces()).await?;
+    }
+    pass.prune(&found.deployments, |name, child| {
+        desired.deployments.iter().any(|(wanted, _)| wanted.name_any() == name)
+            || desired.kept.iter().any(|kept| kept == name)
+            || stays(&desired, child)
+    })
+    .await?;
+    pass.prune(&found.services, |name, child| {
+        desired.services.iter().any(|wanted| wanted.name_any() == name) || stays(&desired, child)
+    })
+    .await?;
+    pass.prune(&found.budgets, |name, child| {
+        desired.budgets.iter().any(|wanted| wanted.name_any() == name) || stays(&desired, child)
+    })
+    .await?;
+    let Pass { written, pruned, refused, .. } = pass;
+    Ok(Report { desired: desired.applied(), written, pruned, refused })
+}
+
+/// Children of a refused stage stay as they are.
+fn stays(desired: &Desired<Prepared>, child: &impl ResourceExt) -> bool {
+    child.labels().get(labels::STAGE).is_some_and(|stage| desired.kept_stages.contains(stage))
+}
+
+struct Pass<'a> {
+    client: &'a Client,
+    namespace: String,
+    uid: String,
+    written: Vec<(String, String)>,
+    pruned: Vec<(String, String)>,
+    refused: Vec<Refused>,
+}
+
+impl<'a> Pass<'a> {
+    const fn new(client: &'a Client) -> Self {
+        Self {
+            client,
+            namespace: String::new(),
+            uid: String::new(),
+            written: Vec::new(),
+            pruned: Vec::new(),
+            refused: Vec::new(),
+        }
+    }
+
+    /// Applies one child unless it is as wanted already.
+    async fn ensure<K>(&mut self, wanted: &K, live: Option<&Arc<K>>, force: bool) -> Result<(), Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let (kind, name) = (K::kind(&()).into_owned(), wanted.name_any());
+        if let Some(live) = live
+            && !is_ours(live.as_ref(), &self.uid)
+        {
+            self.refuse(kind, name, "the name is taken by an object that tiercel does not own; rename or delete it", false);
+            return Ok(());
+        }
+        let json = |value: &K| serde_json::to_value(value);
+        let serialize = |source| Error::Serialize { kind: kind.clone(), name: name.clone(), source };
+        let mut body = json(wanted).map_err(serialize)?;
+        let fingerprint = fingerprint(&body);
+        if let Some(metadata) = body.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
+            metadata.insert("annotations".to_owned(), serde_json::json!({ labels::APPLIED: fingerprint }));
+        }
+        if let Some(live) = live
+            && compare::contains(&json(live).map_err(serialize)?, &without_replicas(&body))
+        {
+            return Ok(());
+        }
+        let params = PatchParams { force, ..PatchParams::apply(labels::FIELD_MANAGER) };
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
+        let patch = Patch::Apply(&body);
+        let call = tokio::time::timeout(DEADLINE, api.patch(&name, &params, &patch));
+        match call.await {
+            Err(_) => Err(Error::Deadline { kind, name }),
+            Ok(Ok(_)) => {
+                tracing::debug!(kind, name, "applied");
+                self.written.push((kind, name));
+                Ok(())
+            }
+            Ok(Err(kube::Error::Api(status))) if (400..500).contains(&status.code) && status.code != 429 => {
+                self.refuse(kind, name, &status.message, status.code == 409);
+                Ok(())
+            }
+            Ok(Err(source)) => Err(Error::Api { kind, name, source }),
+        }
+    }
+
+    /// Deletes our children that nothing wants any more, and only exactly what was looked at.
+    async fn prune<K>(&mut self, live: &BTreeMap<String, Arc<K>>, wanted: impl Fn(&str, &K) -> bool) -> Result<(), Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    {
+        let stale = live.iter().filter(|(name, child)| {
+            is_ours(child.as_ref(), &self.uid) && child.meta().deletion_timestamp.is_none() && !wanted(name, child)
+        });
+        let stale: Vec<(String, Arc<K>)> = stale.map(|(name, child)| (name.clone(), Arc::clone(child))).collect();
+        for (name, child) in stale {
+            let kind = K::kind(&()).into_owned();
+            let params = DeleteParams {
+                propagation_policy: Some(PropagationPolicy::Background),
+                preconditions: Some(Preconditions { uid: child.uid(), resource_version: child.resource_version() }),
+                ..DeleteParams::default()
+            };
+            let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
+            match tokio::time::timeout(DEADLINE, api.delete(&name, &params)).await {
+                Err(_) => return Err(Error::Deadline { kind, name }),
+                Ok(Ok(_)) => {
+                    tracing::info!(kind, name, "deleted: no stage needs it any more");
+                    self.pruned.push((kind, name));
+                }
+                // Gone already, or changed since: the next pass looks again.
+                Ok(Err(kube::Error::Api(status))) if status.code == 404 => {}
+                Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
+                    self.refuse(kind, name, &status.message, true);
+                }
+                Ok(Err(source)) => return Err(Error::Api { kind, name, source }),
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, kind: String, name: String, message: &str, transient: bool) {
+        self.refused.push(Refused { kind, name, message: message.to_owned(), transient });
+    }
+}
+
+/// Replicas are not compared: the rebalancer owns them.
+fn without_replicas(body: &serde_json::Value) -> serde_json::Value {
+    let mut body = body.clone();
+    if let Some(spec) = body.get_mut("spec").and_then(serde_json::Value::as_object_mut) {
+        spec.remove("replicas");
+    }
+    body
+}
+
+/// Short hash of what is applied, replicas left out.
+fn fingerprint(body: &serde_json::Value) -> String {
+    let digest = Sha256::digest(without_replicas(body).to_string());
+    digest.iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// Deployments as they are after the pass: what was found, for status.
+pub fn live(found: &Found, child: &str) -> Option<Arc<Deployment>> {
+    found.deployments.get(child).map(Arc::clone)
+}

@@ -1,0 +1,106 @@
+//! Pure: the children of a pipeline. Same input, same bytes.
+
+mod affinity;
+mod deployment;
+mod meta;
+mod pdb;
+mod pod;
+mod service;
+
+use std::marker::PhantomData;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+
+use super::validated::{Claim, ValidatedPipeline};
+
+/// Built, not yet written.
+#[derive(Clone, Copy, Debug)]
+pub enum Prepared {}
+
+/// Written, or found to be as wanted.
+#[derive(Clone, Copy, Debug)]
+pub enum Applied {}
+
+/// The children of a pipeline in the state `S`.
+#[derive(Clone, Debug)]
+pub struct Desired<S> {
+    /// Namespace of all of them.
+    pub namespace: String,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The pipeline's UID: what makes a child ours.
+    pub uid: String,
+    /// The account that pods run as.
+    pub accounts: Vec<ServiceAccount>,
+    /// One per stage with a port, and one per pool where traffic is weighted.
+    pub services: Vec<Service>,
+    /// One per stage where it does no harm.
+    pub budgets: Vec<PodDisruptionBudget>,
+    /// One per stage and pool.
+    pub deployments: Vec<(Deployment, Claim)>,
+    /// Names of Deployments that must stay although they are not built: stages refused, pools being left.
+    pub kept: Vec<String>,
+    /// Stages whose children must stay, because the stage was refused.
+    pub kept_stages: Vec<String>,
+    state: PhantomData<S>,
+}
+
+impl Desired<Prepared> {
+    /// Says that everything has been written.
+    pub fn applied(self) -> Desired<Applied> {
+        let Self { namespace, pipeline, uid, accounts, services, budgets, deployments, kept, kept_stages, state: _ } = self;
+        Desired {
+            namespace,
+            pipeline,
+            uid,
+            accounts,
+            services,
+            budgets,
+            deployments,
+            kept,
+            kept_stages,
+            state: PhantomData,
+        }
+    }
+}
+
+/// The children of a pipeline.
+pub fn build(pipeline: &ValidatedPipeline) -> Desired<Prepared> {
+    let mut services = Vec::new();
+    let mut budgets = Vec::new();
+    let mut deployments = Vec::new();
+    let mut kept = Vec::new();
+    for stage in &pipeline.stages {
+        services.extend(service::services(pipeline, stage));
+        budgets.extend(pdb::budget(pipeline, stage));
+        for pool in &stage.pools {
+            match &pool.fit {
+                Some(fit) => deployments.push((deployment::deployment(pipeline, stage, pool, fit), pool.claim)),
+                // A pool that must be left: the Deployment goes when its last replica has.
+                None if occupied(pool.live.as_deref()) => kept.push(pool.child.clone()),
+                None => {}
+            }
+        }
+    }
+    Desired {
+        namespace: pipeline.id.namespace.clone(),
+        pipeline: pipeline.id.name.clone(),
+        uid: pipeline.id.uid.clone(),
+        accounts: vec![meta::account(pipeline)],
+        services,
+        budgets,
+        deployments,
+        kept,
+        kept_stages: pipeline.refusals.iter().filter_map(|refusal| refusal.stage.clone()).collect(),
+        state: PhantomData,
+    }
+}
+
+fn occupied(live: Option<&Deployment>) -> bool {
+    let Some(live) = live else { return false };
+    let wanted = super::validate::desired(live);
+    let running = live.status.as_ref().and_then(|status| status.replicas).unwrap_or_default();
+    wanted > 0 || running > 0
+}

@@ -1,0 +1,103 @@
+//! I/O-free reading: what one pass needs, taken out of the stores. Nothing is read after this.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::ResourceExt;
+use kube::runtime::reflector::{ObjectRef, Store};
+
+use super::super::capacity::{self, PoolObservation, Problem};
+use super::super::stores::Stores;
+use crate::api::compute_pool::Architecture;
+use crate::api::{ComputePool, TieredPipeline};
+
+/// What was found in the cluster for one pipeline.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Every pool, oldest first.
+    pub pools: Vec<PoolFacts>,
+    /// Deployments of the namespace by name: ours, and those that could be in the way.
+    pub deployments: BTreeMap<String, Arc<Deployment>>,
+    /// Services of the pipeline by name.
+    pub services: BTreeMap<String, Arc<Service>>,
+    /// PodDisruptionBudgets of the pipeline by name.
+    pub budgets: BTreeMap<String, Arc<PodDisruptionBudget>>,
+    /// ServiceAccounts of the pipeline by name.
+    pub accounts: BTreeMap<String, Arc<ServiceAccount>>,
+    /// Whether the administrator allows secrets in containers.
+    pub allow_secrets: bool,
+}
+
+/// One pool as a pipeline sees it.
+#[derive(Clone, Debug)]
+pub struct PoolFacts {
+    /// The object.
+    pub object: Arc<ComputePool>,
+    /// What its nodes offer; absent until it has been looked at.
+    pub observed: Option<PoolObservation>,
+    /// Whether it admits the pipeline's namespace.
+    pub admits: bool,
+}
+
+impl PoolFacts {
+    /// Architecture of its nodes: as declared, else as they agree.
+    pub fn architecture(&self) -> Option<Architecture> {
+        self.object.spec.architecture.or_else(|| self.observed.as_ref()?.architecture)
+    }
+
+    /// Why nobody can use it now, if so.
+    pub fn problem(&self) -> Option<String> {
+        Some(match self.observed.as_ref()?.problem.as_ref()? {
+            Problem::PoolsOverlap { node, other } => format!("it selects node '{node}', which pool '{other}' has"),
+            Problem::InvalidSpec { field, message } => format!("its `{field}` {message}"),
+        })
+    }
+}
+
+/// Everything about `raw` that the stores know. `pools` and `observed` are the latest look at the pools and their nodes.
+pub fn dereference(
+    stores: &Stores,
+    pools: &[Arc<ComputePool>],
+    observed: &[PoolObservation],
+    allow_secrets: bool,
+    raw: &TieredPipeline,
+) -> Found {
+    let namespace = raw.namespace().unwrap_or_default();
+    let labels = stores.namespaces.get(&ObjectRef::new(&namespace)).map(|found| found.labels().clone());
+    Found {
+        pools: pool_facts(pools, observed, &labels.unwrap_or_default()),
+        deployments: named(&stores.deployments, &namespace),
+        services: named(&stores.services, &namespace),
+        budgets: named(&stores.budgets, &namespace),
+        accounts: named(&stores.accounts, &namespace),
+        allow_secrets,
+    }
+}
+
+/// Pools that are not being deleted, oldest first: their order breaks ties that names must not.
+pub fn pool_facts(
+    pools: &[Arc<ComputePool>],
+    observed: &[PoolObservation],
+    namespace_labels: &BTreeMap<String, String>,
+) -> Vec<PoolFacts> {
+    let mut pools: Vec<&Arc<ComputePool>> =
+        pools.iter().filter(|pool| pool.metadata.deletion_timestamp.is_none()).collect();
+    pools.sort_by_key(|pool| (pool.creation_timestamp().map(|time| time.0), pool.uid()));
+    let fact = |object: &Arc<ComputePool>| PoolFacts {
+        observed: observed.iter().find(|observation| observation.name == object.name_any()).cloned(),
+        admits: capacity::admits(object, namespace_labels),
+        object: Arc::clone(object),
+    };
+    pools.into_iter().map(fact).collect()
+}
+
+fn named<K>(store: &Store<K>, namespace: &str) -> BTreeMap<String, Arc<K>>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + 'static,
+{
+    let here = |object: &Arc<K>| object.meta().namespace.as_deref() == Some(namespace);
+    store.state().into_iter().filter(here).map(|object| (object.name_any(), object)).collect()
+}

@@ -1,0 +1,178 @@
+//! Pure: what a pass found and did becomes a status; then one write, if anything differs.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+
+use super::super::report::PipelineView;
+use super::apply::Report;
+use super::dereference::Found;
+use super::validate::desired;
+use super::validated::{StagePool, ValidatedPipeline, ValidatedStage};
+use super::verdict;
+use crate::api::decimal::money;
+use crate::api::tiered_pipeline::{StagePoolStatus, StageStatus};
+use crate::api::{GROUP, TieredPipeline, TieredPipelineStatus, VERSION, conditions, labels};
+
+/// Deadline of the one request.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// Longest message of a stage; the schema says the same.
+const STAGE_MESSAGE_MAX: usize = 500;
+
+/// Writing the status failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server did not answer in time.
+    #[error("no answer to writing the status within {}s", DEADLINE.as_secs())]
+    Deadline,
+    /// The API server refused or could not be asked.
+    #[error("cannot write the status: {0}")]
+    Api(#[source] kube::Error),
+}
+
+/// Replicas of one Deployment: wanted, ready, and whether all run the latest template.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Running {
+    /// `spec.replicas`.
+    pub desired: u32,
+    /// Ready pods.
+    pub ready: u32,
+    /// Pods of an older template are still there.
+    pub outdated: bool,
+}
+
+/// Reads the replicas of one stage on one pool.
+pub fn running(pool: &StagePool) -> Running {
+    let Some(live) = &pool.live else { return Running::default() };
+    let status = live.status.as_ref();
+    let count = |number: Option<i32>| number.map_or(0, |number| u32::try_from(number).unwrap_or_default());
+    let replicas = count(status.and_then(|status| status.replicas));
+    Running {
+        desired: desired(live),
+        ready: count(status.and_then(|status| status.ready_replicas)),
+        outdated: count(status.and_then(|status| status.updated_replicas)) < replicas,
+    }
+}
+
+/// The status that follows from a pass. Takes no client: it cannot read more than it is given.
+pub fn compute_status(
+    valid: &ValidatedPipeline,
+    report: &Report,
+    view: Option<&PipelineView>,
+    previous: Option<&TieredPipelineStatus>,
+    now: &Time,
+) -> TieredPipelineStatus {
+    let stages: Vec<StageStatus> = valid.stages.iter().map(|stage| stage_status(stage, view)).collect();
+    let ready = valid.stages.iter().zip(&stages).filter(|(stage, status)| is_ready(stage, status)).count();
+    let mut status = TieredPipelineStatus {
+        observed_generation: valid.generation,
+        stages_ready: Some(format!("{ready}/{}", valid.stages.len() + valid.refusals.iter().filter(|r| r.stage.is_some()).count())),
+        replicas: stages.iter().map(|stage| stage.replicas).sum(),
+        ready_replicas: stages.iter().map(|stage| stage.ready_replicas).sum(),
+        cost_per_hour: Some(money(cost_micros(valid))),
+        power_watts: power_watts(valid),
+        stages,
+        decisions: view.map(|view| view.decisions.iter().cloned().collect()).unwrap_or_default(),
+        conditions: previous.map(|previous| previous.conditions.clone()).unwrap_or_default(),
+    };
+    for new in verdict::conditions(valid, report, view) {
+        conditions::set(&mut status.conditions, now, valid.generation, new);
+    }
+    for absent in verdict::absent(valid, report, view) {
+        conditions::remove(&mut status.conditions, absent);
+    }
+    status
+}
+
+/// All wanted replicas are Ready.
+pub fn is_ready(stage: &ValidatedStage, status: &StageStatus) -> bool {
+    let floor = i32::try_from(stage.min).unwrap_or(i32::MAX);
+    status.ready_replicas >= status.replicas.min(floor.max(1)) && status.replicas >= floor
+}
+
+fn stage_status(stage: &ValidatedStage, view: Option<&PipelineView>) -> StageStatus {
+    let whole = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+    let view = view.and_then(|view| view.stages.get(&stage.name));
+    let all: Vec<(&StagePool, Running)> = stage.pools.iter().map(|pool| (pool, running(pool))).collect();
+    let used = all.iter().filter(|(_, running)| running.desired > 0 || running.ready > 0);
+    let message = verdict::stage_message(stage, view).map(|mut text| {
+        if text.len() > STAGE_MESSAGE_MAX {
+            let end = (0..=STAGE_MESSAGE_MAX).rev().find(|&end| text.is_char_boundary(end)).unwrap_or_default();
+            text.truncate(end);
+            text.push('…');
+        }
+        text
+    });
+    StageStatus {
+        name: stage.name.clone(),
+        replicas: whole(all.iter().map(|(_, running)| running.desired).sum()),
+        ready_replicas: whole(all.iter().map(|(_, running)| running.ready).sum()),
+        bottleneck: view.is_some_and(|view| view.bottleneck),
+        pools: used
+            .map(|(pool, running)| StagePoolStatus {
+                name: pool.pool.clone(),
+                replicas: whole(running.desired),
+                ready: whole(running.ready),
+            })
+            .collect(),
+        message,
+    }
+}
+
+/// What all replicas cost per hour, millionths. Replicas whose pool is gone cost nothing that anybody could know.
+pub fn cost_micros(valid: &ValidatedPipeline) -> u64 {
+    let pools = valid.stages.iter().flat_map(|stage| &stage.pools);
+    pools.fold(0, |sum, pool| {
+        let each = pool.cost.map_or(0, |cost| cost.cost_micros);
+        sum.saturating_add(each.saturating_mul(u64::from(running(pool).desired)))
+    })
+}
+
+/// What all replicas draw; only if every pool in use declares it.
+fn power_watts(valid: &ValidatedPipeline) -> Option<i32> {
+    let mut milliwatts = 0_u64;
+    for pool in valid.stages.iter().flat_map(|stage| &stage.pools) {
+        let count = u64::from(running(pool).desired);
+        if count > 0 {
+            milliwatts = milliwatts.saturating_add(pool.cost?.power_milliwatts?.saturating_mul(count));
+        }
+    }
+    i32::try_from(milliwatts / 1_000).ok()
+}
+
+/// Writes the status if it differs from what is stored. Says whether it was written.
+///
+/// # Errors
+/// When the API server refuses or does not answer.
+pub async fn update(client: &Client, raw: &TieredPipeline, status: TieredPipelineStatus) -> Result<bool, Error> {
+    if raw.status.as_ref() == Some(&status) {
+        return Ok(false);
+    }
+    let body = serde_json::json!({
+        "apiVersion": format!("{GROUP}/{VERSION}"),
+        "kind": "TieredPipeline",
+        "status": status,
+    });
+    let api: Api<TieredPipeline> = Api::namespaced(client.clone(), &raw.namespace().unwrap_or_default());
+    let params = PatchParams::apply(labels::FIELD_MANAGER).force();
+    let name = raw.name_any();
+    let patch = Patch::Apply(&body);
+    match tokio::time::timeout(DEADLINE, api.patch_status(&name, &params, &patch)).await {
+        Err(_) => Err(Error::Deadline),
+        Ok(Ok(_)) => Ok(true),
+        // Deleted meanwhile: nobody is left to tell.
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(false),
+        Ok(Err(source)) => Err(Error::Api(source)),
+    }
+}
+
+/// Replaces the Deployments that validation saw with the ones that a pass returned, where the store is behind.
+pub fn refresh(valid: &mut ValidatedPipeline, found: &Found) {
+    for pool in valid.stages.iter_mut().flat_map(|stage| &mut stage.pools) {
+        if let Some(live) = found.deployments.get(&pool.child) {
+            pool.live = Some(live.clone());
+        }
+    }
+}

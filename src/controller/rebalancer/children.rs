@@ -1,0 +1,179 @@
+//! Pure: what is known of each Deployment's replicas, who wrote them last, and whether somebody else insists.
+
+use std::collections::VecDeque;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::ResourceExt;
+
+use super::super::pipeline::validate::desired;
+use super::super::report::Foreign;
+use crate::api::labels;
+
+/// Foreign changes taken back within [`CONTEST_WINDOW_MS`] before tiercel holds.
+const TAKE_BACKS_MAX: usize = 3;
+/// How long a foreign change is remembered.
+const CONTEST_WINDOW_MS: u64 = 5 * 60_000;
+
+/// One Deployment as the rebalancer knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Child {
+    /// What it asks for, our own writes included before the watch shows them.
+    pub desired: u32,
+    /// Version to write against.
+    pub resource_version: String,
+    /// `managedFields` show that the rebalancer owns the replicas.
+    pub claimed: bool,
+    /// A write is under way.
+    pub in_flight: bool,
+    /// Version of our last acknowledged write: older news from the watch is old news.
+    acknowledged: Option<u64>,
+    /// Times of foreign changes.
+    taken: VecDeque<u64>,
+    /// Who else writes.
+    pub foreign: Option<Foreign>,
+}
+
+/// What an observation of a Deployment means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Nothing new about replicas.
+    Same,
+    /// The replicas are these now; first sight, or our own write seen late.
+    Replicas(u32),
+    /// Somebody else changed them.
+    Changed(u32),
+}
+
+impl Child {
+    /// First sight of a Deployment.
+    pub fn new(live: &Deployment) -> Self {
+        let owner = owner(live);
+        Self {
+            desired: desired(live),
+            resource_version: live.resource_version().unwrap_or_default(),
+            claimed: is_claimed(live),
+            foreign: owner.filter(|owner| is_autoscaler(owner)).map(|owner| Foreign::Autoscaler(owner.to_owned())),
+            ..Self::default()
+        }
+    }
+
+    /// Takes in what the watch shows.
+    pub fn observe(&mut self, live: &Deployment, now_ms: u64) -> Seen {
+        let version = live.resource_version().unwrap_or_default();
+        // Versions of one kind are comparable numbers (the API guarantees it since 1.35, etcd always did it).
+        let number = version.parse::<u64>().ok();
+        if self.in_flight || matches!((number, self.acknowledged), (Some(seen), Some(own)) if seen < own) {
+            return Seen::Same;
+        }
+        self.resource_version = version;
+        self.claimed = is_claimed(live);
+        let owner = owner(live).unwrap_or_default().to_owned();
+        self.taken.retain(|&at| now_ms.saturating_sub(at) < CONTEST_WINDOW_MS);
+        let replicas = desired(live);
+        let foreign = owner != labels::REBALANCER_FIELD_MANAGER && owner != labels::FIELD_MANAGER;
+        if replicas != self.desired && foreign {
+            self.taken.push_back(now_ms);
+        }
+        self.foreign = if foreign && is_autoscaler(&owner) {
+            Some(Foreign::Autoscaler(owner))
+        } else if self.taken.len() > TAKE_BACKS_MAX {
+            Some(Foreign::Contested(if foreign { owner } else { "another manager".to_owned() }))
+        } else {
+            None
+        };
+        if replicas == self.desired {
+            return Seen::Same;
+        }
+        self.desired = replicas;
+        if foreign { Seen::Changed(replicas) } else { Seen::Replicas(replicas) }
+    }
+
+    /// Our write was acknowledged.
+    pub fn acknowledge(&mut self, replicas: u32, resource_version: String) {
+        self.in_flight = false;
+        self.claimed = true;
+        self.desired = replicas;
+        self.acknowledged = resource_version.parse().ok().or(self.acknowledged);
+        self.resource_version = resource_version;
+    }
+
+    /// Forgets old contests; says whether that changed anything.
+    pub fn relax(&mut self, now_ms: u64) -> bool {
+        self.taken.retain(|&at| now_ms.saturating_sub(at) < CONTEST_WINDOW_MS);
+        if matches!(self.foreign, Some(Foreign::Contested(_))) && self.taken.len() <= TAKE_BACKS_MAX {
+            self.foreign = None;
+            return true;
+        }
+        false
+    }
+}
+
+/// The field manager that owns `spec.replicas`; of several, one that is not ours.
+fn owner(live: &Deployment) -> Option<&str> {
+    let owners = live.managed_fields().iter().filter(|entry| {
+        entry.fields_v1.as_ref().is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
+    });
+    let names: Vec<&str> = owners.filter_map(|entry| entry.manager.as_deref()).collect();
+    let ours = |name: &&&str| **name == labels::FIELD_MANAGER || **name == labels::REBALANCER_FIELD_MANAGER;
+    names.iter().find(|name| !ours(name)).or(names.first()).copied()
+}
+
+fn is_claimed(live: &Deployment) -> bool {
+    live.managed_fields().iter().any(|entry| {
+        entry.manager.as_deref() == Some(labels::REBALANCER_FIELD_MANAGER)
+            && entry.fields_v1.as_ref().is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
+    })
+}
+
+/// `HorizontalPodAutoscaler` writes through the controller manager, which writes no other Deployment's replicas.
+fn is_autoscaler(manager: &str) -> bool {
+    manager == "kube-controller-manager" || manager.starts_with("keda") || manager.contains("autoscaler")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn deployment(replicas: i32, version: u64, manager: &str) -> Deployment {
+        serde_json::from_value(json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "d", "resourceVersion": version.to_string(), "managedFields": [{
+                "manager": manager, "operation": "Update", "apiVersion": "apps/v1",
+                "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}}}]},
+            "spec": {"replicas": replicas, "selector": {}, "template": {}},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn news_older_than_our_own_write_is_ignored() {
+        let mut child = Child::new(&deployment(2, 10, labels::FIELD_MANAGER));
+        child.acknowledge(5, "20".into());
+        assert_eq!(child.observe(&deployment(2, 15, labels::FIELD_MANAGER), 0), Seen::Same);
+        assert_eq!(child.desired, 5);
+        assert_eq!(child.observe(&deployment(5, 20, labels::REBALANCER_FIELD_MANAGER), 0), Seen::Same);
+        assert_eq!(child.observe(&deployment(4, 21, "kubectl"), 0), Seen::Changed(4));
+    }
+
+    #[test]
+    fn a_fight_is_given_up_after_three_take_backs_and_forgotten_after_five_minutes() {
+        let mut child = Child::new(&deployment(2, 1, labels::REBALANCER_FIELD_MANAGER));
+        for round in 0..4_u64 {
+            child.observe(&deployment(7, 10 + 2 * round, "kubectl"), round * 1_000);
+            assert_eq!(child.foreign.is_some(), round == 3, "round {round}");
+            child.acknowledge(2, (11 + 2 * round).to_string());
+        }
+        assert!(!child.relax(60_000));
+        assert!(child.relax(CONTEST_WINDOW_MS + 60_000));
+        assert_eq!(child.foreign, None);
+    }
+
+    #[test]
+    fn replicas_that_an_autoscaler_owns_are_its_own() {
+        let mut child = Child::new(&deployment(2, 1, labels::REBALANCER_FIELD_MANAGER));
+        child.observe(&deployment(3, 2, "kube-controller-manager"), 0);
+        assert_eq!(child.foreign, Some(Foreign::Autoscaler("kube-controller-manager".into())));
+    }
+}

@@ -1,0 +1,5 @@
+//! The rebalancer.
+
+pub mod children;
+pub mod world;
+pub mod writes;

@@ -1,0 +1,255 @@
+//! Pure: validated pipelines and observed pools become the core's world, and an index back from its numbers to names.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::super::capacity::PoolObservation;
+use super::super::pipeline::validated::{Permission, PipelineId, StagePool, ValidatedPipeline, ValidatedStage};
+use crate::api::compute_pool::Tier;
+use crate::api::names;
+use crate::api::stage;
+use crate::api::tiered_pipeline::Mode;
+use crate::rebalance::world::{
+    self, Edge, Key, OnSignalLoss, Pipeline, PipelineIdx, Pool, PoolIdx, Resources, Stage, StageIdx, Traffic, Variant,
+    VariantIdx, World,
+};
+use crate::signals::presets::Preset;
+
+/// Price factor of a tier that the hint would rather not have: large enough that no price difference between pools
+/// outweighs the hint, so that the other tier is used only while the preferred one is short, dry or over budget.
+const BELOW_HINT_PERMILLE: u32 = 100_000;
+const PREFERRED_PERMILLE: u32 = 1_000;
+
+/// What a number of the core stands for.
+#[derive(Debug, Default)]
+pub struct Index {
+    /// By [`PipelineIdx`].
+    pub pipelines: Vec<PipelineId>,
+    /// By [`StageIdx`].
+    pub stages: Vec<StageRef>,
+    /// By [`VariantIdx`].
+    pub variants: Vec<VariantRef>,
+    /// By namespace and name of the Deployment.
+    pub children: HashMap<(String, String), VariantIdx>,
+    /// By the label that a variant's pods carry.
+    pub variant_ids: HashMap<String, VariantIdx>,
+}
+
+/// A stage by name.
+#[derive(Debug)]
+pub struct StageRef {
+    /// Its pipeline.
+    pub pipeline: PipelineIdx,
+    /// Its name.
+    pub name: String,
+    /// Its signal preset; absent if nobody knows the name.
+    pub preset: Option<&'static Preset>,
+    /// CPU that a replica's utilization is measured against, by variant: see [`VariantRef::request`].
+    pub port: Option<u16>,
+}
+
+/// A variant by name.
+#[derive(Debug)]
+pub struct VariantRef {
+    /// Its stage.
+    pub stage: StageIdx,
+    /// Its pool's name.
+    pub pool: String,
+    /// Name of its Deployment.
+    pub child: String,
+    /// The label its pods carry.
+    pub variant_id: String,
+    /// What one replica requests.
+    pub request: Resources,
+    /// How long pods may stay unschedulable before that says anything: the time a new node takes.
+    pub provision_ms: u64,
+    /// The rebalancer has claimed the Deployment's replicas, as `managedFields` showed.
+    pub claimed: bool,
+}
+
+impl Index {
+    /// The variant at an index of the core.
+    pub fn variant(&self, index: VariantIdx) -> Option<&VariantRef> {
+        self.variants.get(index.0 as usize)
+    }
+
+    /// The stage at an index of the core.
+    pub fn stage(&self, index: StageIdx) -> Option<&StageRef> {
+        self.stages.get(index.0 as usize)
+    }
+
+    /// The pipeline at an index of the core.
+    pub fn pipeline(&self, index: PipelineIdx) -> Option<&PipelineId> {
+        self.pipelines.get(index.0 as usize)
+    }
+}
+
+/// The world of all pipelines. Their order, and the pools', is kept: it breaks ties that names must not break.
+pub fn world(pipelines: &[ValidatedPipeline], observed: &[PoolObservation]) -> (World, Index) {
+    let mut world = World::default();
+    let mut index = Index::default();
+    let mut pools: BTreeMap<&str, (PoolIdx, Option<&PoolObservation>)> = BTreeMap::new();
+    for observation in observed {
+        pools.insert(&observation.name, (PoolIdx(count(world.pools.len())), Some(observation)));
+        world.pools.push(pool(observation));
+    }
+    // Replicas may still run on a pool that is gone; it has no room for more.
+    let gone = pipelines.iter().flat_map(|pipeline| &pipeline.stages).flat_map(|stage| &stage.pools);
+    for name in gone.map(|pool| pool.pool.as_str()) {
+        pools.entry(name).or_insert_with(|| {
+            let key = Key(names::key(&["gone", name]));
+            world.pools.push(Pool { key, tier: world::Tier::Cpu, reliable: false, capacity: Resources::default() });
+            (PoolIdx(count(world.pools.len() - 1)), None)
+        });
+    }
+    for pipeline in pipelines {
+        let id = PipelineIdx(count(world.pipelines.len()));
+        world.pipelines.push(Pipeline {
+            key: Key(names::key(&[&pipeline.id.uid])),
+            priority: pipeline.priority,
+            budget_micros: pipeline.budget_micros,
+            mode: mode(pipeline.mode),
+        });
+        index.pipelines.push(pipeline.id.clone());
+        let first = count(world.stages.len());
+        for valid in &pipeline.stages {
+            let stage_index = StageIdx(count(world.stages.len()));
+            let start = count(world.variants.len());
+            for stage_pool in &valid.pools {
+                let Some((pool_index, observation)) = pools.get(stage_pool.pool.as_str()).copied() else { continue };
+                let at = VariantIdx(count(world.variants.len()));
+                world.variants.push(variant(pipeline, valid, stage_pool, stage_index, pool_index, observation));
+                let reference = reference(pipeline, valid, stage_pool, stage_index, observation);
+                index.children.insert((pipeline.id.namespace.clone(), reference.child.clone()), at);
+                index.variant_ids.insert(reference.variant_id.clone(), at);
+                index.variants.push(reference);
+            }
+            let preset = Preset::named(&valid.signal.preset);
+            world.stages.push(stage(pipeline, valid, id, first, (start, count(world.variants.len())), preset));
+            index.stages.push(StageRef {
+                pipeline: id,
+                name: valid.name.clone(),
+                preset,
+                port: valid.port.as_ref().and_then(|(_, port)| u16::try_from(*port).ok()),
+            });
+        }
+    }
+    (world, index)
+}
+
+fn count(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+fn mode(permission: Permission) -> world::Mode {
+    match permission {
+        Permission::Mode(Mode::Automatic) => world::Mode::Automatic,
+        Permission::Mode(Mode::Advisory) => world::Mode::Advisory,
+        Permission::Mode(Mode::Paused) => world::Mode::Paused,
+        Permission::NoScaleIn => world::Mode::NoScaleIn,
+        Permission::NoScaleOut => world::Mode::NoScaleOut,
+    }
+}
+
+fn pool(observation: &PoolObservation) -> Pool {
+    Pool {
+        key: Key(names::key(&[&observation.uid])),
+        tier: match observation.tier {
+            Tier::Cpu => world::Tier::Cpu,
+            Tier::Accelerator => world::Tier::Accelerator,
+        },
+        reliable: observation.reliable,
+        capacity: observation.capacity(),
+    }
+}
+
+fn stage(
+    pipeline: &ValidatedPipeline,
+    valid: &ValidatedStage,
+    id: PipelineIdx,
+    first: u32,
+    variants: (u32, u32),
+    preset: Option<&Preset>,
+) -> Stage {
+    let seconds = |seconds: u32| u64::from(seconds) * 1_000;
+    let edge = |&(caller, calls_millis): &(usize, u64)| Edge { from: StageIdx(first + count(caller)), calls_millis };
+    Stage {
+        key: Key(names::key(&[&pipeline.id.uid, &valid.name])),
+        pipeline: id,
+        variants,
+        min: valid.min,
+        max: valid.max,
+        reliable_min: valid.reliable_min,
+        target_permille: valid.signal.target_percent * 10,
+        traffic: match valid.traffic {
+            stage::Traffic::Uniform => Traffic::Uniform,
+            stage::Traffic::Weighted => Traffic::Weighted,
+            stage::Traffic::Pull => Traffic::Pull,
+        },
+        rated: valid.pools.iter().any(|pool| pool.rated),
+        sees_waiting: preset.is_some_and(Preset::sees_waiting),
+        after: valid.after.iter().map(edge).collect(),
+        tolerance_permille: valid.pace.tolerance_percent * 10,
+        up_window_ms: seconds(valid.pace.up_window_seconds),
+        down_window_ms: seconds(valid.pace.down_window_seconds),
+        down_percent_per_minute: valid.pace.down_percent_per_minute,
+        moves_per_hour: valid.pace.moves_per_hour,
+        max_surge: valid.pace.max_surge,
+        signal_loss_ms: seconds(valid.signal.loss_seconds),
+        on_signal_loss: match valid.signal.on_loss {
+            stage::OnSignalLoss::Hold => OnSignalLoss::Hold,
+            stage::OnSignalLoss::CurrentIfHigher => OnSignalLoss::CurrentIfHigher,
+            stage::OnSignalLoss::Static => OnSignalLoss::Static(valid.signal.static_replicas),
+        },
+        reading_age_ms_max: preset.map_or(0, Preset::answer_freshness_ms),
+    }
+}
+
+fn variant(
+    pipeline: &ValidatedPipeline,
+    valid: &ValidatedStage,
+    stage_pool: &StagePool,
+    stage: StageIdx,
+    pool: PoolIdx,
+    observation: Option<&PoolObservation>,
+) -> Variant {
+    let cost = stage_pool.cost;
+    let preferred = stage_pool.fit.as_ref().is_some_and(|fit| fit.preferred);
+    let reported = cost.map_or(0, |cost| cost.cost_micros);
+    let marginal = cost.map_or(0, |cost| cost.marginal_micros);
+    let room = observation.map_or(0, |observation| observation.replicas_that_fit(stage_pool.request));
+    Variant {
+        key: Key(names::key(&[&pipeline.id.uid, &valid.name, &stage_pool.pool])),
+        stage,
+        pool,
+        request: stage_pool.request,
+        cost_micros: reported,
+        // A factor on nothing is nothing: below the hint even paid-for nodes have their price.
+        marginal_micros: if preferred { marginal } else { marginal.max(reported) },
+        power_milliwatts: cost.and_then(|cost| cost.power_milliwatts),
+        hint_permille: if preferred { PREFERRED_PERMILLE } else { BELOW_HINT_PERMILLE },
+        capacity_millis: stage_pool.capacity_millis,
+        concurrency: stage_pool.concurrency,
+        startup_ms: u64::from(stage_pool.startup_seconds) * 1_000,
+        // Without a price or a fit nothing new goes there.
+        max: if stage_pool.fit.is_some() && cost.is_some() { room.min(valid.max) } else { 0 },
+    }
+}
+
+fn reference(
+    pipeline: &ValidatedPipeline,
+    valid: &ValidatedStage,
+    stage_pool: &StagePool,
+    stage: StageIdx,
+    observation: Option<&PoolObservation>,
+) -> VariantRef {
+    let elastic = observation.filter(|observation| observation.elastic_nodes > 0);
+    VariantRef {
+        stage,
+        pool: stage_pool.pool.clone(),
+        child: stage_pool.child.clone(),
+        variant_id: names::variant_id(&pipeline.id.uid, &valid.name, &stage_pool.pool),
+        request: stage_pool.request,
+        provision_ms: elastic.map_or(0, |observation| observation.provision_ms),
+        claimed: stage_pool.claim == super::super::pipeline::validated::Claim::Released,
+    }
+}

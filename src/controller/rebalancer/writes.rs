@@ -1,0 +1,109 @@
+//! I/O: the one write of the rebalancer, `spec.replicas` through `/scale`.
+//!
+//! Short deadline, no retry by the client: whatever fails is decided anew from what is true then.
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v1::{Scale, ScaleSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+
+use crate::api::labels;
+
+/// Deadline of one write.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Tries against a version that moved on although the replicas did not (status updates move it all the time).
+const TRIES_MAX: usize = 4;
+
+/// One write.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// Namespace and name of the Deployment.
+    pub child: (String, String),
+    /// What it asks for, as far as we know.
+    pub from: u32,
+    /// What it shall ask for.
+    pub to: u32,
+    /// Version to write against.
+    pub resource_version: String,
+    /// When the newest signal behind it was received; absent where no signal caused it.
+    pub sampled_ms: Option<u64>,
+}
+
+/// What became of a write.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Written: the version that resulted.
+    Written(String),
+    /// The replicas were not what we thought: these, at this version.
+    Moved(u32, String),
+    /// The Deployment is gone.
+    Gone,
+    /// Refused, unreachable or too slow; nothing is known of the replicas.
+    Failed(String),
+}
+
+/// Writes replicas where they still are what the decision took them for.
+pub async fn scale(client: &Client, write: &Write) -> Outcome {
+    let (namespace, name) = &write.child;
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let params = PatchParams { field_manager: Some(labels::REBALANCER_FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let mut version = write.resource_version.clone();
+    for _ in 0..TRIES_MAX {
+        let body = serde_json::json!({"metadata": {"resourceVersion": version}, "spec": {"replicas": write.to}});
+        let patch = Patch::Merge(&body);
+        match tokio::time::timeout(DEADLINE, deployments.patch_scale(name, &params, &patch)).await {
+            Err(_) => return Outcome::Failed(format!("no answer within {}s", DEADLINE.as_secs())),
+            Ok(Ok(scale)) => return Outcome::Written(scale.metadata.resource_version.unwrap_or_default()),
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return Outcome::Gone,
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 => match read(&deployments, name).await {
+                Ok((replicas, seen)) if replicas == write.from => version = seen,
+                Ok((replicas, seen)) => return Outcome::Moved(replicas, seen),
+                Err(outcome) => return outcome,
+            },
+            Ok(Err(error)) => return Outcome::Failed(error.to_string()),
+        }
+    }
+    Outcome::Failed("the Deployment changes faster than it can be written".to_owned())
+}
+
+/// Claims `spec.replicas` with the value that is there. Unforced, so it fails rather than change anything.
+pub async fn claim(client: &Client, child: &(String, String), replicas: u32) -> Outcome {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), &child.0);
+    let body = Scale {
+        metadata: ObjectMeta {
+            name: Some(child.1.clone()),
+            namespace: Some(child.0.clone()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(ScaleSpec { replicas: Some(i32::try_from(replicas).unwrap_or(i32::MAX)) }),
+        status: None,
+    };
+    let params = PatchParams::apply(labels::REBALANCER_FIELD_MANAGER);
+    let patch = Patch::Apply(&body);
+    match tokio::time::timeout(DEADLINE, deployments.patch_scale(&child.1, &params, &patch)).await {
+        Err(_) => Outcome::Failed(format!("no answer within {}s", DEADLINE.as_secs())),
+        Ok(Ok(scale)) => Outcome::Written(scale.metadata.resource_version.unwrap_or_default()),
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Outcome::Gone,
+        Ok(Err(kube::Error::Api(status))) if status.code == 409 => match read(&deployments, &child.1).await {
+            Ok((replicas, version)) => Outcome::Moved(replicas, version),
+            Err(outcome) => outcome,
+        },
+        Ok(Err(error)) => Outcome::Failed(error.to_string()),
+    }
+}
+
+async fn read(deployments: &Api<Deployment>, name: &str) -> Result<(u32, String), Outcome> {
+    match tokio::time::timeout(DEADLINE, deployments.get_scale(name)).await {
+        Err(_) => Err(Outcome::Failed(format!("no answer within {}s", DEADLINE.as_secs()))),
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(Outcome::Gone),
+        Ok(Err(error)) => Err(Outcome::Failed(error.to_string())),
+        Ok(Ok(scale)) => {
+            // An absent number in a Scale is 0: the field is left out when it is.
+            let replicas = scale.spec.and_then(|spec| spec.replicas).unwrap_or_default();
+            Ok((u32::try_from(replicas).unwrap_or_default(), scale.metadata.resource_version.unwrap_or_default()))
+        }
+    }
+}

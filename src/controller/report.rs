@@ -1,0 +1,78 @@
+//! What the rebalancer knows about each pipeline, for status, `why` and metrics. Written by the rebalancer, read by the
+//! reconciler; views of the same record.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::api::tiered_pipeline::DecisionSummary;
+use crate::rebalance::decision::{HoldReason, NotUsed, Reason};
+
+/// Decisions kept per pipeline.
+pub const DECISIONS_MAX: usize = 5;
+
+/// One pipeline as the rebalancer sees it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PipelineView {
+    /// By stage name.
+    pub stages: BTreeMap<String, StageView>,
+    /// The last decisions, newest first.
+    pub decisions: VecDeque<DecisionSummary>,
+}
+
+/// One stage as the rebalancer sees it. Nothing in it moves on every tick.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageView {
+    /// Wanted replicas by pool.
+    pub planned: BTreeMap<String, u32>,
+    /// The plan leaves demand unserved.
+    pub short: bool,
+    /// The pipeline's throughput is limited here.
+    pub bottleneck: bool,
+    /// Why the plan is not what runs.
+    pub hold: Option<HoldReason>,
+    /// What shaped the plan.
+    pub reason: Reason,
+    /// Signals are fresh.
+    pub signals_fresh: bool,
+    /// A signal has been seen at all.
+    pub signals_seen: bool,
+    /// Why pools are not used more.
+    pub not_used: BTreeMap<String, NotUsed>,
+    /// Who else writes the replicas.
+    pub foreign: Option<Foreign>,
+}
+
+/// Somebody else writes the replicas of a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// Another autoscaler owns them, by field manager.
+    Autoscaler(String),
+    /// Somebody changed them back too often, by field manager.
+    Contested(String),
+}
+
+/// The views of all pipelines, by UID.
+#[derive(Clone, Debug, Default)]
+pub struct Views(Arc<RwLock<BTreeMap<String, Arc<PipelineView>>>>);
+
+impl Views {
+    /// The view of one pipeline, once the rebalancer has looked at it.
+    pub fn get(&self, uid: &str) -> Option<Arc<PipelineView>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(uid).map(Arc::clone)
+    }
+
+    /// Replaces a view. Says whether it differs from the last one.
+    pub fn put(&self, uid: &str, view: PipelineView) -> bool {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if all.get(uid).is_some_and(|known| **known == view) {
+            return false;
+        }
+        all.insert(uid.to_owned(), Arc::new(view));
+        true
+    }
+
+    /// Forgets pipelines that are gone.
+    pub fn retain(&self, live: impl Fn(&str) -> bool) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| live(uid));
+    }
+}

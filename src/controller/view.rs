@@ -1,0 +1,444 @@
+//! Pods and nodes as far as tiercel reads them.
+//!
+//! Every pod of the cluster is watched, because the pods of others take room on the nodes. So the views keep only what
+//! somebody reads: requests are summed while an object is decoded, and labels, annotations and managed fields that
+//! nobody asks for are dropped before it is stored. The views are read-only: they cannot be serialised, so no partial
+//! object can be written back by mistake.
+
+mod amounts;
+mod watch;
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use kube::Resource;
+use serde::Deserialize;
+
+pub use amounts::Amounts;
+use amounts::{RawQuantities, RawRequests};
+pub use watch::{Change, coalesced, watch_nodes, watch_pods, watch_pools, watcher_config};
+
+use crate::api::labels;
+
+/// Prefix of the labels that are kept on pods.
+const OWN_LABELS: &str = "tiercel.dev/";
+
+/// Longest text kept of a message, bytes.
+const MESSAGE_BYTES_MAX: usize = 512;
+
+/// A pod.
+#[derive(Clone, Debug, Default, Deserialize, kube::Resource)]
+#[resource(inherit = Pod)]
+pub struct PodView {
+    /// Identity, `tiercel.dev/` labels, owners, creation and deletion.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// Where it is placed and what it requests.
+    #[serde(default)]
+    pub spec: PodSpecView,
+    /// How far it got.
+    #[serde(default)]
+    pub status: PodStatusView,
+}
+
+impl PodView {
+    /// Whether the pod holds its requests: all phases but the two final ones. A pod that is being deleted still does.
+    pub fn holds_requests(&self) -> bool {
+        !matches!(self.status.phase, Phase::Succeeded | Phase::Failed)
+    }
+
+    /// Identity of the variant (stage on pool) that the pod is a replica of; `None` for pods of others.
+    ///
+    /// Anybody may put a label on a pod, so the label alone proves nothing: the pod must also be controlled by a
+    /// `ReplicaSet`, as every replica of a Deployment is. Who may create `ReplicaSet`s with our labels may still pass pods
+    /// off as replicas; the reader that writes (the rebalancer) matches the identity against variants it knows.
+    pub fn variant_id(&self) -> Option<&str> {
+        let owner = self.controller()?;
+        let by_replica_set = owner.kind == "ReplicaSet" && owner.api_version.starts_with("apps/");
+        let id = self.metadata.labels.as_ref()?.get(labels::VARIANT_ID)?;
+        by_replica_set.then_some(id)
+    }
+
+    /// Whether the pod belongs to its node rather than to the cluster: the next node of the pool will carry one too.
+    pub fn is_daemon(&self) -> bool {
+        self.controller().is_some_and(|owner| owner.kind == "DaemonSet")
+    }
+
+    fn controller(&self) -> Option<&OwnerReference> {
+        let owners = self.metadata.owner_references.as_deref().unwrap_or_default();
+        owners.iter().find(|owner| owner.controller == Some(true))
+    }
+}
+
+/// What is read of a pod's spec.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "RawPodSpec")]
+pub struct PodSpecView {
+    /// Node it is bound to; `None` while pending.
+    pub node_name: Option<Box<str>>,
+    /// What the scheduler reserves for it: the larger of its start-up and its running phase, plus overhead.
+    pub requests: Amounts,
+    /// Shares the node's network, and with it the node's address.
+    pub host_network: bool,
+    /// Ports of the first container.
+    pub ports: Box<[Port]>,
+}
+
+/// A port of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Port {
+    /// Its name.
+    #[serde(default)]
+    pub name: Option<Box<str>>,
+    /// Its number.
+    pub container_port: u16,
+}
+
+/// What is read of a pod's status.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(from = "RawPodStatus")]
+pub struct PodStatusView {
+    /// How far it got.
+    pub phase: Phase,
+    /// Its address.
+    pub ip: Option<IpAddr>,
+    /// Condition `Ready` is `True`.
+    pub ready: bool,
+    /// When condition `Ready` last changed.
+    pub ready_changed: Option<Time>,
+    /// When the kubelet took it on.
+    pub started: Option<Time>,
+    /// What the scheduler says while no node fits: the message of `PodScheduled=False`, reason `Unschedulable`.
+    pub unschedulable: Option<Box<str>>,
+    /// The first container that waits to be started, and why.
+    pub waiting: Option<Stop>,
+    /// How the first container that ended last did so: `Error`, `OOMKilled`, `StartError` …
+    pub ended: Option<Stop>,
+}
+
+/// Why a container does not run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "RawStop")]
+pub struct Stop {
+    /// One word, such as `ImagePullBackOff`, `ErrImagePull`, `CrashLoopBackOff`, `StartError`.
+    pub reason: Box<str>,
+    /// A sentence; cut.
+    pub message: Box<str>,
+}
+
+/// Phase of a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum Phase {
+    /// Accepted, not all containers run.
+    Pending,
+    /// Bound, at least one container runs.
+    Running,
+    /// All containers ended well.
+    Succeeded,
+    /// All containers ended, at least one badly.
+    Failed,
+    /// Not known.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+/// A node.
+#[derive(Clone, Debug, Default, Deserialize, kube::Resource)]
+#[resource(inherit = Node)]
+pub struct NodeView {
+    /// Identity, labels, deletion.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// What keeps pods away.
+    #[serde(default)]
+    pub spec: NodeSpecView,
+    /// What it offers.
+    #[serde(default)]
+    pub status: NodeStatusView,
+}
+
+/// What is read of a node's spec.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeSpecView {
+    /// Cordoned.
+    #[serde(default)]
+    pub unschedulable: bool,
+    /// Taints.
+    #[serde(default)]
+    pub taints: Vec<Taint>,
+}
+
+/// A taint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Taint {
+    /// Its key.
+    pub key: Box<str>,
+    /// Its value.
+    #[serde(default)]
+    pub value: Box<str>,
+    /// What it does.
+    pub effect: Effect,
+}
+
+/// What a taint does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum Effect {
+    /// New pods stay away if they can.
+    PreferNoSchedule,
+    /// Running pods leave.
+    NoExecute,
+    /// New pods stay away. Effects that are not known yet are read as this one.
+    #[default]
+    #[serde(other)]
+    NoSchedule,
+}
+
+/// What is read of a node's status.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "RawNodeStatus")]
+pub struct NodeStatusView {
+    /// What it offers to pods; what cannot be read counts as nothing.
+    pub allocatable: Amounts,
+    /// Most pods it takes; `None` if it does not say.
+    pub pods: Option<u32>,
+    /// Condition `Ready` is `True`.
+    pub ready: bool,
+}
+
+/// Drops what nobody reads and tells what matters apart from what does not.
+pub(crate) trait Watched: Resource<DynamicType = ()> {
+    /// Drops what nobody reads.
+    fn strip(&mut self);
+
+    /// Whether nobody would see a difference: heartbeats and versions do not count.
+    fn reads_like(&self, other: &Self) -> bool;
+}
+
+impl Watched for PodView {
+    fn strip(&mut self) {
+        strip(&mut self.metadata);
+        if let Some(labels) = &mut self.metadata.labels {
+            labels.retain(|key, _| key.starts_with(OWN_LABELS));
+        }
+    }
+
+    fn reads_like(&self, other: &Self) -> bool {
+        alike(&self.metadata, &other.metadata) && self.spec == other.spec && self.status == other.status
+    }
+}
+
+impl Watched for NodeView {
+    fn strip(&mut self) {
+        strip(&mut self.metadata);
+    }
+
+    fn reads_like(&self, other: &Self) -> bool {
+        alike(&self.metadata, &other.metadata) && self.spec == other.spec && self.status == other.status
+    }
+}
+
+fn strip(metadata: &mut ObjectMeta) {
+    metadata.managed_fields = None;
+    metadata.annotations = None;
+    metadata.finalizers = None;
+    metadata.generate_name = None;
+}
+
+fn alike(one: &ObjectMeta, other: &ObjectMeta) -> bool {
+    one.uid == other.uid
+        && one.labels == other.labels
+        && one.owner_references == other.owner_references
+        && one.deletion_timestamp == other.deletion_timestamp
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawPodSpec {
+    node_name: Option<Box<str>>,
+    #[serde(default)]
+    host_network: bool,
+    #[serde(default)]
+    containers: Vec<RawContainer>,
+    #[serde(default)]
+    init_containers: Vec<RawContainer>,
+    #[serde(default)]
+    resources: RawRequests,
+    #[serde(default)]
+    overhead: RawQuantities,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawContainer {
+    restart_policy: Option<Box<str>>,
+    #[serde(default)]
+    resources: RawRequests,
+    #[serde(default)]
+    ports: Vec<Port>,
+}
+
+impl From<RawPodSpec> for PodSpecView {
+    fn from(mut raw: RawPodSpec) -> Self {
+        let requests = effective_requests(&raw);
+        let ports = raw.containers.first_mut().map(|first| std::mem::take(&mut first.ports));
+        Self {
+            node_name: raw.node_name.filter(|name| !name.is_empty()),
+            requests,
+            host_network: raw.host_network,
+            ports: ports.unwrap_or_default().into_boxed_slice(),
+        }
+    }
+}
+
+/// What the scheduler reserves. Init containers run one after the other, each beside the sidecars (init containers that
+/// restart always) listed before it; then all containers run beside all sidecars. Requests of the pod as a whole stand in
+/// for those of its containers.
+fn effective_requests(pod: &RawPodSpec) -> Amounts {
+    let (mut sidecars, mut peak) = (Amounts::default(), Amounts::default());
+    for container in &pod.init_containers {
+        let request = Amounts::requested(&container.resources.requests);
+        if container.restart_policy.as_deref() == Some("Always") {
+            sidecars = sidecars.plus(&request);
+            peak = peak.max(&sidecars);
+        } else {
+            peak = peak.max(&sidecars.plus(&request));
+        }
+    }
+    let running = pod.containers.iter().fold(sidecars, |sum, container| {
+        sum.plus(&Amounts::requested(&container.resources.requests))
+    });
+    running
+        .max(&peak)
+        .overridden_by(&pod.resources.requests)
+        .plus(&Amounts::requested(&pod.overhead))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawPodStatus {
+    #[serde(default)]
+    phase: Phase,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<Box<str>>,
+    start_time: Option<Time>,
+    #[serde(default)]
+    conditions: Vec<RawCondition>,
+    #[serde(default)]
+    init_container_statuses: Vec<RawContainerStatus>,
+    #[serde(default)]
+    container_statuses: Vec<RawContainerStatus>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawCondition {
+    #[serde(rename = "type")]
+    type_: Box<str>,
+    status: Box<str>,
+    reason: Option<Box<str>>,
+    message: Option<Box<str>>,
+    last_transition_time: Option<Time>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawContainerStatus {
+    #[serde(default)]
+    state: RawState,
+    #[serde(default)]
+    last_state: RawState,
+}
+
+#[derive(Default, Deserialize)]
+struct RawState {
+    waiting: Option<Stop>,
+    terminated: Option<Stop>,
+}
+
+#[derive(Deserialize)]
+struct RawStop {
+    reason: Option<Box<str>>,
+    message: Option<Box<str>>,
+}
+
+impl From<RawStop> for Stop {
+    fn from(raw: RawStop) -> Self {
+        Self {
+            reason: raw.reason.unwrap_or_default(),
+            message: cut(raw.message.unwrap_or_default()),
+        }
+    }
+}
+
+impl From<RawPodStatus> for PodStatusView {
+    fn from(raw: RawPodStatus) -> Self {
+        let (mut ready, mut ready_changed, mut unschedulable) = (false, None, None);
+        for condition in raw.conditions {
+            match (&*condition.type_, &*condition.status) {
+                ("Ready", status) => (ready, ready_changed) = (status == "True", condition.last_transition_time),
+                ("PodScheduled", "False") if condition.reason.as_deref() == Some("Unschedulable") => {
+                    unschedulable = Some(cut(condition.message.unwrap_or_default()));
+                }
+                _ => {}
+            }
+        }
+        let (mut waiting, mut ended) = (None, None);
+        for container in raw.init_container_statuses.into_iter().chain(raw.container_statuses) {
+            // A container in its ordinary turn waits as well: only those that wait for a reason of their own count.
+            let stuck = container
+                .state
+                .waiting
+                .filter(|stop| !matches!(&*stop.reason, "" | "PodInitializing" | "ContainerCreating"));
+            waiting = waiting.or(stuck);
+            let ending = container.state.terminated.or(container.last_state.terminated);
+            ended = ended.or(ending.filter(|stop| &*stop.reason != "Completed"));
+        }
+        Self {
+            phase: raw.phase,
+            ip: raw.pod_ip.and_then(|ip| ip.parse().ok()),
+            ready,
+            ready_changed,
+            started: raw.start_time,
+            unschedulable,
+            waiting,
+            ended,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct RawNodeStatus {
+    #[serde(default)]
+    allocatable: RawQuantities,
+    #[serde(default)]
+    conditions: Vec<RawCondition>,
+}
+
+impl From<RawNodeStatus> for NodeStatusView {
+    fn from(raw: RawNodeStatus) -> Self {
+        let ready = raw
+            .conditions
+            .iter()
+            .any(|condition| &*condition.type_ == "Ready" && &*condition.status == "True");
+        Self {
+            pods: amounts::pods(&raw.allocatable),
+            allocatable: Amounts::offered(&raw.allocatable),
+            ready,
+        }
+    }
+}
+
+fn cut(text: Box<str>) -> Box<str> {
+    if text.len() <= MESSAGE_BYTES_MAX {
+        return text;
+    }
+    let end = text.floor_char_boundary(MESSAGE_BYTES_MAX);
+    text.get(..end).unwrap_or_default().into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,297 @@
+//! Pods of one variant -> one reading for the rebalancing core.
+//!
+//! Remembers per pod what it takes to judge the next answer: whether it moves, whether its source's time advances, and
+//! the points between which a rate is known. A pod that did not report is expected but not sampled; it never counts as
+//! idle.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::presets::{Combine, Preset, Role};
+use super::{Finite, PodSignals, Reading, Sample, Why};
+use crate::rebalance::world;
+
+/// So many identical answers in a row, from a pod that claims to work, are not believed.
+const FROZEN_ANSWERS: u32 = 3;
+
+/// Points kept per pod for its rate; at one answer per second the oldest is as old as a fresh answer may be.
+const POINTS_MAX: usize = 8;
+
+/// Two answers closer than this say nothing about a rate.
+const RATE_SPAN_MS_MIN: u64 = 500;
+
+/// What is remembered of all pods, by UID.
+#[derive(Clone, Debug, Default)]
+pub struct Observations {
+    pods: BTreeMap<Arc<str>, Track>,
+}
+
+/// One pod.
+#[derive(Clone, Debug)]
+struct Track {
+    latest: Option<Answer>,
+    /// Why the last attempt gave nothing, if it did.
+    failure: Option<Why>,
+    /// Identical answers in a row, the latest included.
+    identical: u32,
+    /// The source's time has advanced since the pod was first seen.
+    advancing: bool,
+    points: VecDeque<Point>,
+}
+
+#[derive(Clone, Debug)]
+struct Answer {
+    received_ms: u64,
+    signals: PodSignals,
+}
+
+/// What a rate is taken between.
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    received_ms: u64,
+    finished: f64,
+    in_flight: f64,
+}
+
+/// Why a ready pod is not part of a reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Gap {
+    /// Its last answer is too old, or of unproven age.
+    Stale,
+    /// It gave no number.
+    Absent(Why),
+}
+
+/// The pods of one variant together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Aggregate {
+    /// For the core. `None` if no ready pod reported.
+    pub reading: Option<world::Reading>,
+    /// Share of the key-value cache in use, thousandths, combined over pods as the preset says. `None` if a sampled pod
+    /// does not say.
+    pub cache_use_permille: Option<u32>,
+    /// Ready pods that are not part of the reading, in the order given.
+    pub gaps: Vec<(Arc<str>, Gap)>,
+    /// Sampled pods that claim to be idle and whose answers have not moved for as long as would freeze a busy one. Idle
+    /// and frozen look alike from here; only a second source can tell.
+    pub still_idle: u32,
+}
+
+impl Observations {
+    /// Takes an answer, or the reason for its absence. Answers older than the last one of the pod are dropped.
+    pub fn record(&mut self, uid: &Arc<str>, received_ms: u64, outcome: Result<PodSignals, Why>) {
+        let track = self.pods.entry(Arc::clone(uid)).or_insert_with(|| Track {
+            latest: None,
+            failure: None,
+            identical: 0,
+            advancing: false,
+            points: VecDeque::new(),
+        });
+        match outcome {
+            Err(why) => track.failure = Some(why),
+            Ok(signals) => track.record(received_ms, signals),
+        }
+    }
+
+    /// Forgets the pods that are not to be kept.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        self.pods.retain(|uid, _| keep(uid));
+    }
+
+    /// What is known of one number of one pod now.
+    pub fn reading(&self, preset: &Preset, uid: &str, role: Role, now_ms: u64) -> Reading {
+        self.pods.get(uid).map_or(Reading::Absent(Why::NoTarget), |track| {
+            track.reading(preset, role, now_ms)
+        })
+    }
+
+    /// Combines the ready pods of one variant, surge excluded by the caller.
+    pub fn aggregate(&self, preset: &Preset, ready: &[Arc<str>], now_ms: u64) -> Aggregate {
+        let mut gaps = Vec::new();
+        let mut sampled: Vec<&Track> = Vec::with_capacity(ready.len());
+        for uid in ready {
+            match self.pods.get(uid).map(|track| (track, track.gap(preset, now_ms))) {
+                None => gaps.push((Arc::clone(uid), Gap::Absent(Why::NoTarget))),
+                Some((_, Some(gap))) => gaps.push((Arc::clone(uid), gap)),
+                Some((track, None)) => sampled.push(track),
+            }
+        }
+        let taken_ms = sampled
+            .iter()
+            .filter_map(|track| track.latest.as_ref())
+            .map(|answer| answer.received_ms)
+            .min();
+        let thousandths = |role| {
+            let fresh = |track: &&Track| match track.reading(preset, role, now_ms) {
+                Reading::Fresh(sample) => sample.value.thousandths(),
+                Reading::Stale(_) | Reading::Absent(_) => None,
+            };
+            sampled.iter().map(fresh).collect::<Option<Vec<u64>>>()
+        };
+        let ratio = |role| {
+            let permille = combine(&thousandths(role)?, preset.across_pods(role)?)?;
+            u32::try_from(permille).ok()
+        };
+        let reading = taken_ms.map(|taken_ms| world::Reading {
+            taken_ms,
+            sampled: count(sampled.len()),
+            expected: count(ready.len()),
+            running_millis: thousandths(Role::Running).and_then(|parts| combine(&parts, Combine::Sum)),
+            waiting_millis: thousandths(Role::Queued).and_then(|parts| combine(&parts, Combine::Sum)),
+            utilization_permille: ratio(Role::Utilization),
+            rate_millis: sampled
+                .iter()
+                .map(|track| track.rate(preset, now_ms)?.thousandths())
+                .collect::<Option<Vec<_>>>()
+                .and_then(|parts| combine(&parts, Combine::Sum)),
+        });
+        let still_idle = count(sampled.iter().filter(|track| track.still()).count());
+        Aggregate {
+            reading,
+            cache_use_permille: ratio(Role::CacheUse),
+            gaps,
+            still_idle,
+        }
+    }
+}
+
+impl Track {
+    fn record(&mut self, received_ms: u64, signals: PodSignals) {
+        let last = self.latest.as_ref();
+        if last.is_some_and(|last| received_ms < last.received_ms) {
+            return;
+        }
+        self.failure = None;
+        if let Some((before, now)) = last.and_then(|last| last.signals.source_ms).zip(signals.source_ms) {
+            // A source may be asked more often than it measures: the same answer again is not news, and ages.
+            if now <= before {
+                return;
+            }
+            self.advancing = true;
+        }
+        let same = last.is_some_and(|last| last.signals.fingerprint == signals.fingerprint);
+        self.identical = if same { self.identical.saturating_add(1) } else { 1 };
+        self.point(received_ms, &signals);
+        self.latest = Some(Answer { received_ms, signals });
+    }
+
+    fn point(&mut self, received_ms: u64, signals: &PodSignals) {
+        let (Ok(finished), Ok(running), Ok(waiting)) = (signals.finished, signals.running, signals.waiting) else {
+            return;
+        };
+        // A counter that fell was restarted with its server: what lies between is unknown.
+        if self.points.back().is_some_and(|last| finished.get() < last.finished) {
+            self.points.clear();
+        }
+        if self.points.len() == POINTS_MAX {
+            self.points.pop_front();
+        }
+        let in_flight = running.get() + waiting.get();
+        self.points.push_back(Point {
+            received_ms,
+            finished: finished.get(),
+            in_flight,
+        });
+    }
+
+    /// The answer must be fresh and whole in everything that the preset requires.
+    fn gap(&self, preset: &Preset, now_ms: u64) -> Option<Gap> {
+        preset
+            .required()
+            .find_map(|role| match self.reading(preset, role, now_ms) {
+                Reading::Fresh(_) => None,
+                // A reason is more use than an age.
+                Reading::Stale(_) => Some(self.failure.map_or(Gap::Stale, Gap::Absent)),
+                Reading::Absent(why) => Some(Gap::Absent(why)),
+            })
+    }
+
+    fn reading(&self, preset: &Preset, role: Role, now_ms: u64) -> Reading {
+        let Some(Answer { received_ms, signals }) = &self.latest else {
+            return Reading::Absent(self.failure.unwrap_or(Why::NoTarget));
+        };
+        let number = match role {
+            Role::Queued => signals.waiting,
+            Role::Running => signals.running,
+            Role::CacheUse => signals.cache_use,
+            Role::Utilization => signals.utilization,
+            Role::Throughput => signals.finished,
+        };
+        let value = match number {
+            Ok(_) if self.identical >= FROZEN_ANSWERS && self.claims_work() => return Reading::Absent(Why::Frozen),
+            Ok(value) => value,
+            Err(why) => return Reading::Absent(why),
+        };
+        let sample = Sample {
+            value,
+            received_ms: *received_ms,
+            source_ms: signals.source_ms,
+        };
+        let Some(freshness_ms) = preset.freshness_ms(role) else {
+            return Reading::Absent(Why::NoSeries);
+        };
+        let recent = now_ms.saturating_sub(*received_ms) <= freshness_ms;
+        if recent && (signals.source_ms.is_none() || self.advancing) {
+            Reading::Fresh(sample)
+        } else {
+            Reading::Stale(sample)
+        }
+    }
+
+    fn claims_work(&self) -> bool {
+        let positive = |number: Result<Finite, Why>| number.is_ok_and(|number| number.get() > 0.0);
+        self.latest
+            .as_ref()
+            .is_some_and(|answer| positive(answer.signals.running) || positive(answer.signals.waiting))
+    }
+
+    fn still(&self) -> bool {
+        self.identical >= FROZEN_ANSWERS && !self.claims_work()
+    }
+
+    /// Requests arriving per second: what finished, plus what is in the pod more than before. Between the oldest and the
+    /// newest fresh point; `None` where that comes out negative, which abandoned requests do.
+    fn rate(&self, preset: &Preset, now_ms: u64) -> Option<Finite> {
+        let freshness_ms = preset.freshness_ms(Role::Throughput)?;
+        let newest = self.points.back()?;
+        if self.latest.as_ref()?.received_ms != newest.received_ms {
+            return None;
+        }
+        let oldest = self
+            .points
+            .iter()
+            .find(|point| now_ms.saturating_sub(point.received_ms) <= freshness_ms)?;
+        let span_ms = newest
+            .received_ms
+            .checked_sub(oldest.received_ms)
+            .filter(|span| *span >= RATE_SPAN_MS_MIN)?;
+        let arrived = (newest.finished - oldest.finished) + (newest.in_flight - oldest.in_flight);
+        let span_s = f64::from(u32::try_from(span_ms).ok()?) / 1_000.0;
+        (arrived >= 0.0)
+            .then(|| Finite::try_from(arrived / span_s).ok())
+            .flatten()
+    }
+}
+
+/// `None` of no parts: nothing is known, which is not zero.
+fn combine(parts: &[u64], how: Combine) -> Option<u64> {
+    if parts.is_empty() {
+        return None;
+    }
+    let sum = || parts.iter().try_fold(0_u64, |sum, part| sum.checked_add(*part));
+    match how {
+        Combine::Sum => sum(),
+        Combine::Max => parts.iter().copied().max(),
+        Combine::Avg => {
+            let many = u64::try_from(parts.len()).ok()?;
+            Some(sum()?.checked_add(many / 2)? / many)
+        }
+    }
+}
+
+fn count(many: usize) -> u32 {
+    u32::try_from(many).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,271 @@
+//! The chart as rendered by the real helm.
+
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+
+use crate::programs::{documents, files, helm, id, read, refusal, root, template};
+
+const VALUE_SETS: [&str; 3] = ["default", "full", "namespaced"];
+
+fn value_file(name: &str) -> String {
+    format!("--values=charts/tiercel/ci/{name}-values.yaml")
+}
+
+fn find(rendered: &[Value], wanted: &str) -> Value {
+    let found = rendered.iter().find(|object| id(object) == wanted);
+    found
+        .unwrap_or_else(|| panic!("no {wanted} among {:?}", rendered.iter().map(id).collect::<Vec<_>>()))
+        .clone()
+}
+
+#[test]
+fn every_value_set_lints_and_is_listed_here() {
+    for name in VALUE_SETS {
+        helm(&["lint", "--strict", "charts/tiercel", &value_file(name)]);
+    }
+    let on_disk: Vec<String> = files("charts/tiercel/ci", "yaml")
+        .iter()
+        .map(|path| path.file_stem().unwrap().display().to_string())
+        .collect();
+    assert_eq!(on_disk, VALUE_SETS.map(|name| format!("{name}-values")));
+}
+
+// The definitions are left out of the golden files: they are generated, and held against the types elsewhere.
+#[test]
+fn default_values_render_as_recorded() {
+    assert_snapshot!(template(&[&value_file("default"), "--set=crds.enabled=false"]));
+}
+
+#[test]
+fn every_switch_and_extension_point_renders_as_recorded() {
+    assert_snapshot!(template(&[&value_file("full"), "--set=crds.enabled=false"]));
+}
+
+#[test]
+fn namespaced_scope_renders_as_recorded() {
+    assert_snapshot!(template(&[&value_file("namespaced")]));
+}
+
+#[test]
+fn definitions_follow_their_two_switches() {
+    let definitions = |arguments: &[&str]| -> Vec<Value> {
+        let rendered = documents(&template(arguments)).into_iter();
+        rendered
+            .filter(|object| object["kind"] == "CustomResourceDefinition")
+            .collect()
+    };
+    let kept = definitions(&[]);
+    let names: Vec<_> = kept
+        .iter()
+        .map(|object| object["metadata"]["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["computepools.tiercel.dev", "tieredpipelines.tiercel.dev"]);
+    for object in &kept {
+        assert_eq!(object["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+    }
+    for object in definitions(&["--set=crds.keep=false"]) {
+        assert!(
+            object["metadata"].get("annotations").is_none(),
+            "{} must go with the release",
+            id(&object)
+        );
+    }
+    assert!(definitions(&["--set=crds.enabled=false"]).is_empty());
+    assert!(
+        !root().join("charts/tiercel/crds").exists(),
+        "helm installs `crds/` once and never upgrades it"
+    );
+}
+
+#[test]
+fn no_role_has_a_wildcard_or_reaches_secrets_or_foreign_pods() {
+    for name in VALUE_SETS {
+        for object in documents(&template(&[&value_file(name)])) {
+            let Some(rules) = object.get("rules").and_then(Value::as_array) else {
+                continue;
+            };
+            for rule in rules {
+                for part in ["apiGroups", "resources", "verbs"] {
+                    for entry in rule[part].as_array().unwrap() {
+                        let entry = entry.as_str().unwrap();
+                        let forbidden = [
+                            "secrets",
+                            "pods/exec",
+                            "pods/eviction",
+                            "escalate",
+                            "bind",
+                            "impersonate",
+                        ];
+                        assert!(
+                            !entry.contains('*') && !forbidden.contains(&entry),
+                            "{name}: {} has {rule}",
+                            id(&object)
+                        );
+                    }
+                }
+                let core = rule["apiGroups"] == json!([""]);
+                let reads = rule["verbs"] == json!(["get", "list", "watch"]);
+                let names: Vec<_> = rule["resources"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .collect();
+                let read_only = ["nodes", "namespaces", "pods"]
+                    .iter()
+                    .any(|name| core && names.contains(name));
+                assert!(!read_only || reads, "{name}: {} must only read {names:?}", id(&object));
+                let leases = names.contains(&"leases") && rule["verbs"] != json!(["create"]);
+                assert!(
+                    !leases || rule.get("resourceNames").is_some(),
+                    "{name}: {} must name its lease",
+                    id(&object)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn people_are_given_no_right_on_status_and_pools_are_not_aggregated_to_editors() {
+    for object in documents(&template(&[])) {
+        let labels = &object["metadata"]["labels"];
+        let aggregated = |role: &str| {
+            labels
+                .get(format!("rbac.authorization.k8s.io/aggregate-to-{role}"))
+                .is_some()
+        };
+        let writes = object.to_string().contains("\"update\"");
+        if aggregated("view") {
+            assert!(!writes, "{} writes", id(&object));
+        }
+        if aggregated("view") || aggregated("edit") || aggregated("admin") {
+            assert!(
+                !object["rules"].to_string().contains("/status"),
+                "{} reaches status",
+                id(&object)
+            );
+        }
+        if aggregated("edit") || aggregated("admin") {
+            assert!(
+                !object["rules"].to_string().contains("computepools"),
+                "{} reaches pools",
+                id(&object)
+            );
+        }
+    }
+}
+
+#[test]
+fn the_pod_meets_the_restricted_profile() {
+    let deployment = find(&documents(&template(&[])), "Deployment tiercel-system/tiercel");
+    let pod = &deployment["spec"]["template"]["spec"];
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["securityContext"]["runAsUser"], 65532);
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    assert_eq!(pod["enableServiceLinks"], false);
+    for field in ["hostNetwork", "hostPID", "hostIPC", "volumes"] {
+        assert!(pod.get(field).is_none(), "{field}");
+    }
+    let container = &pod["containers"][0]["securityContext"];
+    assert_eq!(container["allowPrivilegeEscalation"], false);
+    assert_eq!(container["readOnlyRootFilesystem"], true);
+    assert_eq!(container["capabilities"], json!({"drop": ["ALL"]}));
+}
+
+#[test]
+fn values_become_the_flags_of_run() {
+    let rendered = documents(&template(&[&value_file("full")]));
+    let deployment = find(&rendered, "Deployment tiercel-system/tiercel-operator");
+    let args = deployment["spec"]["template"]["spec"]["containers"][0]["args"].clone();
+    assert_eq!(
+        args,
+        json!([
+            "run",
+            "--leader-elect",
+            "--lease-name=tiercel",
+            "--lease-namespace=tiercel-system",
+            "--metrics-bind-address=0.0.0.0:9090",
+            "--scrape-interval-milliseconds=500",
+            "--scrape-allow-cidr=127.64.0.0/12",
+            "--log-format=json",
+            "--log-filter=info,tiercel::controller=debug",
+            "--reconcile-concurrency=64",
+            "--kube-writes-per-second=200",
+            "--decision-log=/var/log/tiercel/decisions.log",
+            "--log-filter=warn",
+        ])
+    );
+}
+
+#[test]
+fn an_image_is_named_by_digest_before_tag_and_by_the_global_registry_first() {
+    let image = |arguments: &[&str]| {
+        let rendered = documents(&template(arguments));
+        let deployment = find(&rendered, "Deployment tiercel-system/tiercel");
+        deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let digest = format!("sha256:{}", "0".repeat(64));
+    assert_eq!(
+        image(&[]),
+        format!("ghcr.io/tiercel/tiercel:{}", env!("CARGO_PKG_VERSION"))
+    );
+    assert_eq!(
+        image(&["--set=image.tag=dev", "--set=image.registry="]),
+        "tiercel/tiercel:dev"
+    );
+    let set = format!("--set=image.tag=dev,image.digest={digest},global.imageRegistry=mirror.example.com");
+    assert_eq!(image(&[&set]), format!("mirror.example.com/tiercel/tiercel@{digest}"));
+}
+
+#[test]
+fn a_wrong_value_is_refused_by_name() {
+    let cases: [(&[&str], &str); 8] = [
+        (&["--set=replicaCout=3"], "replicaCout"),
+        (&["--set=metrics.serviceMonitor.enable=true"], "enable"),
+        (&["--set=log.format=xml"], "/log/format"),
+        (&["--set=rbac.scope=Namespaced"], "/watchNamespaces"),
+        (&["--set=scrape.intervalMilliseconds=5"], "/scrape/intervalMilliseconds"),
+        (&["--set=tests.enabled=true"], "/tests/image"),
+        (&["--set=leaderElection.enabled=false"], "two writers would fight"),
+        (
+            &["--set=metrics.serviceMonitor.enabled=true,metrics.service.enabled=false"],
+            "metrics.podMonitor",
+        ),
+    ];
+    for (arguments, named) in cases {
+        let message = refusal(arguments);
+        assert!(message.contains(named), "{arguments:?} must name {named}:\n{message}");
+    }
+}
+
+#[test]
+fn a_parent_chart_may_add_its_own_global_keys() {
+    template(&["--set=global.parentOnly=1"]);
+}
+
+#[test]
+fn chart_manifests_and_package_agree_on_the_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    let chart = documents(&read("charts/tiercel/Chart.yaml")).remove(0);
+    assert_eq!(chart["appVersion"], version);
+    assert_eq!(chart["version"], version);
+    assert!(
+        chart["annotations"]["artifacthub.io/images"]
+            .as_str()
+            .unwrap()
+            .contains(&format!("tiercel:{version}"))
+    );
+    for path in files("config", "yaml") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for line in text
+            .lines()
+            .filter(|line| line.contains("app.kubernetes.io/version") || line.contains("newTag"))
+        {
+            assert!(line.contains(version), "{}: {line} must say {version}", path.display());
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! What people install and what it is made of: the chart, the kustomize bases, the samples, the dependency graph.
+//!
+//! `TIERCEL_TOOLS_BIN` names the folder with `helm` and `kubectl`; `make test` sets it.
+// `cfg(test)` always holds here; it tells clippy that helpers may fail by panicking, as tests do.
+#![cfg(test)]
+
+mod chart;
+mod dependencies;
+mod kustomize;
+mod programs;
+mod samples;
+mod values;
