@@ -1,1 +1,25 @@
+//! The harness behind the scenarios, the demo and `make cluster`.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`tools`] | the control plane's programs, found or built once |
+//! | [`controlplane`] | a real control plane on loopback: start, clients, restart, stop |
+//! | [`slot`], [`certs`], [`process`], [`command`] | what it stands on: ports and addresses, certificates, child processes |
+//! | [`nodes`] | the hardware to simulate, as data; create, cordon, taint, fail, delete |
+//! | [`kubectl`], [`helm`], [`operator`] | the real programs, pointed at one cluster |
+//! | [`observe`], [`audit`] | what happened, told by somebody who is not the operator |
+//! | [`wait`] | waiting with failures that say what was seen |
 
+pub mod audit;
+pub mod certs;
+pub mod command;
+pub mod controlplane;
+pub mod helm;
+pub mod kubectl;
+pub mod nodes;
+pub mod observe;
+pub mod operator;
+pub mod process;
+pub mod slot;
+pub mod tools;
+pub mod wait;
