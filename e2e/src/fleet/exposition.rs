@@ -119,7 +119,7 @@ pub(super) struct Page<'a> {
 /// Text exposition of the page.
 pub(super) fn render(page: &Page<'_>) -> String {
     let mut out = Text {
-        text: String::with_capacity(4_096),
+        page: String::with_capacity(4_096),
         lie: 1.0,
         nan: false,
     };
@@ -130,7 +130,7 @@ pub(super) fn render(page: &Page<'_>) -> String {
         page.started_unix_s,
     );
     if page.condition.missing {
-        return out.text;
+        return out.page;
     }
     out.lie = page.condition.lie;
     out.nan = page.condition.nan;
@@ -139,12 +139,13 @@ pub(super) fn render(page: &Page<'_>) -> String {
         Exposition::Llamacpp => llamacpp(&mut out, page),
         Exposition::Http => http(&mut out, page),
     }
-    out.text
+    out.page
 }
 
 #[allow(clippy::cast_precision_loss)] // counters stay far below 2^53
 fn vllm(out: &mut Text, page: &Page<'_>) {
     type Value = fn(&EngineStats) -> f64;
+    type Series = fn(&EngineStats) -> &Histogram;
     let labels: Vec<String> = (0..page.engines.len())
         .map(|i| format!("engine=\"{i}\",model_name=\"{}\"", page.model))
         .collect();
@@ -197,7 +198,6 @@ fn vllm(out: &mut Text, page: &Page<'_>) {
         let labels = format!("{engine_label},finished_reason=\"stop\",{model_label}");
         out.sample("vllm:request_success_total", &labels, engine.succeeded as f64);
     }
-    type Series = fn(&EngineStats) -> &Histogram;
     let histograms: [(&str, &str, Series); 4] = [
         ("vllm:time_to_first_token_seconds", "Time to first token.", |e| {
             &e.first_token
@@ -318,14 +318,14 @@ fn http(out: &mut Text, page: &Page<'_>) {
 }
 
 struct Text {
-    text: String,
+    page: String,
     lie: f64,
     nan: bool,
 }
 
 impl Text {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        let _ = writeln!(self.page, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
     fn single(&mut self, name: &str, kind: &str, help: &str, value: f64) {
@@ -336,8 +336,8 @@ impl Text {
     fn sample(&mut self, name: &str, labels: &str, value: f64) {
         let value = if self.nan { f64::NAN } else { value * self.lie };
         let _ = match labels {
-            "" => writeln!(self.text, "{name} {value}"),
-            labels => writeln!(self.text, "{name}{{{labels}}} {value}"),
+            "" => writeln!(self.page, "{name} {value}"),
+            labels => writeln!(self.page, "{name}{{{labels}}} {value}"),
         };
     }
 
@@ -357,9 +357,9 @@ impl Text {
     /// The creation time that Python's client writes next to every counter and histogram.
     fn created(&mut self, name: &str, labels: &[String], started_unix_s: f64) {
         let name = format!("{name}_created");
-        let _ = writeln!(self.text, "# HELP {name} {name}\n# TYPE {name} gauge");
+        let _ = writeln!(self.page, "# HELP {name} {name}\n# TYPE {name} gauge");
         for labels in labels {
-            let _ = writeln!(self.text, "{name}{{{labels}}} {started_unix_s}");
+            let _ = writeln!(self.page, "{name}{{{labels}}} {started_unix_s}");
         }
     }
 }

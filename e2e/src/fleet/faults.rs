@@ -33,6 +33,7 @@ pub enum Target {
 }
 
 /// What is wrong with one replica: the sum of the faults that target it.
+#[allow(clippy::struct_excessive_bools)] // switches that combine freely, not states
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Condition {
     pub(super) hang: bool,

@@ -15,7 +15,7 @@ use super::faults::Condition;
 use super::queue::{Admission, Capacity, Finished, Station};
 
 /// How long a replica that was removed may take to finish what it has.
-const DRAIN: Duration = Duration::from_secs(60);
+const DRAIN: Duration = Duration::from_mins(1);
 
 /// A pod that the fleet shall play.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -308,8 +308,8 @@ impl Pod {
             }
             // An hour stands for "nothing to wait for": arrivals and phases wake the loop.
             let mut at = next.map_or_else(
-                || Instant::now() + Duration::from_secs(3_600),
-                |at| self.epoch + Duration::try_from_secs_f64(at).unwrap_or(Duration::from_secs(3_600)),
+                || Instant::now() + Duration::from_hours(1),
+                |at| self.epoch + Duration::try_from_secs_f64(at).unwrap_or(Duration::from_hours(1)),
             );
             if let Some(until) = drain_until {
                 at = at.min(until);

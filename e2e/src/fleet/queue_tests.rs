@@ -1,3 +1,6 @@
+// Counts and fractions that are exact in binary; counts far below 2^53.
+#![allow(clippy::float_cmp, clippy::cast_precision_loss)]
+
 use super::{Admission, Capacity, Station};
 use crate::load::rng::Rng;
 

@@ -1,3 +1,6 @@
+// Counts and fractions that are exact in binary; counts far below 2^53.
+#![allow(clippy::float_cmp, clippy::cast_precision_loss)]
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;

@@ -53,7 +53,7 @@ impl Default for DriveOptions {
             retries: 2,
             max_in_flight: 4_000,
             max_requests: 1_000_000,
-            max_time: Duration::from_secs(3_600),
+            max_time: Duration::from_hours(1),
         }
     }
 }

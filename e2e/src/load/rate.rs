@@ -59,7 +59,7 @@ impl Rate {
         let mut due = gap();
         let mut area = 0.0;
         for (&(start, from), &(end, to)) in self.points.iter().zip(self.points.iter().skip(1)) {
-            let length = (end - start).as_secs_f64();
+            let length = end.saturating_sub(start).as_secs_f64();
             let whole = length * f64::midpoint(from, to);
             while due <= area + whole && length > 0.0 {
                 let at = time_of(due - area, from, (to - from) / length).min(length);

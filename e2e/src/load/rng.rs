@@ -1,5 +1,5 @@
 //! A small seeded generator. The sequence for a seed must never change between versions of a library, because runs are
-//! compared by their seeds; that is why it is spelled out here (SplitMix64).
+//! compared by their seeds; that is why it is spelled out here (`SplitMix64`).
 
 /// A stream of pseudo-random numbers, the same for the same seed everywhere.
 #[derive(Clone, Debug)]
