@@ -224,6 +224,7 @@ fn replicas(out: &mut String, report: &Report, marks: &[Mark]) {
         };
         let plot = Plot {
             stacked: true,
+            whole: true,
             ..base(
                 report,
                 stage,
@@ -475,6 +476,7 @@ fn base<'a>(
         height,
         scale: Scale::Linear,
         stacked: false,
+        whole: false,
         times,
         span: (first, last),
         curves,

@@ -53,6 +53,8 @@ pub(super) struct Plot<'a> {
     pub(super) height: f64,
     pub(super) scale: Scale,
     pub(super) stacked: bool,
+    /// Whether values between whole numbers mean nothing.
+    pub(super) whole: bool,
     pub(super) times: &'a [f64],
     /// First and last time of the axis, seconds.
     pub(super) span: (f64, f64),
@@ -134,13 +136,20 @@ impl Plot<'_> {
             escape(&self.unit)
         );
         self.axes(&mut svg, &frame);
-        for (index, curve) in curves.iter().enumerate().rev() {
-            let below = if self.stacked && index > 0 {
-                curves.get(index - 1)
-            } else {
-                None
-            };
-            self.curve(&mut svg, &frame, curve, below);
+        if self.stacked {
+            // From the top, so that the edges of what is below stay visible.
+            for (index, curve) in curves.iter().enumerate().rev() {
+                self.curve(
+                    &mut svg,
+                    &frame,
+                    curve,
+                    index.checked_sub(1).and_then(|below| curves.get(below)),
+                );
+            }
+        } else {
+            for curve in &curves {
+                self.curve(&mut svg, &frame, curve, None);
+            }
         }
         for mark in &placed {
             mark.draw(&mut svg, &frame, self.worded);
@@ -174,22 +183,28 @@ impl Plot<'_> {
         };
         let most = values().fold(0.0, f64::max);
         match self.scale {
-            Scale::Linear => (0.0, ticks(most).last().copied().unwrap_or(1.0)),
+            Scale::Linear => (0.0, self.ticks(most).last().copied().unwrap_or(1.0)),
             Scale::Logarithmic => {
-                let least = values().filter(|v| *v > 0.0).fold(f64::INFINITY, f64::min);
-                let low = 10_f64.powf(least.min(most.max(1.0)).log10().floor());
-                let high = decade_ticks(low, most.max(low * 10.0))
-                    .last()
-                    .copied()
-                    .unwrap_or(low * 10.0);
-                (low, high)
+                let least = values()
+                    .filter(|v| *v > 0.0)
+                    .fold(f64::INFINITY, f64::min)
+                    .min(most.max(1.0));
+                let ticks = decade_ticks(least, most.max(least * 10.0));
+                (
+                    ticks.first().copied().unwrap_or(1.0),
+                    ticks.last().copied().unwrap_or(10.0),
+                )
             }
         }
     }
 
+    fn ticks(&self, most: f64) -> Vec<f64> {
+        ticks(if self.whole { most.max(4.0) } else { most })
+    }
+
     fn axes(&self, svg: &mut String, frame: &Frame) {
         let values = match self.scale {
-            Scale::Linear => ticks(frame.high),
+            Scale::Linear => self.ticks(frame.high),
             Scale::Logarithmic => decade_ticks(frame.low, frame.high),
         };
         for value in values {
@@ -418,15 +433,20 @@ pub(super) fn ticks(most: f64) -> Vec<f64> {
     values
 }
 
-/// 1, 2 and 5 times powers of ten from `low` to at least `high`; powers alone when there are many.
+/// 1, 2 and 5 times powers of ten from at most `low` to at least `high`; powers alone when there are many.
 fn decade_ticks(low: f64, high: f64) -> Vec<f64> {
-    let steps: &[f64] = if high / low > 1e3 { &[1.0] } else { &[1.0, 2.0, 5.0] };
-    let mut values = Vec::new();
-    let mut power = low;
-    while values.last().is_none_or(|v| *v < high) && values.len() < 40 {
+    let steps: &[f64] = if high / low > 2e3 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let mut values: Vec<f64> = Vec::new();
+    let mut power = 10_f64.powf(low.log10().floor());
+    while values.last().is_none_or(|v| *v < high * 0.999) && values.len() < 40 {
         for step in steps {
-            if values.last().is_none_or(|v| *v < high) {
-                values.push(power * step);
+            let value = power * step;
+            // A tick that another one above `low` replaces is not needed.
+            if value <= low * 1.001 {
+                values.clear();
+            }
+            if values.last().is_none_or(|v| *v < high * 0.999) {
+                values.push(value);
             }
         }
         power *= 10.0;

@@ -141,6 +141,7 @@ fn a_stack_ends_at_the_sum_and_missing_values_leave_a_gap_in_a_line() {
         height: 146.0,
         scale: Scale::Linear,
         stacked,
+        whole: stacked,
         times: &[0.0, 1.0, 2.0],
         span: (0.0, 2.0),
         curves,
