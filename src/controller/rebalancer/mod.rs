@@ -145,6 +145,7 @@ pub async fn run(
     loop_.pods.replace(&loop_.ctx.stores.pods.state(), now_ms);
     loop {
         loop_.pass();
+        let sleep = loop_.until_next();
         tokio::select! {
             notice = notices.recv() => {
                 let Some(notice) = notice else { break };
@@ -155,7 +156,7 @@ pub async fn run(
                 loop_.answer(answer);
             }
             Some(done) = loop_.writes.join_next() => loop_.written(done),
-            () = tokio::time::sleep(loop_.until_next()) => {}
+            () = tokio::time::sleep(sleep) => {}
             _ = stopped.changed() => break,
         }
         for _ in 0..BATCH_MAX {
