@@ -19,9 +19,9 @@ pub const OUTSIDE_VALUES: &str = "replicaCount: 0\n";
 pub fn arguments(cluster: &Cluster, namespace: &str) -> Vec<String> {
     vec![
         "run".into(),
-        format!("--namespace={namespace}"),
-        format!("--metrics-address=127.0.0.1:{}", cluster.port(Port::Operator)),
-        format!("--scrape-allow={}", cluster.pod_range()),
+        format!("--lease-namespace={namespace}"),
+        format!("--metrics-bind-address=127.0.0.1:{}", cluster.port(Port::Operator)),
+        format!("--scrape-allow-cidr={}", cluster.pod_range()),
     ]
 }
 

@@ -81,11 +81,12 @@ pub struct Watched {
     tasks: JoinSet<()>,
 }
 
-/// Starts every watch and waits until each store has been filled.
+/// Starts every watch and waits until each store has been filled. Pipelines and their children are looked at in one
+/// namespace or in all; pods, nodes and namespaces always in all, because they take room from each other.
 ///
 /// # Errors
 /// When a watch ends before that.
-pub async fn watch_everything(clients: &Clients) -> Result<Watched, Error> {
+pub async fn watch_everything(clients: &Clients, namespace: Option<&str>) -> Result<Watched, Error> {
     let client = || clients.watches.clone();
     let notices = mpsc::unbounded_channel();
     let wake = mpsc::unbounded_channel();
@@ -93,7 +94,7 @@ pub async fn watch_everything(clients: &Clients) -> Result<Watched, Error> {
     let (capacity, capacities) = watch::channel(());
     let mut tasks = JoinSet::new();
 
-    let (pipelines, stream) = stores::watch_pipelines(client());
+    let (pipelines, stream) = stores::watch_pipelines(client(), namespace);
     let (notify, waker) = (notices.0.clone(), wake.0.clone());
     tasks.spawn(touched(stream).for_each(move |object| {
         let _ = notify.send(Notice::World);
@@ -111,7 +112,7 @@ pub async fn watch_everything(clients: &Clients) -> Result<Watched, Error> {
         everybody.send_replace(());
         futures::future::ready(())
     }));
-    let (deployments, stream) = stores::watch_children::<Deployment>(client());
+    let (deployments, stream) = stores::watch_children::<Deployment>(client(), namespace);
     let (notify, waker) = (notices.0.clone(), wake.0.clone());
     let everybody = all.0.clone();
     tasks.spawn(touched(stream).for_each(move |object| {
@@ -123,11 +124,11 @@ pub async fn watch_everything(clients: &Clients) -> Result<Watched, Error> {
         let _ = notify.send(Notice::Deployment(object.map(Box::new)));
         futures::future::ready(())
     }));
-    let (services, stream) = stores::watch_children(client());
+    let (services, stream) = stores::watch_children(client(), namespace);
     tasks.spawn(owned(stream, wake.0.clone(), all.0.clone()));
-    let (budgets, stream) = stores::watch_children(client());
+    let (budgets, stream) = stores::watch_children(client(), namespace);
     tasks.spawn(owned(stream, wake.0.clone(), all.0.clone()));
-    let (accounts, stream) = stores::watch_children(client());
+    let (accounts, stream) = stores::watch_children(client(), namespace);
     tasks.spawn(owned(stream, wake.0.clone(), all.0.clone()));
     let (nodes, stream) = watch_nodes(client());
     let (notify, room) = (notices.0.clone(), capacity.clone());
