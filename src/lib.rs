@@ -4,3 +4,4 @@ pub mod cli;
 pub mod controller;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod telemetry;
