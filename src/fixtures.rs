@@ -62,7 +62,7 @@ impl ScriptedApi {
 
     /// The next call, whatever it is. Fails when none comes within a minute of (paused) time.
     pub(crate) async fn call(&mut self) -> Call {
-        self.call_within(Duration::from_secs(60))
+        self.call_within(Duration::from_mins(1))
             .await
             .expect("no call came within 60 s")
     }
@@ -298,7 +298,7 @@ mod tests {
             call.reply(200, &config_map("a"));
         });
         found.unwrap();
-        assert!(api.call_within(Duration::from_secs(3_600)).await.is_none());
+        assert!(api.call_within(Duration::from_hours(1)).await.is_none());
         let (broken, ()) = tokio::join!(maps.get("a"), async { api.call().await.reset() });
         broken.unwrap_err();
     }

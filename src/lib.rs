@@ -1,9 +1,24 @@
-//! tiercel.
+//! A Kubernetes operator for tiered AI pipelines: the right workload on the right processor at the right time, with the
+//! reason on record.
+//!
+//! ```text
+//!              watches                          pure                        writes
+//!  API server ──► controller::stores ──► pipeline::validate ──► pipeline::build ──► Deployments, Services, PDBs
+//!       ▲                 │                                                          (manager `tiercel`)
+//!       │                 ▼
+//!  signals  ──► controller::rebalancer ──► rebalance::step ──► deployments/scale
+//!                                                               (manager `tiercel-rebalancer`)
+//! ```
+//!
+//! [`api`] holds the two kinds, [`rebalance`] the decision core (std only, no clock), [`signals`] what turns the outside
+//! world into dated numbers, [`controller`] everything that talks to the API server, [`cli`] the command lines.
+//! `ARCHITECTURE.md` says what must never be.
+
 pub mod api;
 pub mod cli;
 pub mod controller;
 #[cfg(test)]
-pub mod fixtures;
+pub(crate) mod fixtures;
 pub mod quantity;
 pub mod rebalance;
 pub mod signals;

@@ -217,9 +217,10 @@ impl Candidate {
             // A standby decides on what it just read, never on what it read before the network went away.
             let known = self.term.is_some() || self.read(CALL_MS).await;
             let now_ms = self.clock.now_ms();
-            let action = match known {
-                true => next(&self.observation, now_ms, &self.identity, self.term.as_ref()),
-                false => Action::Wait(RETRY_MS),
+            let action = if known {
+                next(&self.observation, now_ms, &self.identity, self.term.as_ref())
+            } else {
+                Action::Wait(RETRY_MS)
             };
             let wait_ms = match action {
                 Action::Acquire => self.acquire().await,
@@ -324,9 +325,10 @@ impl Candidate {
             Err(error) => {
                 tracing::warn!(lease = self.name, %error, "cannot renew the lease, trying again");
                 let left_ms = end_ms.saturating_sub(self.clock.now_ms());
-                match error.overtaken() && self.read(CALL_MS.min(left_ms)).await {
-                    true => self.clock.now_ms() + CONFLICT_RETRY_MS,
-                    false => sent_ms + RETRY_MS,
+                if error.overtaken() && self.read(CALL_MS.min(left_ms)).await {
+                    self.clock.now_ms() + CONFLICT_RETRY_MS
+                } else {
+                    sent_ms + RETRY_MS
                 }
             }
         };

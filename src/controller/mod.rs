@@ -1,13 +1,19 @@
 //! The only part that talks to the API server: watches in, children, replicas and status out.
 
 pub mod capacity;
+pub mod clients;
 pub mod clock;
 pub mod compute_pool;
+pub mod events;
 pub mod lease;
+pub mod outcome;
 pub mod pipeline;
 pub mod pools;
 pub mod rebalancer;
 pub mod report;
 pub mod run;
 pub mod stores;
+mod token_bucket;
 pub mod view;
+
+pub use token_bucket::Rate;

@@ -1,0 +1,330 @@
+//! Every metric of the operator, by name. Labels are closed words here; series with names of objects are in `objects`.
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{
+        counter::Counter,
+        family::{Family, MetricConstructor},
+        gauge::Gauge,
+        histogram::Histogram,
+        info::Info,
+    },
+    registry::{Registry, Unit},
+};
+
+use super::{
+    exposition::{Exposition, text_from_openmetrics},
+    objects::{Objects, PipelineSample, PoolSample, SERIES_MAX},
+};
+
+/// Seconds; from what the core needs to what a person notices.
+const DECISION_BUCKETS: &[f64] = &[
+    1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.1, 1.0,
+];
+/// Seconds; a signal is scraped every second, a write has a deadline of five.
+const REACTION_BUCKETS: &[f64] = &[
+    1e-3, 2.5e-3, 5e-3, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+/// Seconds; a reconcile is a dozen calls with a deadline of 30 s each.
+const RECONCILE_BUCKETS: &[f64] = &[
+    1e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+type Word = &'static str;
+
+macro_rules! label_sets {
+    ($($name:ident { $($label:ident),+ })+) => {
+        $(#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)] struct $name { $($label: Word),+ })+
+    };
+}
+label_sets! {
+    Build { version }
+    Controlled { controller }
+    Decided { trigger, reason }
+    Outcome { outcome }
+    Reason { reason }
+    Reconciled { controller, outcome }
+    SignalError { source, why }
+    Throttled { client }
+    Watched { kind }
+    Event { outcome }
+    Direction { direction }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    client: Word,
+    verb: Word,
+    code: u16,
+}
+
+#[derive(Clone, Debug)]
+struct Buckets(&'static [f64]);
+
+impl MetricConstructor<Histogram> for Buckets {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(self.0.iter().copied())
+    }
+}
+
+type Histograms<L> = Family<L, Histogram, Buckets>;
+
+/// The registry and what is in it. A handle: clones share everything. Nothing here waits or fails.
+#[derive(Clone, Debug)]
+pub struct Metrics(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    registry: Registry,
+    objects: Arc<Objects>,
+    reconciles: Family<Reconciled, Counter>,
+    reconcile_duration: Histograms<Controlled>,
+    in_flight: Family<Controlled, Gauge>,
+    watch_restarts: Family<Watched, Counter>,
+    requests: Family<Request, Counter>,
+    throttle_wait: Family<Throttled, Counter<f64, std::sync::atomic::AtomicU64>>,
+    leading: Gauge,
+    decisions: Family<Decided, Counter>,
+    decision_duration: Histogram,
+    holds: Family<Reason, Counter>,
+    plans_rejected: Counter,
+    reaction: Histogram,
+    scale_writes: Family<Outcome, Counter>,
+    scaled_replicas: Family<Direction, Counter>,
+    signal_errors: Family<SignalError, Counter>,
+    events: Family<Event, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new(SERIES_MAX)
+    }
+}
+
+impl Metrics {
+    /// An empty registry. Objects together get at most `series_max` series.
+    pub fn new(series_max: usize) -> Self {
+        let mut registry = Registry::with_prefix("tiercel");
+        let build = Info::new(Build {
+            version: env!("CARGO_PKG_VERSION"),
+        });
+        registry.register("build", "The operator's version", build);
+        let inner = Inner {
+            objects: Arc::new(Objects::new(series_max)),
+            reconcile_duration: Family::new_with_constructor(Buckets(RECONCILE_BUCKETS)),
+            decision_duration: Buckets(DECISION_BUCKETS).new_metric(),
+            reaction: Buckets(REACTION_BUCKETS).new_metric(),
+            reconciles: Family::default(),
+            in_flight: Family::default(),
+            watch_restarts: Family::default(),
+            requests: Family::default(),
+            throttle_wait: Family::default(),
+            leading: Gauge::default(),
+            decisions: Family::default(),
+            holds: Family::default(),
+            plans_rejected: Counter::default(),
+            scale_writes: Family::default(),
+            scaled_replicas: Family::default(),
+            signal_errors: Family::default(),
+            events: Family::default(),
+            registry: Registry::default(),
+        };
+        inner.register_controller(&mut registry);
+        inner.register_decisions(&mut registry);
+        registry.register_collector(Box::new(Arc::clone(&inner.objects)));
+        Self(Arc::new(Inner { registry, ..inner }))
+    }
+
+    /// Everything, as a scraper asked for it.
+    pub fn encode(&self, exposition: Exposition) -> String {
+        let mut written = String::new();
+        // Writing to a string fails only where a label fails to encode, and ours are strings.
+        if let Err(error) = text::encode(&mut written, &self.0.registry) {
+            tracing::error!(%error, "cannot encode metrics");
+        }
+        match exposition {
+            Exposition::OpenMetrics => written,
+            Exposition::Text => text_from_openmetrics(&written),
+        }
+    }
+
+    /// A pass of a controller began. Pair with [`Metrics::reconciled`].
+    pub fn reconcile_started(&self, controller: Word) {
+        self.0.in_flight.get_or_create(&Controlled { controller }).inc();
+    }
+
+    /// A pass of a controller ended.
+    pub fn reconciled(&self, controller: Word, outcome: Word, took: Duration) {
+        self.0.in_flight.get_or_create(&Controlled { controller }).dec();
+        self.0
+            .reconciles
+            .get_or_create(&Reconciled { controller, outcome })
+            .inc();
+        self.0
+            .reconcile_duration
+            .get_or_create(&Controlled { controller })
+            .observe(took.as_secs_f64());
+    }
+
+    /// A watch of a kind failed and starts anew.
+    pub fn watch_restarted(&self, kind: Word) {
+        self.0.watch_restarts.get_or_create(&Watched { kind }).inc();
+    }
+
+    /// A request to the API server was answered with `code`; 0 for none: broken or past its deadline.
+    pub fn api_request(&self, client: Word, verb: Word, code: u16) {
+        self.0.requests.get_or_create(&Request { client, verb, code }).inc();
+    }
+
+    /// A write waited for its turn.
+    pub fn throttled(&self, client: Word, waited: Duration) {
+        self.0
+            .throttle_wait
+            .get_or_create(&Throttled { client })
+            .inc_by(waited.as_secs_f64());
+    }
+
+    /// Leadership as of now. A process that stops leading forgets what it knew of objects: the next leader shows it.
+    pub fn set_leading(&self, leading: bool) {
+        if self.0.leading.set(leading.into()) == 1 && !leading {
+            self.0.objects.forget_all();
+        }
+    }
+
+    /// A decision was made.
+    pub fn decided(&self, trigger: Word, reason: Word) {
+        self.0.decisions.get_or_create(&Decided { trigger, reason }).inc();
+    }
+
+    /// One step of the core took so long, verification included.
+    pub fn decision_took(&self, took: Duration) {
+        self.0.decision_duration.observe(took.as_secs_f64());
+    }
+
+    /// A wanted change was held back.
+    pub fn held(&self, reason: Word) {
+        self.0.holds.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// A plan failed its own check. An alarm: a defect.
+    pub fn plan_rejected(&self) {
+        self.0.plans_rejected.inc();
+    }
+
+    /// From the sampling of the signal to the acknowledgement of the write.
+    pub fn reacted(&self, took: Duration) {
+        self.0.reaction.observe(took.as_secs_f64());
+    }
+
+    /// A write through `scale` ended.
+    pub fn scale_write(&self, outcome: Word) {
+        self.0.scale_writes.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// An acknowledged write moved replicas.
+    pub fn scaled(&self, from: u32, to: u32) {
+        let direction = if to >= from { "up" } else { "down" };
+        self.0
+            .scaled_replicas
+            .get_or_create(&Direction { direction })
+            .inc_by(to.abs_diff(from).into());
+    }
+
+    /// A signal could not be read.
+    pub fn signal_error(&self, source: Word, why: Word) {
+        self.0.signal_errors.get_or_create(&SignalError { source, why }).inc();
+    }
+
+    /// An Event for people was published, failed, or was dropped because too many waited.
+    pub fn event(&self, outcome: Word) {
+        self.0.events.get_or_create(&Event { outcome }).inc();
+    }
+
+    /// Replaces the series of a pipeline: stages and pools that are not in the sample are gone from the next scrape.
+    pub fn set_pipeline(&self, namespace: &str, pipeline: &str, sample: PipelineSample) {
+        self.0.objects.set_pipeline(namespace, pipeline, sample);
+    }
+
+    /// The pipeline is gone, and with it its series.
+    pub fn forget_pipeline(&self, namespace: &str, pipeline: &str) {
+        self.0.objects.forget_pipeline(namespace, pipeline);
+    }
+
+    /// Replaces the series of a pool.
+    pub fn set_pool(&self, pool: &str, sample: PoolSample) {
+        self.0.objects.set_pool(pool, sample);
+    }
+
+    /// The pool is gone, and with it its series.
+    pub fn forget_pool(&self, pool: &str) {
+        self.0.objects.forget_pool(pool);
+    }
+}
+
+impl Inner {
+    /// Help gets its full stop from the registry.
+    fn register_controller(&self, registry: &mut Registry) {
+        let help = "Passes of a controller by how they ended";
+        registry.register("reconcile_passes", help, self.reconciles.clone());
+        let help = "How long a pass of a controller took";
+        registry.register_with_unit(
+            "reconcile_duration",
+            help,
+            Unit::Seconds,
+            self.reconcile_duration.clone(),
+        );
+        registry.register("reconcile_in_flight", "Passes under way", self.in_flight.clone());
+        registry.register(
+            "watch_restarts",
+            "Watches that failed and started anew",
+            self.watch_restarts.clone(),
+        );
+        let help = "Requests to the API server by verb and status code, 0 for no answer";
+        registry.register("api_requests", help, self.requests.clone());
+        let help = "How long writes waited for their turn under our own limits";
+        registry.register_with_unit("api_throttle_wait", help, Unit::Seconds, self.throttle_wait.clone());
+        registry.register("lease_leading", "1 while this process leads", self.leading.clone());
+        registry.register(
+            "event_publications",
+            "Events for people by what became of them",
+            self.events.clone(),
+        );
+    }
+
+    fn register_decisions(&self, registry: &mut Registry) {
+        registry.register(
+            "decision_made",
+            "Decisions by trigger and reason",
+            self.decisions.clone(),
+        );
+        let help = "How long a step of the planner took, its verification included";
+        registry.register_with_unit("decision_duration", help, Unit::Seconds, self.decision_duration.clone());
+        registry.register(
+            "decision_held",
+            "Wanted changes that did not happen, by reason",
+            self.holds.clone(),
+        );
+        let help = "Plans that failed their own check and were not written; a defect";
+        registry.register("decision_rejected_plans", help, self.plans_rejected.clone());
+        let help = "From the sampling of a signal to the acknowledged write";
+        registry.register_with_unit("scale_reaction", help, Unit::Seconds, self.reaction.clone());
+        registry.register(
+            "scale_writes",
+            "Writes of replica counts by how they ended",
+            self.scale_writes.clone(),
+        );
+        registry.register(
+            "scale_replicas",
+            "Replicas moved by acknowledged writes",
+            self.scaled_replicas.clone(),
+        );
+        let help = "Readings that failed, by source and cause";
+        registry.register("signal_errors", help, self.signal_errors.clone());
+    }
+}
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;
