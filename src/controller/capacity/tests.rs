@@ -23,6 +23,10 @@ fn gpu_node(count: u32) -> Value {
 }
 
 /// Room on a node of 8 CPUs and 32 GiB under a pool and beside pods.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a world at the call reads better without `&`"
+)]
 fn check_room(world: World, expected: Resources) {
     let observed = world.only();
     assert_eq!(

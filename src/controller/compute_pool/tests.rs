@@ -36,6 +36,10 @@ fn message(status: &ComputePoolStatus, type_: Type) -> &str {
 }
 
 /// A pool `a` with `patch` on its spec.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "`json!` at the call reads better without `&`"
+)]
 fn world(patch: Value) -> World {
     World::default().pool("a", json!({"spec": patch}))
 }
@@ -153,6 +157,26 @@ fn an_accelerator_pool_with_cpu_left_and_no_device_is_full() {
 }
 
 #[test]
+fn what_is_free_is_told_of_what_is_mostly_requested() {
+    let device = "nvidia.com/gpu";
+    let pool = json!({"tier": "Accelerator", "device": {"resourceName": device}, "reservePercent": 10});
+    let gpu = json!({"status": {"allocatable": {device: "8"}}});
+    for (cpu, memory, expected) in [
+        ("0", "0", "8 of 8 nvidia.com/gpu"),
+        ("500m", "1Gi", "6.7 of 8 cpu"),
+        ("100m", "9Gi", "19Gi of 32Gi memory"),
+        ("8", "32Gi", "0 of 32Gi memory"),
+    ] {
+        let status = status_of(
+            &world(pool.clone())
+                .node("n", "a", gpu.clone())
+                .foreign("n", cpu, memory, json!({})),
+        );
+        assert_eq!(status.free.as_deref(), Some(expected), "{cpu} {memory}");
+    }
+}
+
+#[test]
 fn numbers_are_quantities_and_money() {
     let spec = json!({"costPerNodeHour": "0.2415", "reservePercent": 10});
     let node = json!({"status": {"allocatable": {"cpu": "31850m", "memory": "128345524Ki"}}});
@@ -193,7 +217,7 @@ fn numbers_are_quantities_and_money() {
     for quantity in rows.iter().flat_map(|row| &row[1..]) {
         crate::quantity::Quantity::parse(quantity).expect("what is written reads back");
     }
-    assert_eq!(status.free.as_deref(), Some("52980m of 63700m cpu"));
+    assert_eq!(status.free.as_deref(), Some("52 of 63 cpu"));
     assert_eq!(
         status_of(&self::world(json!({}))).cost_per_hour,
         None,

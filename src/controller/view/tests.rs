@@ -13,10 +13,18 @@ fn pod(value: Value) -> PodView {
     serde_json::from_value(value).expect("a pod")
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "`json!` at the call reads better without `&`"
+)]
 fn container(requests: Value) -> Value {
     json!({"name": "c", "resources": {"requests": requests}})
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "`json!` at the call reads better without `&`"
+)]
 fn sidecar(requests: Value) -> Value {
     json!({"name": "s", "restartPolicy": "Always", "resources": {"requests": requests}})
 }
