@@ -1,7 +1,7 @@
 //! What the pools offer: nodes and pods in, capacity, fit and cost per pool out. Pure.
 //!
 //! Room of a node = allocatable − requests of pods that are not tiercel's − reserve. Nodes that are cordoned, not Ready,
-//! leaving, or closed by a taint that the pool does not tolerate give none. Offers are rounded down and requests up, so a
+//! leaving, closed by a taint that the pool does not tolerate, or of another architecture than declared, give none. Offers are rounded down and requests up, so a
 //! sum never promises room that is not there. Read by the controller of pools (status) and by the rebalancer (world).
 
 pub mod arithmetic;
@@ -178,7 +178,7 @@ fn observe_pool(
     let device = observation.device.as_deref();
     let mut daemons = Resources::default();
     for node in &nodes {
-        if let Some(reason) = usable::set_aside(node, &spec.tolerations) {
+        if let Some(reason) = usable::set_aside(node, spec) {
             observation.set_aside.push((name(node), reason));
             continue;
         }

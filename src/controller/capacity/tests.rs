@@ -244,6 +244,55 @@ fn a_taint_is_tolerated_by_key_value_and_effect() {
 }
 
 #[test]
+fn a_node_counts_only_where_replicas_will_go() {
+    let arm = |taint: Option<(&str, &str)>| {
+        let taints: Vec<Value> = taint
+            .iter()
+            .map(|(value, effect)| json!({"key": "kubernetes.io/arch", "value": value, "effect": effect}))
+            .collect();
+        json!({"metadata": {"labels": {"kubernetes.io/arch": "arm64"}}, "spec": {"taints": taints}})
+    };
+    let declared = || json!({"architecture": "arm64"});
+    for (spec, node, usable) in [
+        (declared(), arm(None), 1),
+        (declared(), json!({}), 0),
+        (
+            declared(),
+            json!({"metadata": {"labels": {"kubernetes.io/arch": null}}}),
+            0,
+        ),
+        (
+            json!({"architecture": "arm64", "nodeSelector": {"kubernetes.io/arch": "amd64"}}),
+            json!({}),
+            1,
+        ),
+        (declared(), arm(Some(("arm64", "NoSchedule"))), 1),
+        (declared(), arm(Some(("arm64", "NoExecute"))), 0),
+        (declared(), arm(Some(("other", "NoSchedule"))), 0),
+        (json!({}), arm(Some(("arm64", "NoSchedule"))), 0),
+        (
+            json!({"architecture": "arm64", "tolerations": [{"key": "kubernetes.io/arch", "effect": "NoExecute"}]}),
+            arm(Some(("arm64", "NoSchedule"))),
+            0,
+        ),
+    ] {
+        let world = World::default()
+            .pool("a", json!({"spec": spec}))
+            .node("n", "a", node.clone());
+        assert_eq!(world.only().usable.len(), usable, "{spec} {node}");
+    }
+    let observed = World::default()
+        .pool("a", json!({"spec": declared()}))
+        .node("n", "a", json!({}))
+        .only();
+    let reasons = summary(observed.set_aside.iter().map(|(_, reason)| reason));
+    assert_eq!(
+        reasons,
+        "1 with label 'kubernetes.io/arch=amd64', not the declared `architecture`"
+    );
+}
+
+#[test]
 fn a_node_selected_twice_belongs_to_the_older_pool_and_the_younger_gives_nothing() {
     let both = json!({"spec": {"nodeSelector": {"pool": "a"}}});
     let observed = World::default()
