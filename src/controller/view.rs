@@ -6,6 +6,7 @@
 //! object can be written back by mistake.
 
 mod amounts;
+mod raw;
 mod watch;
 
 use std::net::IpAddr;
@@ -16,16 +17,13 @@ use kube::Resource;
 use serde::Deserialize;
 
 pub use amounts::Amounts;
-use amounts::{RawQuantities, RawRequests};
+use raw::{RawNodeStatus, RawPodSpec, RawPodStatus, RawStop};
 pub use watch::{Change, coalesced, watch_nodes, watch_pods, watch_pools, watcher_config};
 
 use crate::api::labels;
 
 /// Prefix of the labels that are kept on pods.
 const OWN_LABELS: &str = "tiercel.dev/";
-
-/// Longest text kept of a message, bytes.
-const MESSAGE_BYTES_MAX: usize = 512;
 
 /// A pod.
 #[derive(Clone, Debug, Default, Deserialize, kube::Resource)]
@@ -253,191 +251,6 @@ fn alike(one: &ObjectMeta, other: &ObjectMeta) -> bool {
         && one.labels == other.labels
         && one.owner_references == other.owner_references
         && one.deletion_timestamp == other.deletion_timestamp
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawPodSpec {
-    node_name: Option<Box<str>>,
-    #[serde(default)]
-    host_network: bool,
-    #[serde(default)]
-    containers: Vec<RawContainer>,
-    #[serde(default)]
-    init_containers: Vec<RawContainer>,
-    #[serde(default)]
-    resources: RawRequests,
-    #[serde(default)]
-    overhead: RawQuantities,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawContainer {
-    restart_policy: Option<Box<str>>,
-    #[serde(default)]
-    resources: RawRequests,
-    #[serde(default)]
-    ports: Vec<Port>,
-}
-
-impl From<RawPodSpec> for PodSpecView {
-    fn from(mut raw: RawPodSpec) -> Self {
-        let requests = effective_requests(&raw);
-        let ports = raw.containers.first_mut().map(|first| std::mem::take(&mut first.ports));
-        Self {
-            node_name: raw.node_name.filter(|name| !name.is_empty()),
-            requests,
-            host_network: raw.host_network,
-            ports: ports.unwrap_or_default().into_boxed_slice(),
-        }
-    }
-}
-
-/// What the scheduler reserves. Init containers run one after the other, each beside the sidecars (init containers that
-/// restart always) listed before it; then all containers run beside all sidecars. Requests of the pod as a whole stand in
-/// for those of its containers.
-fn effective_requests(pod: &RawPodSpec) -> Amounts {
-    let (mut sidecars, mut peak) = (Amounts::default(), Amounts::default());
-    for container in &pod.init_containers {
-        let request = Amounts::requested(&container.resources.requests);
-        if container.restart_policy.as_deref() == Some("Always") {
-            sidecars = sidecars.plus(&request);
-            peak = peak.max(&sidecars);
-        } else {
-            peak = peak.max(&sidecars.plus(&request));
-        }
-    }
-    let running = pod.containers.iter().fold(sidecars, |sum, container| {
-        sum.plus(&Amounts::requested(&container.resources.requests))
-    });
-    running
-        .max(&peak)
-        .overridden_by(&pod.resources.requests)
-        .plus(&Amounts::requested(&pod.overhead))
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawPodStatus {
-    #[serde(default)]
-    phase: Phase,
-    #[serde(rename = "podIP")]
-    pod_ip: Option<Box<str>>,
-    start_time: Option<Time>,
-    #[serde(default)]
-    conditions: Vec<RawCondition>,
-    #[serde(default)]
-    init_container_statuses: Vec<RawContainerStatus>,
-    #[serde(default)]
-    container_statuses: Vec<RawContainerStatus>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawCondition {
-    #[serde(rename = "type")]
-    type_: Box<str>,
-    status: Box<str>,
-    reason: Option<Box<str>>,
-    message: Option<Box<str>>,
-    last_transition_time: Option<Time>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawContainerStatus {
-    #[serde(default)]
-    state: RawState,
-    #[serde(default)]
-    last_state: RawState,
-}
-
-#[derive(Default, Deserialize)]
-struct RawState {
-    waiting: Option<Stop>,
-    terminated: Option<Stop>,
-}
-
-#[derive(Deserialize)]
-struct RawStop {
-    reason: Option<Box<str>>,
-    message: Option<Box<str>>,
-}
-
-impl From<RawStop> for Stop {
-    fn from(raw: RawStop) -> Self {
-        Self {
-            reason: raw.reason.unwrap_or_default(),
-            message: cut(raw.message.unwrap_or_default()),
-        }
-    }
-}
-
-impl From<RawPodStatus> for PodStatusView {
-    fn from(raw: RawPodStatus) -> Self {
-        let (mut ready, mut ready_changed, mut unschedulable) = (false, None, None);
-        for condition in raw.conditions {
-            match (&*condition.type_, &*condition.status) {
-                ("Ready", status) => (ready, ready_changed) = (status == "True", condition.last_transition_time),
-                ("PodScheduled", "False") if condition.reason.as_deref() == Some("Unschedulable") => {
-                    unschedulable = Some(cut(condition.message.unwrap_or_default()));
-                }
-                _ => {}
-            }
-        }
-        let (mut waiting, mut ended) = (None, None);
-        for container in raw.init_container_statuses.into_iter().chain(raw.container_statuses) {
-            // A container in its ordinary turn waits as well: only those that wait for a reason of their own count.
-            let stuck = container
-                .state
-                .waiting
-                .filter(|stop| !matches!(&*stop.reason, "" | "PodInitializing" | "ContainerCreating"));
-            waiting = waiting.or(stuck);
-            let ending = container.state.terminated.or(container.last_state.terminated);
-            ended = ended.or(ending.filter(|stop| &*stop.reason != "Completed"));
-        }
-        Self {
-            phase: raw.phase,
-            ip: raw.pod_ip.and_then(|ip| ip.parse().ok()),
-            ready,
-            ready_changed,
-            started: raw.start_time,
-            unschedulable,
-            waiting,
-            ended,
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct RawNodeStatus {
-    #[serde(default)]
-    allocatable: RawQuantities,
-    #[serde(default)]
-    conditions: Vec<RawCondition>,
-}
-
-impl From<RawNodeStatus> for NodeStatusView {
-    fn from(raw: RawNodeStatus) -> Self {
-        let ready = raw
-            .conditions
-            .iter()
-            .any(|condition| &*condition.type_ == "Ready" && &*condition.status == "True");
-        Self {
-            pods: amounts::pods(&raw.allocatable),
-            allocatable: Amounts::offered(&raw.allocatable),
-            ready,
-        }
-    }
-}
-
-fn cut(text: Box<str>) -> Box<str> {
-    if text.len() <= MESSAGE_BYTES_MAX {
-        return text;
-    }
-    let end = text.floor_char_boundary(MESSAGE_BYTES_MAX);
-    text.get(..end).unwrap_or_default().into()
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::api::compute_pool::{TaintEffect, Toleration, TolerationOperator};
+use crate::api::compute_pool::{Architecture, ComputePoolSpec, TaintEffect, Toleration, TolerationOperator};
+use crate::api::labels;
 use crate::controller::view::{Effect, NodeView, Taint};
 
 /// Taints of nodes that are leaving or not there yet. No toleration makes such a node a place to stay.
@@ -29,6 +30,11 @@ pub enum SetAside {
     },
     /// It is not Ready.
     NotReady,
+    /// Its label does not say the architecture that the pool declares, which replicas insist on.
+    OtherArchitecture {
+        /// What the label says; empty without one.
+        label: String,
+    },
     /// It carries a taint that the pool does not tolerate.
     NotTolerated {
         /// The taint as `key=value:effect`.
@@ -43,13 +49,20 @@ impl fmt::Display for SetAside {
             Self::Cordoned => f.write_str("cordoned"),
             Self::Leaving { taint } => write!(f, "leaving or not there yet (taint '{taint}')"),
             Self::NotReady => f.write_str("not Ready"),
+            Self::OtherArchitecture { label } => {
+                write!(
+                    f,
+                    "with label '{}={label}', not the declared `architecture`",
+                    labels::ARCHITECTURE
+                )
+            }
             Self::NotTolerated { taint } => write!(f, "with taint '{taint}' that `tolerations` does not name"),
         }
     }
 }
 
 /// Why the node gives no capacity; `None` if it does. What will not pass by itself is named first.
-pub(super) fn set_aside(node: &NodeView, tolerations: &[Toleration]) -> Option<SetAside> {
+pub(super) fn set_aside(node: &NodeView, spec: &ComputePoolSpec) -> Option<SetAside> {
     if node.metadata.deletion_timestamp.is_some() {
         return Some(SetAside::Deleting);
     }
@@ -61,6 +74,9 @@ pub(super) fn set_aside(node: &NodeView, tolerations: &[Toleration]) -> Option<S
             taint: taint.key.to_string(),
         });
     }
+    if let Some(label) = other_architecture(node, spec) {
+        return Some(SetAside::OtherArchitecture { label });
+    }
     if !node.status.ready {
         return Some(SetAside::NotReady);
     }
@@ -69,10 +85,40 @@ pub(super) fn set_aside(node: &NodeView, tolerations: &[Toleration]) -> Option<S
         .taints
         .iter()
         .filter(|taint| taint.effect != Effect::PreferNoSchedule);
-    let mut refused = refused.filter(|taint| !tolerations.iter().any(|toleration| tolerates(toleration, taint)));
+    let mut refused = refused.filter(|taint| !tolerated(spec, taint));
     refused
         .next()
         .map(|taint| SetAside::NotTolerated { taint: spelled(taint) })
+}
+
+/// Replicas require the declared architecture by label, unless the pool's own requirements already speak of it.
+fn other_architecture(node: &NodeView, spec: &ComputePoolSpec) -> Option<String> {
+    let named = spec.node_selector.contains_key(labels::ARCHITECTURE)
+        || spec
+            .match_expressions
+            .iter()
+            .any(|expression| expression.key == labels::ARCHITECTURE);
+    let declared = spec.architecture.filter(|_| !named)?;
+    let label = node
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(labels::ARCHITECTURE));
+    (label.map(String::as_str) != Some(declared.as_str())).then(|| label.cloned().unwrap_or_default())
+}
+
+/// As the replicas will: the pool's tolerations, and on Arm pools the customary taint of Arm nodes.
+fn tolerated(spec: &ComputePoolSpec, taint: &Taint) -> bool {
+    let named = spec
+        .tolerations
+        .iter()
+        .any(|toleration| toleration.key == labels::ARCHITECTURE);
+    let customary = spec.architecture == Some(Architecture::Arm64)
+        && !named
+        && *taint.key == *labels::ARCHITECTURE
+        && *taint.value == *Architecture::Arm64.as_str()
+        && taint.effect == Effect::NoSchedule;
+    customary || spec.tolerations.iter().any(|toleration| tolerates(toleration, taint))
 }
 
 fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {

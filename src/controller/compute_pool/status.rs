@@ -157,11 +157,11 @@ fn capacity_available(observation: &PoolObservation, ready: &New) -> New {
         return new(Status::True, Reason::RoomLeft, message);
     }
     if observation.elastic_nodes > 0 {
-        let count = counted(observation.elastic_nodes, "node", "nodes");
+        let count = counted(observation.elastic_nodes, "more node", "more nodes");
         return new(
             Status::True,
             Reason::Elastic,
-            format!("no room on the nodes there are; {count} more may come"),
+            format!("no room on the nodes there are; {count} may come"),
         );
     }
     let scarce = observation.device.as_deref().unwrap_or("cpu and memory");
@@ -172,55 +172,77 @@ fn capacity_available(observation: &PoolObservation, ready: &New) -> New {
     )
 }
 
-/// A resource: its name, how an amount of it is written, how it is picked out of a bundle.
-type Row<'a> = (&'a str, fn(u64) -> String, fn(Resources) -> u64);
+/// One resource of a pool: how an amount of it is picked out of a bundle and written down.
+struct Row<'a> {
+    name: &'a str,
+    of: fn(Resources) -> u64,
+    quantity: fn(u64) -> String,
+    readable: fn(u64) -> String,
+}
 
-/// One row per resource of the pool.
-fn resources(observation: &PoolObservation) -> Vec<Row<'_>> {
-    let mut rows: Vec<Row<'_>> = vec![
-        ("cpu", millis_text, |r| r.cpu_millis),
-        ("memory", kib_text, |r| r.memory_kib),
+fn rows(observation: &PoolObservation) -> Vec<Row<'_>> {
+    let mut rows = vec![
+        Row {
+            name: "cpu",
+            of: |r| r.cpu_millis,
+            quantity: millis_quantity,
+            readable: millis_readable,
+        },
+        Row {
+            name: "memory",
+            of: |r| r.memory_kib,
+            quantity: kib_quantity,
+            readable: kib_readable,
+        },
     ];
-    if let Some(device) = &observation.device {
-        rows.push((device, millis_text, |r| r.device_millis));
+    if let Some(name) = &observation.device {
+        rows.push(Row {
+            name,
+            of: |r| r.device_millis,
+            quantity: millis_quantity,
+            readable: millis_readable,
+        });
     }
     rows
 }
 
 fn capacity(observation: &PoolObservation) -> Vec<ResourceCapacity> {
     let totals = observation.totals;
-    let rows = resources(observation)
+    let rows = rows(observation)
         .into_iter()
-        .map(|(resource, text, of)| ResourceCapacity {
-            resource: resource.to_owned(),
-            allocatable: text(of(totals.allocatable)),
-            requested_by_others: text(of(totals.foreign)),
-            requested_by_tiercel: text(of(totals.used_by_tiercel)),
-            free: text(of(totals.free)),
+        .map(|Row { name, of, quantity, .. }| ResourceCapacity {
+            resource: name.to_owned(),
+            allocatable: quantity(of(totals.allocatable)),
+            requested_by_others: quantity(of(totals.foreign)),
+            requested_by_tiercel: quantity(of(totals.used_by_tiercel)),
+            free: quantity(of(totals.free)),
         });
     rows.collect()
 }
 
-/// What is free of the scarcest resource: `3 of 8 nvidia.com/gpu`. A device goes before CPU and memory where the shares
-/// are equal.
+/// What is free of the scarcest resource: `3 of 8 nvidia.com/gpu`. Scarce is what is mostly requested, whatever the
+/// reserve; of equally scarce ones the device is named first.
 fn free(observation: &PoolObservation) -> Option<String> {
     let totals = observation.totals;
-    let rows = resources(observation)
+    let permille = |row: &Row<'_>| {
+        let free = u128::from((row.of)(totals.free));
+        let requested = u128::from((row.of)(totals.foreign)) + u128::from((row.of)(totals.used_by_tiercel));
+        (free * 1_000).checked_div(free + requested).unwrap_or(0)
+    };
+    let offered = rows(observation)
         .into_iter()
         .rev()
-        .filter(|(_, _, of)| of(totals.allocatable) > 0);
-    let permille =
-        |of: fn(Resources) -> u64| u128::from(of(totals.free)) * 1_000 / u128::from(of(totals.allocatable).max(1));
-    let (name, text, of) = rows.min_by_key(|(_, _, of)| permille(*of))?;
+        .filter(|row| (row.of)(totals.allocatable) > 0);
+    let Row { name, of, readable, .. } = offered.min_by_key(permille)?;
     Some(format!(
         "{} of {} {name}",
-        text(of(totals.free)),
-        text(of(totals.allocatable))
+        readable(of(totals.free)),
+        readable(of(totals.allocatable))
     ))
 }
 
 /// Cores or devices as a quantity: `8`, `31850m`.
-fn millis_text(millis: u64) -> String {
+fn millis_quantity(millis: u64) -> String {
     if millis.is_multiple_of(1_000) {
         (millis / 1_000).to_string()
     } else {
@@ -228,8 +250,30 @@ fn millis_text(millis: u64) -> String {
     }
 }
 
+/// Cores or devices for people: `8`, `7.5`, `31`. Down: what is written is there.
+fn millis_readable(millis: u64) -> String {
+    let tenths = millis / 100;
+    match (tenths / 10, tenths % 10) {
+        (whole, tenth) if tenth > 0 && whole < 10 => format!("{whole}.{tenth}"),
+        (whole, _) => whole.to_string(),
+    }
+}
+
+/// KiB for people: at least two digits, `122Gi`, `512Mi`. Down.
+fn kib_readable(kib: u64) -> String {
+    const UNITS: [&str; 4] = ["Ki", "Mi", "Gi", "Ti"];
+    if kib == 0 {
+        return "0".to_owned();
+    }
+    let mut amount = (kib, 0);
+    while amount.0 >= 10 * 1_024 && amount.1 + 1 < UNITS.len() {
+        amount = (amount.0 / 1_024, amount.1 + 1);
+    }
+    format!("{}{}", amount.0, UNITS.get(amount.1).unwrap_or(&"Ki"))
+}
+
 /// KiB as a quantity in the largest unit that keeps it exact, or keeps at least four digits: `122Gi`, `125340Mi`.
-fn kib_text(kib: u64) -> String {
+fn kib_quantity(kib: u64) -> String {
     const UNITS: [&str; 5] = ["Ki", "Mi", "Gi", "Ti", "Pi"];
     let (mut amount, mut unit) = (kib, 0);
     while amount > 0 && unit + 1 < UNITS.len() && (amount.is_multiple_of(1_024) || amount >= 10_240_000) {

@@ -66,7 +66,6 @@ pub fn watch_nodes(
 }
 
 /// Watches the pools; an object that cannot be decoded does not stop the others.
-#[expect(clippy::type_complexity, reason = "a store and its stream, as above")]
 pub fn watch_pools(
     client: Client,
 ) -> (
@@ -80,7 +79,7 @@ pub fn watch_pools(
     (store, stream)
 }
 
-fn watched<K>(
+pub(super) fn watched<K>(
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
 ) -> (Store<K>, impl Stream<Item = watcher::Result<Change<K>>> + Send)
 where
