@@ -14,9 +14,6 @@ use super::presets::{Combine, Preset, Role};
 use super::{Finite, PodSignals, Reading, Sample, Why};
 use crate::rebalance::world;
 
-/// So many identical answers in a row, from a pod that claims to work, are not believed.
-const FROZEN_ANSWERS: u32 = 3;
-
 /// Points kept per pod for its rate; at one answer per second the oldest is as old as a fresh answer may be.
 const POINTS_MAX: usize = 8;
 
@@ -148,7 +145,7 @@ impl Observations {
                 .collect::<Option<Vec<_>>>()
                 .and_then(|parts| combine(&parts, Combine::Sum)),
         });
-        let still_idle = count(sampled.iter().filter(|track| track.still()).count());
+        let still_idle = count(sampled.iter().filter(|track| track.still(preset)).count());
         Aggregate {
             reading,
             cache_use_permille: ratio(Role::CacheUse),
@@ -221,7 +218,9 @@ impl Track {
             Role::Throughput => signals.finished,
         };
         let value = match number {
-            Ok(_) if self.identical >= FROZEN_ANSWERS && self.claims_work() => return Reading::Absent(Why::Frozen),
+            Ok(_) if self.identical >= preset.frozen_after() && self.claims_work() => {
+                return Reading::Absent(Why::Frozen);
+            }
             Ok(value) => value,
             Err(why) => return Reading::Absent(why),
         };
@@ -248,8 +247,8 @@ impl Track {
             .is_some_and(|answer| positive(answer.signals.running) || positive(answer.signals.waiting))
     }
 
-    fn still(&self) -> bool {
-        self.identical >= FROZEN_ANSWERS && !self.claims_work()
+    fn still(&self, preset: &Preset) -> bool {
+        self.identical >= preset.frozen_after() && !self.claims_work()
     }
 
     /// Requests arriving per second: what finished, plus what is in the pod more than before. Between the oldest and the
