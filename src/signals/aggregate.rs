@@ -141,7 +141,7 @@ impl Observations {
             utilization_permille: ratio(Role::Utilization),
             rate_millis: sampled
                 .iter()
-                .map(|track| track.rate(preset, now_ms)?.thousandths())
+                .map(|track| track.rate(preset, now_ms))
                 .collect::<Option<Vec<_>>>()
                 .and_then(|parts| combine(&parts, Combine::Sum)),
         });
@@ -251,9 +251,9 @@ impl Track {
         self.identical >= preset.frozen_after() && !self.claims_work()
     }
 
-    /// Requests arriving per second: what finished, plus what is in the pod more than before. Between the oldest and the
-    /// newest fresh point; `None` where that comes out negative, which abandoned requests do.
-    fn rate(&self, preset: &Preset, now_ms: u64) -> Option<Finite> {
+    /// Requests arriving per second, thousandths: what finished, plus what is in the pod more than before. Between the
+    /// oldest and the newest fresh point; `None` where that comes out negative, as it does when requests are abandoned.
+    fn rate(&self, preset: &Preset, now_ms: u64) -> Option<u64> {
         let freshness_ms = preset.freshness_ms(Role::Throughput)?;
         let newest = self.points.back()?;
         if self.latest.as_ref()?.received_ms != newest.received_ms {
@@ -269,9 +269,8 @@ impl Track {
             .filter(|span| *span >= RATE_SPAN_MS_MIN)?;
         let arrived = (newest.finished - oldest.finished) + (newest.in_flight - oldest.in_flight);
         let seconds = f64::from(u32::try_from(span_ms).ok()?) / 1_000.0;
-        (arrived >= 0.0)
-            .then(|| Finite::try_from(arrived / seconds).ok())
-            .flatten()
+        // Thousandths refuse the negative, and a whole number of requests never rounds to zero.
+        Finite::try_from(arrived / seconds).ok()?.thousandths()
     }
 }
 
