@@ -14,9 +14,6 @@ use super::presets::{Combine, Preset, Role};
 use super::{Finite, PodSignals, Reading, Sample, Why};
 use crate::rebalance::world;
 
-/// So many identical answers in a row, from a pod that claims to work, are not believed.
-const FROZEN_ANSWERS: u32 = 3;
-
 /// Points kept per pod for its rate; at one answer per second the oldest is as old as a fresh answer may be.
 const POINTS_MAX: usize = 8;
 
@@ -144,11 +141,11 @@ impl Observations {
             utilization_permille: ratio(Role::Utilization),
             rate_millis: sampled
                 .iter()
-                .map(|track| track.rate(preset, now_ms)?.thousandths())
+                .map(|track| track.rate(preset, now_ms))
                 .collect::<Option<Vec<_>>>()
                 .and_then(|parts| combine(&parts, Combine::Sum)),
         });
-        let still_idle = count(sampled.iter().filter(|track| track.still()).count());
+        let still_idle = count(sampled.iter().filter(|track| track.still(preset)).count());
         Aggregate {
             reading,
             cache_use_permille: ratio(Role::CacheUse),
@@ -221,7 +218,9 @@ impl Track {
             Role::Throughput => signals.finished,
         };
         let value = match number {
-            Ok(_) if self.identical >= FROZEN_ANSWERS && self.claims_work() => return Reading::Absent(Why::Frozen),
+            Ok(_) if self.identical >= preset.frozen_after() && self.claims_work() => {
+                return Reading::Absent(Why::Frozen);
+            }
             Ok(value) => value,
             Err(why) => return Reading::Absent(why),
         };
@@ -248,13 +247,13 @@ impl Track {
             .is_some_and(|answer| positive(answer.signals.running) || positive(answer.signals.waiting))
     }
 
-    fn still(&self) -> bool {
-        self.identical >= FROZEN_ANSWERS && !self.claims_work()
+    fn still(&self, preset: &Preset) -> bool {
+        self.identical >= preset.frozen_after() && !self.claims_work()
     }
 
-    /// Requests arriving per second: what finished, plus what is in the pod more than before. Between the oldest and the
-    /// newest fresh point; `None` where that comes out negative, which abandoned requests do.
-    fn rate(&self, preset: &Preset, now_ms: u64) -> Option<Finite> {
+    /// Requests arriving per second, thousandths: what finished, plus what is in the pod more than before. Between the
+    /// oldest and the newest fresh point; `None` where that comes out negative, as it does when requests are abandoned.
+    fn rate(&self, preset: &Preset, now_ms: u64) -> Option<u64> {
         let freshness_ms = preset.freshness_ms(Role::Throughput)?;
         let newest = self.points.back()?;
         if self.latest.as_ref()?.received_ms != newest.received_ms {
@@ -270,9 +269,8 @@ impl Track {
             .filter(|span| *span >= RATE_SPAN_MS_MIN)?;
         let arrived = (newest.finished - oldest.finished) + (newest.in_flight - oldest.in_flight);
         let seconds = f64::from(u32::try_from(span_ms).ok()?) / 1_000.0;
-        (arrived >= 0.0)
-            .then(|| Finite::try_from(arrived / seconds).ok())
-            .flatten()
+        // Thousandths refuse the negative, and a whole number of requests never rounds to zero.
+        Finite::try_from(arrived / seconds).ok()?.thousandths()
     }
 }
 

@@ -152,6 +152,7 @@ pub struct Preset {
     name: String,
     source: Source,
     enable_hint: String,
+    frozen_after: u32,
     signals: Vec<Signal>,
 }
 
@@ -192,6 +193,11 @@ impl Preset {
     /// What to tell people whose server does not show the series.
     pub fn enable_hint(&self) -> &str {
         &self.enable_hint
+    }
+
+    /// So many identical answers in a row, from a pod that claims to work, are not believed.
+    pub fn frozen_after(&self) -> u32 {
+        self.frozen_after
     }
 
     /// Oldest age, milliseconds, at which a number of this role is fresh. `None` if the preset has no such role.

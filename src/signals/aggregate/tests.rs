@@ -266,8 +266,8 @@ fn utilization_is_averaged_and_rounded_to_the_nearest_thousandth() {
         ("a", 2_000, Ok(cpu(0.5, 2))),
         ("b", 1_000, Ok(cpu(0.9, 1))),
         ("b", 2_000, Ok(cpu(0.9, 2))),
-        ("c", 1_000, Ok(cpu(0.901, 1))),
-        ("c", 2_000, Ok(cpu(0.901, 2))),
+        ("c", 1_000, Ok(cpu(0.9, 1))),
+        ("c", 2_000, Ok(cpu(0.9, 2))),
     ]);
     let of = |uids: &[&str]| {
         seen.aggregate(preset("cpu"), &pods(uids), 2_000)
@@ -287,6 +287,22 @@ fn an_answer_that_arrives_late_does_not_replace_a_newer_one() {
             .unwrap()
             .running_millis,
         Some(3_000)
+    );
+}
+
+#[test]
+fn a_pod_asked_for_ever_takes_no_more_memory() {
+    let mut seen = Observations::default();
+    for at in 0..1_000 {
+        seen.record(&Arc::from("a"), u64::from(at) * 100, Ok(vllm(3, 0, at, at)));
+    }
+    assert_eq!(seen.pods["a"].points.len(), POINTS_MAX);
+    assert_eq!(
+        seen.aggregate(preset("vllm"), &pods(&["a"]), 99_900)
+            .reading
+            .unwrap()
+            .rate_millis,
+        Some(10_000)
     );
 }
 

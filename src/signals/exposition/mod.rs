@@ -99,9 +99,6 @@ pub enum Problem {
     /// Something after the last field.
     #[error("end of line expected")]
     Trailing,
-    /// A sample after the `# EOF` that must be last in OpenMetrics.
-    #[error("sample after # EOF")]
-    AfterEof,
 }
 
 /// A line that could not be read.

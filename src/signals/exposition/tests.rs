@@ -115,6 +115,7 @@ fn a_bad_line_is_reported_with_its_place_and_costs_only_itself() {
         ("a{x:y=\"1\"} 1", 4, Problem::Equals),
         ("a{\"x\"} 1", 6, Problem::Equals),
         ("a{x} 1", 4, Problem::Equals),
+        ("{x=\"1\",\"y\"} 1", 11, Problem::Equals),
         ("a{x=1} 1", 5, Problem::OpeningQuote),
         ("a{x=\"1} 1", 10, Problem::ClosingQuote),
         (r#"a{x="1\"#, 8, Problem::ClosingQuote),

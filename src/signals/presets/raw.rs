@@ -9,6 +9,7 @@ use super::{Combine, Kind, Role, Selection, Source, Type};
 const NAME_MAX: usize = 40;
 const TEXT_MAX: usize = 200;
 const SIGNALS_MAX: usize = 32;
+const FROZEN_AFTER: std::ops::RangeInclusive<u32> = frozen_after()..=60;
 const FRESHNESS_MS: std::ops::RangeInclusive<u64> = 1_000..=600_000;
 
 #[derive(Deserialize)]
@@ -17,7 +18,14 @@ pub(super) struct Preset {
     name: String,
     source: Source,
     enable_hint: String,
+    #[serde(default = "frozen_after")]
+    frozen_after: u32,
     signals: Vec<Signal>,
+}
+
+/// The fewest answers that show a standstill rather than a coincidence.
+const fn frozen_after() -> u32 {
+    3
 }
 
 #[derive(Deserialize)]
@@ -55,6 +63,7 @@ impl Preset {
             name,
             source,
             enable_hint,
+            frozen_after,
             signals,
         } = self;
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -67,6 +76,11 @@ impl Preset {
             is_text(&enable_hint),
             "enableHint",
             "say in 1 to 200 characters how to switch the metrics on",
+        )?;
+        check(
+            FROZEN_AFTER.contains(&frozen_after),
+            "frozenAfter",
+            "use 3 to 60 answers",
         )?;
         if let Source::Scrape { port, path } = &source {
             check(*port > 0, "source.scrape.port", "use 1 to 65535")?;
@@ -105,6 +119,7 @@ impl Preset {
             name,
             source,
             enable_hint,
+            frozen_after,
             signals: checked,
         })
     }

@@ -63,9 +63,7 @@ impl Signal {
                 combine(&samples, self.within_pod, amount)?,
                 combine(&below, self.within_pod, amount)?,
             );
-            if below <= 0.0 {
-                return Err(Why::OutOfRange);
-            }
+            // Of nothing there is no share: neither NaN nor infinity is in range.
             self.kind.converted(above / below)?
         } else {
             combine(&samples, self.within_pod, |raw| self.checked(raw))?

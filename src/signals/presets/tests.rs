@@ -222,6 +222,10 @@ fn presets_say_what_they_need() {
             path: "/prometheus/metrics".to_owned()
         }
     );
+    assert_eq!(
+        (preset("vllm").frozen_after(), preset("llamacpp").frozen_after()),
+        (3, 8)
+    );
     assert_eq!(Preset::named("VLLM"), None);
 }
 
@@ -232,6 +236,8 @@ fn a_broken_preset_is_refused_with_the_field_at_fault() {
     for (from, to, field) in [
         ("name: vllm", "name: v LLM", "name"),
         ("name: vllm", "name: ''", "name"),
+        ("signals:", "frozenAfter: 2\nsignals:", "frozenAfter"),
+        ("signals:", "frozenAfter: 61\nsignals:", "frozenAfter"),
         ("port: 8000", "port: 0", "source.scrape.port"),
         ("path: /metrics", "path: metrics", "source.scrape.path"),
         ("path: /metrics", "path: '/metrics?x=1'", "source.scrape.path"),

@@ -196,7 +196,7 @@ async fn a_connection_that_the_server_closed_is_replaced_within_the_same_scrape(
         outcomes.iter().all(|outcome| running(outcome) == Ok(3.0)),
         "{outcomes:?}"
     );
-    assert_eq!(server.connections.load(Ordering::SeqCst), 4);
+    assert!(server.connections.load(Ordering::SeqCst) >= 4);
 }
 
 #[tokio::test]
@@ -377,6 +377,20 @@ async fn no_connection_is_made_where_the_rules_do_not_allow_one() {
 }
 
 #[tokio::test]
+async fn the_address_of_the_connected_socket_is_checked_as_well() {
+    let server = answering("200 OK", "", BODY);
+    let strict = ScrapeConfig {
+        rules: AddressRules::default(),
+        ..config(20, 5_000)
+    };
+    let (scraper, _answers) = Scraper::new(strict);
+    // Asked for the unspecified address, the system connects to loopback: another peer than the one asked for.
+    let elsewhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), server.port);
+    let connected = connect(elsewhere, &scraper.shared).await.map(drop);
+    assert_eq!(connected, Err(Why::Denied));
+}
+
+#[tokio::test]
 async fn rules_that_change_end_kept_connections_too() {
     let server = answering("200 OK", "", BODY);
     let (mut scraper, mut answers) = Scraper::new(config(20, 5_000));
@@ -433,23 +447,23 @@ async fn pods_that_use_up_their_deadline_do_not_starve_the_others() {
         thread::sleep(LIFE);
     });
     let honest = answering("200 OK", "", BODY);
-    // Twelve silent pods on four slots: without asking them less often they would take 12 × 80 of 4 × 100 ms.
+    // Sixteen silent pods on four slots: asked on every beat, they would let the honest one through every 320 ms.
     let (mut scraper, mut answers) = Scraper::new(ScrapeConfig {
         concurrency: 4,
         ..config(100, 80)
     });
-    let mut targets: Vec<_> = (0..12)
+    let mut targets: Vec<_> = (0..16)
         .map(|number| target(&format!("silent-{number}"), silent.port))
         .collect();
     targets.push(target("honest", honest.port));
     scraper.set_targets(targets);
-    let (mut honest, until) = (0, clock_ms() + 4_000);
+    let (mut honest, until) = (0, clock_ms() + 6_000);
     while clock_ms() < until {
         honest += usize::from(&*next(&mut answers).await.uid == "honest");
     }
     assert!(
-        honest >= 14,
-        "{honest} answers of the honest pod in 4 s, of 40 without the others"
+        honest >= 28,
+        "{honest} answers of the honest pod in 6 s, of 60 without the others"
     );
 }
 
