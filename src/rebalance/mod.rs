@@ -43,9 +43,13 @@ mod demand;
 mod fixture;
 mod guard;
 mod history;
+#[cfg(test)]
+mod judge;
 mod moves;
 mod oracle;
 mod plan;
+#[cfg(test)]
+mod properties;
 mod report;
 mod state;
 mod step;
