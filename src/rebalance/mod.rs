@@ -37,6 +37,8 @@
 //! A step in which nothing relevant changes is linear in the number of variants, without a plan. A plan takes one
 //! oracle call per stage if all fits side by side, about six if not.
 
+#[cfg(test)]
+mod campaign;
 pub mod decision;
 mod demand;
 #[cfg(test)]
@@ -51,6 +53,8 @@ mod plan;
 #[cfg(test)]
 mod properties;
 mod report;
+#[cfg(test)]
+mod sim;
 mod state;
 mod step;
 #[cfg(test)]
