@@ -37,16 +37,24 @@
 //! A step in which nothing relevant changes is linear in the number of variants, without a plan. A plan takes one
 //! oracle call per stage if all fits side by side, about six if not.
 
+#[cfg(test)]
+mod campaign;
 pub mod decision;
 mod demand;
 #[cfg(test)]
 mod fixture;
 mod guard;
 mod history;
+#[cfg(test)]
+mod judge;
 mod moves;
 mod oracle;
 mod plan;
+#[cfg(test)]
+mod properties;
 mod report;
+#[cfg(test)]
+mod sim;
 mod state;
 mod step;
 #[cfg(test)]

@@ -10,6 +10,10 @@ use super::world::Variant;
 pub(super) struct Site {
     /// Replicas asked for.
     pub(super) desired: u32,
+    /// Of these, the ones that are certain while a write is on its way.
+    pub(super) certain: u32,
+    /// A write is on its way: nothing more is written here before it is observed.
+    pub(super) in_flight: bool,
     /// Ready ones among them.
     pub(super) ready: u32,
     pub(super) planned: u32,
@@ -111,7 +115,7 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
         terms.floor
     };
     let ready_floor = floor.min(ready_total);
-    let desired_total = total(sites.iter().map(|site| site.desired));
+    let desired_total = total(sites.iter().map(|site| site.certain));
     let reliable = |site: &&Site| site.reliable;
     let mut spare = Spare {
         desired: desired_total - terms.floor.min(desired_total),
@@ -132,7 +136,7 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
             continue;
         };
         let surplus = site.desired.saturating_sub(site.planned);
-        if surplus == 0 {
+        if surplus == 0 || site.in_flight {
             continue;
         }
         // What was never Ready serves nobody: it goes at once, or, where it may just be slow, once it is not needed.
@@ -287,7 +291,7 @@ fn grow(
             continue;
         };
         let wanted = site.planned.saturating_sub(site.desired);
-        if wanted == 0 {
+        if wanted == 0 || site.in_flight {
             continue;
         }
         let within = wanted.min(free);

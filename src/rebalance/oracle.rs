@@ -84,6 +84,8 @@ pub(super) struct Oracle {
     /// Replicas per item after [`Oracle::solve`].
     pub(super) counts: Vec<u32>,
     order: Vec<usize>,
+    /// What must be kept fits under ceiling and budget; else nothing is kept.
+    keeping: bool,
     search: Search,
     paces: Vec<u64>,
     best: Vec<u32>,
@@ -178,17 +180,17 @@ impl Oracle {
     /// Finds the cheapest counts for `need` within `budget`.
     pub(super) fn solve(&mut self, items: &[Item], need: &Need, budget: u64) -> Answer {
         self.sort(items);
+        self.keeping = keepable(items, need, budget);
         self.counts.clear();
         self.counts.resize(items.len(), 0);
         if !need.uniform {
             return self.cover(items, need, budget, 0);
         }
         // A kept replica on a slow pool already sets the pace, whatever else is chosen.
-        let kept_pace = items
+        let kept = items
             .iter()
-            .filter(|item| item.lower.min(item.upper) > 0)
-            .map(|item| item.capacity)
-            .min();
+            .filter(|item| self.keeping && item.lower.min(item.upper) > 0);
+        let kept_pace = kept.map(|item| item.capacity).min();
         self.paces.clear();
         let usable = self
             .order
@@ -288,17 +290,11 @@ impl Oracle {
         }
     }
 
-    /// Takes what is kept in any case; nothing where it does not fit under ceiling and budget.
+    /// Takes what is kept in any case.
     fn keep(&mut self, items: &[Item], start: Open, pace: u64) -> Open {
         let mut open = start;
-        let (mut count, mut cost) = (0_u64, 0_u64);
-        for item in items {
-            let kept = u64::from(item.lower.min(item.upper));
-            count = count.saturating_add(kept);
-            cost = cost.saturating_add(kept.saturating_mul(item.cost));
-        }
-        if count == 0 || count > start.room || cost > start.budget {
-            return start;
+        if !self.keeping {
+            return open;
         }
         for &at in &self.order {
             let (Some(item), Some(total)) = (items.get(at), self.counts.get_mut(at)) else {
@@ -317,6 +313,16 @@ impl Oracle {
         }
         open
     }
+}
+
+fn keepable(items: &[Item], need: &Need, budget: u64) -> bool {
+    let (mut count, mut cost) = (0_u64, 0_u64);
+    for item in items {
+        let kept = u64::from(item.lower.min(item.upper));
+        count = count.saturating_add(kept);
+        cost = cost.saturating_add(kept.saturating_mul(item.cost));
+    }
+    count <= u64::from(need.ceiling) && cost <= budget
 }
 
 impl Search {
@@ -418,8 +424,10 @@ impl Search {
             let bound = self.bound(at + 1, &next);
             let Some(best) = self.best_value else { return };
             if bound >= best {
-                // Fewer of the best ratio only get dearer once nothing but the price is left to win.
-                if best.short == 0 && best.unserved == 0 && self.fill(at + 1, next.demand, next.price) >= best.price {
+                // Without waste, fewer of the best ratio are only dearer, once the price is all that is left to win.
+                let exact = segment.capacity.saturating_mul(u64::from(count)) <= open.demand;
+                let complete = best.short == 0 && best.unserved == 0;
+                if exact && complete && self.fill(at + 1, next.demand, next.price) >= best.price {
                     break;
                 }
                 continue;

@@ -38,6 +38,10 @@ pub(super) struct StageMemory {
     pub(super) shrinks: Allowance,
     /// Since when replicas that should report have been silent.
     pub(super) silent_since_ms: Option<u64>,
+    /// When Ready replicas last changed: readings from before do not add up with readings from after.
+    pub(super) changed_ms: u64,
+    /// Since when readings have not added up.
+    pub(super) mixed_since_ms: Option<u64>,
     pub(super) ask: Ask,
     /// Why the plan was last made anew for this stage; stays until the plan is reached.
     pub(super) cause: Option<Trigger>,
@@ -73,6 +77,8 @@ impl Default for StageMemory {
             shifts: Allowance::default(),
             shrinks: Allowance::default(),
             silent_since_ms: None,
+            changed_ms: 0,
+            mixed_since_ms: None,
             ask: Ask::default(),
             cause: None,
             advised: None,
@@ -87,6 +93,8 @@ pub(super) struct VariantMemory {
     /// Observed `spec.replicas`; absent until first seen.
     observed: Option<u32>,
     ready: u32,
+    /// Pods on their way out.
+    leaving: u32,
     /// A write that is not observed yet: the new value, and when it was decided.
     asked: Option<(u32, u64)>,
     pub(super) pending: Pending,
@@ -109,6 +117,16 @@ impl VariantMemory {
         self.asked.map_or(self.observed.unwrap_or(0), |(to, _)| to)
     }
 
+    /// A write is on its way and not observed yet.
+    pub(super) fn in_flight(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// Replicas asked for whether or not a write on its way arrives.
+    pub(super) fn certain(&self) -> u32 {
+        self.desired().min(self.observed.unwrap_or(0))
+    }
+
     /// Ready replicas among those asked for.
     pub(super) fn ready(&self) -> u32 {
         self.ready.min(self.desired())
@@ -116,7 +134,10 @@ impl VariantMemory {
 
     /// Replicas that may still hold resources: asked for, or not gone yet.
     pub(super) fn held(&self) -> u32 {
-        self.desired().max(self.ready).max(self.observed.unwrap_or(0))
+        self.desired()
+            .max(self.ready)
+            .max(self.observed.unwrap_or(0))
+            .saturating_add(self.leaving)
     }
 
     /// Notes a write of this step.
@@ -260,6 +281,11 @@ impl State {
                     .variant(*variant)
                     .and_then(|memory| memory.observe(*desired, *ready, now_ms));
                 self.note(*variant, found);
+            }
+            Event::Leaving { variant, count } => {
+                if let Some(memory) = self.variant(*variant) {
+                    memory.leaving = *count;
+                }
             }
             Event::Reading { variant, reading } => {
                 if let Some(memory) = self.variant(*variant) {

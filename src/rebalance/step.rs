@@ -14,6 +14,8 @@ use super::verify::{Observed, verify};
 use super::world::{Event, Mode, OnSignalLoss, Pipeline, Stage, StageIdx, Traffic, VariantIdx};
 
 const MINUTE_MS: u64 = 60_000;
+/// How long readings from before and after a change of Ready replicas may be left unused.
+const MIXED_MS_MAX: u64 = 5_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
 
 /// Absorbs `events` and decides what to write now. `now_ms` is monotonic; a step may be taken at any time, and a step
@@ -94,6 +96,12 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
         ..memory.senses
     };
     let mut wake_ms = None;
+    let mut mixed = false;
+    let newest_ms = variants
+        .iter()
+        .filter_map(|seen| seen.reading)
+        .map(|reading| reading.taken_ms)
+        .max();
     for (variant, seen) in declared.iter().zip(variants) {
         senses.observed &= seen.is_observed();
         let ready = seen.ready();
@@ -102,12 +110,15 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
         let stale_ms = |taken_ms: u64| taken_ms.saturating_add(stage.reading_age_ms_max).saturating_add(1);
         let fresh = seen.reading.filter(|reading| now_ms < stale_ms(reading.taken_ms));
         match fresh {
+            // Whoever left took the load along to the others: their newer readings have it.
+            Some(reading) if ready == 0 && Some(reading.taken_ms) < newest_ms => {}
             Some(reading) => {
                 let load = seen.load(stage, variant, &reading);
                 if ready > 0 || reading.sampled > 0 || load.low > 0 {
                     own = Some(own.map_or(load, |sum| sum.plus(load)));
                 }
                 idle &= seen.idle_readings >= demand::IDLE_READINGS;
+                mixed |= ready > 0 && reading.taken_ms < memory.changed_ms;
                 let stale_ms = stale_ms(reading.taken_ms);
                 wake_ms = Some(wake_ms.map_or(stale_ms, |old: u64| old.min(stale_ms)));
             }
@@ -140,7 +151,14 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
         .map(|(_, capacity)| capacity)
         .max()
         .unwrap_or(1);
+    let mixed_since_ms = *memory.mixed_since_ms.get_or_insert(now_ms);
+    if !mixed {
+        memory.mixed_since_ms = None;
+    }
+    let mixed = mixed && now_ms < mixed_since_ms.saturating_add(MIXED_MS_MAX);
     match seen {
+        // Load that moves between replicas would be counted twice, or not at all.
+        Some(_) if mixed && memory.level.held().is_some() => {}
         Some(seen) if senses.fresh => memory.level.follow(stage, seen, supply, grain, now_ms),
         Some(seen) => {
             memory.level.silence();
@@ -464,6 +482,8 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
             .is_some_and(|pool| pool.reliable);
         sites.push(Site {
             desired: seen.desired(),
+            certain: seen.certain(),
+            in_flight: seen.in_flight(),
             ready: seen.ready(),
             planned,
             capacity: demand::capacity(variant),

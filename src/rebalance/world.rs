@@ -250,6 +250,15 @@ pub enum Event {
         /// Ready pods.
         ready: u32,
     },
+    /// Pods of a variant that are on their way out: no longer asked for, not Ready, and still holding what they
+    /// requested. Counts against the pool until a newer value. Send it before the `Replicas` it belongs to; a caller
+    /// that never sends it has replicas placed where they wait for a drain to end.
+    Leaving {
+        /// The variant.
+        variant: VariantIdx,
+        /// How many.
+        count: u32,
+    },
     /// A new reading.
     Reading {
         /// The variant.

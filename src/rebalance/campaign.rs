@@ -1,0 +1,108 @@
+//! Simulated campaigns: many small worlds, each from one seed.
+
+use super::sim::{Faults, Random, Sim, random_world};
+
+/// Campaigns run so many worlds; `PROPTEST_CASES` sets another number, `SIM_SEED` a single one.
+fn seeds() -> Vec<u64> {
+    if let Some(seed) = std::env::var("SIM_SEED").ok().and_then(|text| text.parse().ok()) {
+        return vec![seed];
+    }
+    let count = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(256);
+    (1..=count).collect()
+}
+
+fn start(seed: u64) -> Sim {
+    let mut random = Random::new(seed);
+    let world = random_world(&mut random);
+    let load = world.stages.iter().map(|_| random.within(0, 10_000)).collect();
+    let desired = world.variants.iter().map(|_| random.within(0, 2) as u32).collect();
+    Sim::new(world, load, desired, seed)
+}
+
+fn quiet_after(sim: &mut Sim, ticks: usize) -> usize {
+    for _ in 0..ticks {
+        sim.tick(&Faults::default());
+    }
+    sim.decisions.len()
+}
+
+#[test]
+fn l1_constant_input_reaches_a_fixed_point_and_stays() {
+    for seed in seeds() {
+        let mut sim = start(seed);
+        let settled = quiet_after(&mut sim, 1_800);
+        assert_eq!(sim.violations, Vec::<String>::new(), "SIM_SEED={seed}");
+        let later = quiet_after(&mut sim, 1_200);
+        assert_eq!(later, settled, "SIM_SEED={seed}: {:#?}", &sim.decisions[settled..]);
+        sim.restart();
+        let restarted = quiet_after(&mut sim, 600);
+        assert_eq!(
+            restarted,
+            settled,
+            "restart, SIM_SEED={seed}: {:#?}",
+            &sim.decisions[settled..]
+        );
+    }
+}
+
+#[test]
+fn floors_and_ceilings_hold_at_every_write_under_faults_and_it_settles_after() {
+    let faults = Faults {
+        lost_writes: 10,
+        lost_readings: 10,
+        partial_readings: 20,
+        drift: 2,
+        capacity: 2,
+        load: 3,
+        restarts: 1,
+    };
+    for seed in seeds() {
+        let mut sim = start(seed);
+        for _ in 0..900 {
+            sim.tick(&faults);
+        }
+        assert_eq!(sim.violations, Vec::<String>::new(), "SIM_SEED={seed}");
+        for pool in 0..sim.world.pools.len() {
+            sim.set_capacity(pool, 100);
+        }
+        let settled = quiet_after(&mut sim, 2_700);
+        assert_eq!(sim.violations, Vec::<String>::new(), "SIM_SEED={seed}");
+        let later = quiet_after(&mut sim, 1_200);
+        assert_eq!(later, settled, "SIM_SEED={seed}: {:#?}", &sim.decisions[settled..]);
+    }
+}
+
+#[test]
+#[ignore = "prints one run"]
+fn trace() {
+    let mut sim = start(seeds()[0]);
+    println!("{:#?}\nload {:?}", sim.world, sim.load);
+    let ticks = std::env::var("TICKS").map_or(60, |text| text.parse().unwrap());
+    for _ in 0..ticks {
+        let before = sim.decisions.len();
+        let ready: Vec<u32> = (0..sim.desired.len()).map(|at| sim.ready(at)).collect();
+        println!(
+            "held {:?} leaving",
+            (0..sim.desired.len())
+                .map(|at| (sim.held(at), sim.state.variants[at].held()))
+                .collect::<Vec<_>>()
+        );
+        println!("{} desired {:?} ready {ready:?}", sim.now_ms, sim.desired);
+        sim.tick(&Faults::default());
+        for decision in &sim.decisions[before..] {
+            println!(
+                "  {:?} {:?} {:?} {:?} d={}",
+                decision.stage, decision.moves, decision.trigger, decision.reason, decision.demand_millis
+            );
+        }
+        for (at, report) in sim.state.reports.iter().enumerate() {
+            println!(
+                "    {at}: planned {:?} demand {:?} unserved {} hold {:?}",
+                report.planned, report.demand_millis, report.unserved_millis, report.hold
+            );
+        }
+    }
+}

@@ -1,0 +1,470 @@
+//! A small cluster on a virtual clock: slow starts, full and dry pools, lost writes, silent pods, foreign edits, lost
+//! nodes, restarts. One seed replays a run. Every single write is checked against floors, ceilings, room and budget.
+
+use super::decision::{Decision, Move};
+use super::state::State;
+use super::step::step;
+use super::world::{
+    DryReason, Event, Key, Mode, OnSignalLoss, Pipeline, PipelineIdx, Pool, PoolIdx, Reading, Resources, Stage,
+    StageIdx, Tier, Traffic, Variant, VariantIdx, World,
+};
+
+/// One tick of the simulated cluster.
+pub(super) const TICK_MS: u64 = 1_000;
+
+/// How long a deleted pod holds its resources.
+const DRAIN_MS: u64 = 4_000;
+
+/// A small, fast, seeded generator (splitmix64).
+#[derive(Clone, Debug)]
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// From `low` to `high`, both included.
+    pub(super) fn within(&mut self, low: u64, high: u64) -> u64 {
+        low + self.next() % (high - low + 1)
+    }
+
+    pub(super) fn chance(&mut self, percent: u64) -> bool {
+        self.within(1, 100) <= percent
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Pod {
+    Unschedulable,
+    Starting { ready_ms: u64 },
+    Ready,
+    Going { gone_ms: u64 },
+}
+
+/// How unkind the world is, in per cent per tick.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Faults {
+    /// A write is lost.
+    pub(super) lost_writes: u64,
+    /// A variant's reading does not arrive.
+    pub(super) lost_readings: u64,
+    /// Some pods of a variant do not report.
+    pub(super) partial_readings: u64,
+    /// Someone else scales a Deployment.
+    pub(super) drift: u64,
+    /// A pool's capacity changes.
+    pub(super) capacity: u64,
+    /// Load of a stage changes.
+    pub(super) load: u64,
+    /// The core restarts and knows nothing.
+    pub(super) restarts: u64,
+}
+
+/// The simulated cluster with the core under test.
+#[derive(Clone, Debug)]
+pub(super) struct Sim {
+    pub(super) world: World,
+    pub(super) state: State,
+    pub(super) now_ms: u64,
+    /// True load by stage, thousandths of its unit.
+    pub(super) load: Vec<u64>,
+    pub(super) desired: Vec<u32>,
+    pub(super) decisions: Vec<Decision>,
+    pods: Vec<Vec<Pod>>,
+    capacity_full: Vec<Resources>,
+    random: Random,
+    pub(super) violations: Vec<String>,
+}
+
+impl Sim {
+    pub(super) fn new(world: World, load: Vec<u64>, desired: Vec<u32>, seed: u64) -> Self {
+        let pods = desired.iter().map(|&count| vec![Pod::Ready; count as usize]).collect();
+        let capacity_full = world.pools.iter().map(|pool| pool.capacity).collect();
+        let (state, now_ms) = (State::new(), 1_000_000);
+        let mut sim = Self {
+            world,
+            state,
+            now_ms,
+            load,
+            desired,
+            decisions: Vec::new(),
+            pods,
+            capacity_full,
+            random: Random::new(seed),
+            violations: Vec::new(),
+        };
+        sim.restart();
+        sim
+    }
+
+    /// Forgets all the core knew.
+    pub(super) fn restart(&mut self) {
+        self.state = State::new();
+        let _nothing_is_observed_yet = step(&mut self.state, &[Event::World(self.world.clone())], self.now_ms);
+    }
+
+    pub(super) fn ready(&self, variant: usize) -> u32 {
+        self.pods[variant]
+            .iter()
+            .filter(|pod| matches!(pod, Pod::Ready))
+            .count() as u32
+    }
+
+    /// Replicas that hold resources or will.
+    pub(super) fn held(&self, variant: usize) -> u32 {
+        self.desired[variant]
+            + self.pods[variant]
+                .iter()
+                .filter(|pod| matches!(pod, Pod::Going { .. }))
+                .count() as u32
+    }
+
+    fn placed(&self, variant: usize) -> u64 {
+        self.pods[variant]
+            .iter()
+            .filter(|pod| !matches!(pod, Pod::Unschedulable))
+            .count() as u64
+    }
+
+    fn stage_range(&self, stage: usize) -> std::ops::Range<usize> {
+        let (start, end) = self.world.stages[stage].variants;
+        start as usize..end as usize
+    }
+
+    /// One tick: the cluster moves, observations go in, decisions are written one by one.
+    pub(super) fn tick(&mut self, faults: &Faults) {
+        self.now_ms += TICK_MS;
+        self.break_things(faults);
+        self.run_pods();
+        let events = self.observe(faults);
+        let decisions = step(&mut self.state, &events, self.now_ms);
+        for decision in &decisions {
+            for one in &decision.moves {
+                if decision.advisory || self.random.chance(faults.lost_writes) {
+                    continue;
+                }
+                self.write(decision, one);
+            }
+        }
+        self.decisions.extend(decisions);
+    }
+
+    fn break_things(&mut self, faults: &Faults) {
+        if self.random.chance(faults.restarts) {
+            self.restart();
+        }
+        if self.random.chance(faults.drift) {
+            let at = self.random.within(0, self.desired.len() as u64 - 1) as usize;
+            let count = self.random.within(0, 6) as u32;
+            self.scale(at, count);
+        }
+        if self.random.chance(faults.load) {
+            let at = self.random.within(0, self.load.len() as u64 - 1) as usize;
+            self.load[at] = self.random.within(0, 12_000);
+        }
+        if self.random.chance(faults.capacity) {
+            let at = self.random.within(0, self.world.pools.len() as u64 - 1) as usize;
+            self.set_capacity(at, self.random.clone().within(0, 4) * 25);
+            let _used = self.random.next();
+        }
+    }
+
+    /// Cordons part of a pool: `percent` of its full capacity stay usable.
+    pub(super) fn set_capacity(&mut self, pool: usize, percent: u64) {
+        let full = self.capacity_full[pool];
+        self.world.pools[pool].capacity = Resources {
+            cpu_millis: full.cpu_millis * percent / 100,
+            memory_kib: full.memory_kib * percent / 100,
+            device_millis: full.device_millis * percent / 100,
+        };
+    }
+
+    /// Every pod on a pool is gone at once.
+    pub(super) fn lose_nodes(&mut self, pool: usize) {
+        self.set_capacity(pool, 0);
+        for at in 0..self.pods.len() {
+            if self.world.variants[at].pool.0 as usize == pool {
+                self.pods[at].clear();
+            }
+        }
+    }
+
+    fn run_pods(&mut self) {
+        let now_ms = self.now_ms;
+        for at in 0..self.pods.len() {
+            self.pods[at].retain(|pod| !matches!(pod, Pod::Going { gone_ms } if *gone_ms <= now_ms));
+            self.scale(at, self.desired[at]);
+            for slot in 0..self.pods[at].len() {
+                let next = match self.pods[at][slot] {
+                    Pod::Starting { ready_ms } if ready_ms <= now_ms => Pod::Ready,
+                    Pod::Unschedulable if self.has_room(at) => {
+                        let startup_ms = self.world.variants[at].startup_ms;
+                        Pod::Starting {
+                            ready_ms: now_ms + startup_ms * self.random.within(50, 180) / 100,
+                        }
+                    }
+                    other => other,
+                };
+                self.pods[at][slot] = next;
+            }
+        }
+    }
+
+    fn has_room(&self, variant: usize) -> bool {
+        let pool = self.world.variants[variant].pool;
+        let (mut used, asks) = (0_u64, self.world.variants[variant].request.cpu_millis);
+        for (at, other) in self
+            .world
+            .variants
+            .iter()
+            .enumerate()
+            .filter(|(_, other)| other.pool == pool)
+        {
+            used += other.request.cpu_millis * self.placed(at);
+        }
+        used + asks <= self.world.pools[pool.0 as usize].capacity.cpu_millis
+    }
+
+    /// What the Deployment controller does: the youngest unready pods go first.
+    fn scale(&mut self, variant: usize, count: u32) {
+        self.desired[variant] = count;
+        let gone_ms = self.now_ms + DRAIN_MS;
+        let pods = &mut self.pods[variant];
+        let live = |pods: &Vec<Pod>| pods.iter().filter(|pod| !matches!(pod, Pod::Going { .. })).count();
+        while live(pods) > count as usize {
+            if let Some(at) = pods.iter().rposition(|pod| matches!(pod, Pod::Unschedulable)) {
+                pods.remove(at);
+            } else if let Some(at) = pods.iter().rposition(|pod| matches!(pod, Pod::Starting { .. })) {
+                pods[at] = Pod::Going { gone_ms };
+            } else if let Some(at) = pods.iter().rposition(|pod| matches!(pod, Pod::Ready)) {
+                pods[at] = Pod::Going { gone_ms };
+            }
+        }
+        while live(pods) < count as usize {
+            pods.push(Pod::Unschedulable);
+        }
+    }
+
+    fn observe(&mut self, faults: &Faults) -> Vec<Event> {
+        let mut events = Vec::new();
+        if *self.state.world() != self.world {
+            events.push(Event::World(self.world.clone()));
+        }
+        for at in 0..self.desired.len() {
+            let (variant, desired, ready) = (VariantIdx(at as u32), self.desired[at], self.ready(at));
+            let count = self.pods[at]
+                .iter()
+                .filter(|pod| matches!(pod, Pod::Going { .. }))
+                .count() as u32;
+            events.push(Event::Leaving { variant, count });
+            events.push(Event::Replicas {
+                variant,
+                desired,
+                ready,
+            });
+            if self.pods[at].iter().any(|pod| matches!(pod, Pod::Unschedulable)) {
+                events.push(Event::Dry {
+                    variant,
+                    reason: DryReason::Unschedulable,
+                });
+            }
+        }
+        for stage in 0..self.load.len() {
+            for at in self.stage_range(stage) {
+                let ready = self.ready(at);
+                if ready == 0 || self.random.chance(faults.lost_readings) {
+                    continue;
+                }
+                let missing = if self.random.chance(faults.partial_readings) {
+                    self.random.within(0, u64::from(ready))
+                } else {
+                    0
+                };
+                let reading = Reading {
+                    taken_ms: self.now_ms,
+                    sampled: ready - missing as u32,
+                    expected: ready,
+                    running_millis: None,
+                    waiting_millis: None,
+                    utilization_permille: Some(self.utilization(stage, at)),
+                    rate_millis: None,
+                };
+                events.push(Event::Reading {
+                    variant: VariantIdx(at as u32),
+                    reading,
+                });
+            }
+        }
+        events
+    }
+
+    fn utilization(&self, stage: usize, variant: usize) -> u32 {
+        let range = self.stage_range(stage);
+        let capacity = |at: usize| self.world.variants[at].capacity_millis;
+        let share = if self.world.stages[stage].traffic == Traffic::Uniform {
+            let ready: u64 = range.map(|at| u64::from(self.ready(at))).sum();
+            self.load[stage] * 1_000 / (ready.max(1) * capacity(variant))
+        } else {
+            let together: u64 = range.map(|at| u64::from(self.ready(at)) * capacity(at)).sum();
+            self.load[stage] * 1_000 / together.max(1)
+        };
+        share.min(1_000) as u32
+    }
+
+    fn write(&mut self, decision: &Decision, one: &Move) {
+        let at = one.variant.0 as usize;
+        let stage = decision.stage.0 as usize;
+        let range = self.stage_range(stage);
+        let declared = self.world.stages[stage].clone();
+        let tally = |sim: &Self| {
+            let desired: u32 = range.clone().map(|at| sim.desired[at]).sum();
+            let ready: u32 = range.clone().map(|at| sim.ready(at)).sum();
+            (desired, ready)
+        };
+        let before = tally(self);
+        if one.from != self.desired[at] {
+            self.fault(decision, format!("{one:?} does not start from {}", self.desired[at]));
+        }
+        self.scale(at, one.to);
+        let after = tally(self);
+        if after.0 < declared.min.min(before.0) || after.1 < declared.min.min(before.1) {
+            self.fault(decision, format!("floor: desired, ready {before:?} -> {after:?}"));
+        }
+        if after.0 > before.0
+            && after.0 > declared.max + declared.max_surge.max(1)
+            && declared.traffic != Traffic::Uniform
+        {
+            self.fault(decision, format!("ceiling: {before:?} -> {after:?}"));
+        }
+        if one.to > one.from {
+            let pool = self.world.variants[at].pool;
+            let used: u64 = (self.world.variants.iter().enumerate())
+                .filter(|(_, other)| other.pool == pool)
+                .map(|(other, variant)| variant.request.cpu_millis * u64::from(self.held(other)))
+                .sum();
+            if used > self.world.pools[pool.0 as usize].capacity.cpu_millis {
+                self.fault(decision, format!("pool {pool:?} holds {used}"));
+            }
+            let cost: u64 = (self.world.variants.iter().enumerate())
+                .filter(|(_, variant)| self.world.stages[variant.stage.0 as usize].pipeline == declared.pipeline)
+                .map(|(at, variant)| variant.cost_micros * u64::from(self.desired[at]))
+                .sum();
+            let pipeline = &self.world.pipelines[declared.pipeline.0 as usize];
+            if pipeline.budget_micros.is_some_and(|budget| cost > budget) {
+                self.fault(decision, format!("budget: {cost}"));
+            }
+        }
+    }
+
+    fn fault(&mut self, decision: &Decision, what: String) {
+        self.violations
+            .push(format!("{what} in {decision:?} with {:?}", self.desired));
+    }
+
+    /// Demand that Ready replicas do not serve, by stage.
+    pub(super) fn unserved(&self, stage: usize) -> u64 {
+        let sites = self
+            .stage_range(stage)
+            .map(|at| (self.ready(at), self.world.variants[at].capacity_millis));
+        let served = super::moves::serve(self.world.stages[stage].traffic == Traffic::Uniform, sites);
+        self.load[stage].saturating_sub(served)
+    }
+}
+
+/// A random small world: pools that differ in price and speed, pipelines with budgets, stages on some of the pools.
+pub(super) fn random_world(random: &mut Random) -> World {
+    let mut world = World::default();
+    let pool_count = random.within(1, 4);
+    for at in 0..pool_count {
+        let slots = random.within(4, 24);
+        world.pools.push(Pool {
+            key: Key(100 + at),
+            tier: Tier::Cpu,
+            reliable: at == 0 || random.chance(50),
+            capacity: Resources {
+                cpu_millis: slots * 1_000,
+                memory_kib: slots << 20,
+                device_millis: 0,
+            },
+        });
+    }
+    for at in 0..random.within(1, 2) {
+        let budget_micros = if random.chance(30) {
+            Some(random.within(40, 200) * 1_000_000)
+        } else {
+            None
+        };
+        let priority = random.within(1, 3) as u16 * 100;
+        world.pipelines.push(Pipeline {
+            key: Key(200 + at),
+            priority,
+            budget_micros,
+            mode: Mode::Automatic,
+        });
+    }
+    for at in 0..random.within(1, 4) {
+        let start = world.variants.len() as u32;
+        for pool in 0..pool_count {
+            if pool > 0 && !random.chance(70) {
+                continue;
+            }
+            let slots = random.within(1, 2);
+            let cost = random.within(1, 12) * 1_000_000 + random.within(0, 999);
+            world.variants.push(Variant {
+                key: Key(1_000 + at * 10 + pool),
+                stage: StageIdx(at as u32),
+                pool: PoolIdx(pool as u32),
+                request: Resources {
+                    cpu_millis: slots * 1_000,
+                    memory_kib: slots << 20,
+                    device_millis: 0,
+                },
+                cost_micros: cost,
+                marginal_micros: if random.chance(20) { 0 } else { cost },
+                power_milliwatts: None,
+                hint_permille: if random.chance(30) { 4_000 } else { 1_000 },
+                capacity_millis: random.within(500, 4_000),
+                concurrency: None,
+                startup_ms: random.within(2, 40) * 1_000,
+                max: 1_000,
+            });
+        }
+        let min = random.within(0, 2) as u32;
+        world.stages.push(Stage {
+            key: Key(300 + at),
+            pipeline: PipelineIdx(random.within(0, world.pipelines.len() as u64 - 1) as u32),
+            variants: (start, world.variants.len() as u32),
+            min,
+            max: min.max(1) + random.within(2, 20) as u32,
+            reliable_min: if random.chance(30) { min.min(1) } else { 0 },
+            target_permille: random.within(50, 90) as u32 * 10,
+            traffic: if random.chance(40) {
+                Traffic::Uniform
+            } else {
+                Traffic::Weighted
+            },
+            rated: false,
+            sees_waiting: false,
+            after: Vec::new(),
+            tolerance_permille: 100,
+            up_window_ms: if random.chance(30) { 5_000 } else { 0 },
+            down_window_ms: random.within(0, 60) * 1_000,
+            down_percent_per_minute: random.within(30, 100) as u32,
+            moves_per_hour: 1_000,
+            max_surge: random.within(0, 3) as u32,
+            signal_loss_ms: 120_000,
+            on_signal_loss: OnSignalLoss::Hold,
+            reading_age_ms_max: 5_000,
+        });
+    }
+    world
+}
