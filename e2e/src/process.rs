@@ -174,7 +174,11 @@ pub struct Remembered {
 impl Remembered {
     /// Whether it still runs, and is still the same process.
     pub fn is_alive(&self) -> bool {
-        let ps = || Command::new("ps").args(["-ww", "-o", "command=", "-p", &self.pid.to_string()]).output();
+        let ps = || {
+            Command::new("ps")
+                .args(["-ww", "-o", "command=", "-p", &self.pid.to_string()])
+                .output()
+        };
         let line = match fs::read(format!("/proc/{}/cmdline", self.pid)) {
             Ok(line) => line,
             Err(_) if Path::new("/proc/self").exists() => return false,
@@ -208,12 +212,8 @@ pub fn tail(log: &Path) -> String {
         .unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     let from = lines.len().saturating_sub(QUOTED_LINES);
-    lines
-        .get(from..)
-        .unwrap_or_default()
-        .iter()
-        .map(|line| format!("  | {line}\n"))
-        .collect()
+    let quoted = lines.get(from..).unwrap_or_default();
+    quoted.iter().flat_map(|line| ["  | ", line, "\n"]).collect()
 }
 
 fn command(spec: &Spec, log: File) -> std::io::Result<Command> {
