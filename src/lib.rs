@@ -7,3 +7,4 @@ pub mod fixtures;
 pub mod quantity;
 pub mod rebalance;
 pub mod signals;
+pub mod telemetry;

@@ -1,15 +1,7 @@
-//! The `tiercel` binary: TLS provider, arguments, dispatch.
+//! The `tiercel` binary.
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    match tiercel::cli::run(tiercel::cli::Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("tiercel: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    tiercel::cli::main()
 }

@@ -8,18 +8,24 @@
 //! | [`nodes`] | the hardware to simulate, as data; create, cordon, taint, fail, delete |
 //! | [`kubectl`], [`helm`], [`operator`] | the real programs, pointed at one cluster |
 //! | [`observe`], [`audit`] | what happened, told by somebody who is not the operator |
+//! | [`fleet`] | every model server and stage server, one listener per pod address |
+//! | [`load`] | recorded and synthetic load through all stages of a pipeline |
+//! | [`report`] | what a run showed, as JSON and as a page with plots |
 //! | [`wait`] | waiting with failures that say what was seen |
 
 pub mod audit;
 pub mod certs;
 pub mod command;
 pub mod controlplane;
+pub mod fleet;
 pub mod helm;
 pub mod kubectl;
+pub mod load;
 pub mod nodes;
 pub mod observe;
 pub mod operator;
 pub mod process;
+pub mod report;
 pub mod slot;
 pub mod tools;
 pub mod wait;

@@ -189,6 +189,11 @@ pub struct Profile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 3600))]
     pub startup_seconds: Option<i32>,
+    /// Which metrics are read on this hardware, where another server runs than on the rest: a name as in `signal.preset`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 30))]
+    #[x_kube(validation = Rule::new("self in ['cpu', 'vllm', 'llamacpp', 'sglang', 'trtllm', 'triton', 'tgi', 'rayserve']").message("must be one of 'cpu', 'vllm', 'llamacpp', 'sglang', 'trtllm', 'triton', 'tgi', 'rayserve'"))]
+    pub preset: Option<String>,
 }
 
 /// Pools by what they are, never by node labels. All members that are set must match.

@@ -1,6 +1,9 @@
 //! Command lines of both binaries: raw arguments become settings here, once.
 
 pub mod crd;
+pub mod run;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -16,6 +19,21 @@ pub struct Arguments {
 enum Command {
     /// Print the custom resource definitions, or write them to a folder.
     Crd(crd::Arguments),
+    /// Run the operator.
+    Run(run::Arguments),
+}
+
+/// The whole program: TLS provider, arguments, dispatch, exit code.
+pub fn main() -> ExitCode {
+    // Two providers may be linked one day; the choice is made here, once. An error would say that it was made before.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tiercel: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Runs what the arguments ask for.
@@ -25,6 +43,7 @@ enum Command {
 pub fn run(arguments: Arguments) -> Result<(), Error> {
     match arguments.command {
         Command::Crd(arguments) => crd::run(&arguments).map_err(Error::Crd),
+        Command::Run(arguments) => run::run(arguments).map_err(|error| Error::Run(Box::new(error))),
     }
 }
 
@@ -34,4 +53,7 @@ pub enum Error {
     /// `tiercel crd`.
     #[error(transparent)]
     Crd(crd::Error),
+    /// `tiercel run`.
+    #[error(transparent)]
+    Run(Box<run::Error>),
 }

@@ -3,6 +3,7 @@
 use std::future;
 
 use futures::{Stream, StreamExt};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -59,12 +60,15 @@ impl Stores {
 }
 
 /// Watches what tiercel manages of one kind, in all namespaces.
-pub fn watch_children<K>(client: Client) -> (Store<K>, impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send)
+pub fn watch_children<K>(
+    client: Client,
+    namespace: Option<&str>,
+) -> (Store<K>, impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + use<K>)
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
     let ours = watcher_config().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER));
-    watched(client, ours, |object: &mut K| slim(object.meta_mut()))
+    watched(scope(client, namespace), ours, |object: &mut K| slim(object.meta_mut()))
 }
 
 /// Watches the labels of namespaces.
@@ -76,7 +80,7 @@ pub fn watch_namespaces(
 ) {
     let config = watcher_config();
     let (store, writer) = reflector::store();
-    let stream = watcher::metadata_watcher(Api::<Namespace>::all(client), config).default_backoff();
+    let stream = watcher(Api::<PartialObjectMeta<Namespace>>::all(client), config).default_backoff();
     let stream = stream.modify(|namespace| {
         namespace.managed_fields_mut().clear();
         namespace.annotations_mut().clear();
@@ -87,17 +91,25 @@ pub fn watch_namespaces(
 /// Watches the pipelines.
 pub fn watch_pipelines(
     client: Client,
+    namespace: Option<&str>,
 ) -> (
     Store<DeserializeGuard<TieredPipeline>>,
-    impl Stream<Item = watcher::Result<watcher::Event<DeserializeGuard<TieredPipeline>>>> + Send,
+    impl Stream<Item = watcher::Result<watcher::Event<DeserializeGuard<TieredPipeline>>>> + Send + use<>,
 ) {
-    watched(client, watcher_config(), |object: &mut DeserializeGuard<TieredPipeline>| {
+    watched(scope(client, namespace), watcher_config(), |object: &mut DeserializeGuard<TieredPipeline>| {
         object.meta_mut().managed_fields = None;
     })
 }
 
+fn scope<K>(client: Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace))
+}
+
 fn watched<K>(
-    client: Client,
+    api: Api<K>,
     config: watcher::Config,
     slim: impl FnMut(&mut K) + Send,
 ) -> (Store<K>, impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send)
@@ -105,7 +117,7 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
-    let stream = watcher(Api::<K>::all(client), config).default_backoff().modify(slim).reflect(writer);
+    let stream = watcher(api, config).default_backoff().modify(slim).reflect(writer);
     (store, stream)
 }
 

@@ -2,6 +2,57 @@
 //!
 //! Pure: `std` only, no clock (time is an argument), no I/O, no logging, no hash order. The same log of events gives the
 //! same decisions, bit for bit, on every platform.
+//!
+//! # Problem
+//!
+//! A stage can run on several pools of nodes that differ in price, speed and room. Given what is observed now, how many
+//! replicas of every stage shall run on every pool, so that demand is covered at the least price, and which of the
+//! changes that lead there are safe to write at this moment?
+//!
+//! # One step
+//!
+//! 1. [`state`]: events are absorbed. Nothing is decided while they are; what runs is observed, never stored progress.
+//! 2. [`demand`]: readings become a demand per stage, callers before the called, so that a rise reaches all stages of a
+//!    pipeline in the same step. It is held still inside the tolerance and the windows.
+//! 3. [`plan`]: if any input of the plan changed, the joint plan is made anew from [`oracle`] answers. What runs is
+//!    priced a little lower than what would be new, which makes plans stay: if `x` is the cheapest cover when `n` runs,
+//!    then `x` is also the cheapest when anything between `n` and `x` runs, because a coordinate's discount grows by at
+//!    most what was added to it. So a shift is never turned around by its own progress.
+//! 4. [`moves`]: the writes that are safe now. Growth goes first; replicas that serve go when those that replace them
+//!    are Ready; room and budget are counted for old and new side by side.
+//! 5. [`verify`]: every decision is checked by code that shares nothing with the planner.
+//! 6. [`guard`], [`report`]: why the rest does not happen now, and why each pool is not used more.
+//!
+//! The joint plan is greedy where pools are short. Prices per pool with a certified bound (`price.rs`) take the place
+//! of `plan::Build::by_turns`: the oracle already takes any price per replica and reports a lower bound.
+//!
+//! # What holds at every write
+//!
+//! Floors (`min`, `reliable_min`) of replicas asked for and of Ready ones, unless fewer are there already; ceilings of
+//! variants; the ceiling of the stage plus the surge of a shift; room in a pool for old and new replicas together
+//! wherever one grows; the pipeline's budget wherever it grows.
+//!
+//! # Cost
+//!
+//! A step in which nothing relevant changes is linear in the number of variants, without a plan. A plan takes one
+//! oracle call per stage if all fits side by side, about six if not.
 
 pub mod decision;
+mod demand;
+#[cfg(test)]
+mod fixture;
+mod guard;
+mod history;
+mod moves;
+mod oracle;
+mod plan;
+mod report;
+mod state;
+mod step;
+#[cfg(test)]
+mod tests;
+mod verify;
 pub mod world;
+
+pub use state::State;
+pub use step::step;

@@ -107,7 +107,7 @@ fn refused_v4(address: Ipv4Addr) -> Option<Refusal> {
         (224..=239, ..) => Some(Refusal::Multicast),
         _ if address.is_broadcast() => Some(Refusal::Multicast),
         // "This network", protocol assignments, and the class that never came into use.
-        (0, ..) | (192, 0, 0) | (240..=255, ..) => Some(Refusal::Reserved),
+        (0 | 240..=255, ..) | (192, 0, 0) => Some(Refusal::Reserved),
         _ if METADATA_V4.contains(&address) => Some(Refusal::Metadata),
         _ => None,
     }

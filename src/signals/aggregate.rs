@@ -269,9 +269,9 @@ impl Track {
             .checked_sub(oldest.received_ms)
             .filter(|span| *span >= RATE_SPAN_MS_MIN)?;
         let arrived = (newest.finished - oldest.finished) + (newest.in_flight - oldest.in_flight);
-        let span_s = f64::from(u32::try_from(span_ms).ok()?) / 1_000.0;
+        let seconds = f64::from(u32::try_from(span_ms).ok()?) / 1_000.0;
         (arrived >= 0.0)
-            .then(|| Finite::try_from(arrived / span_s).ok())
+            .then(|| Finite::try_from(arrived / seconds).ok())
             .flatten()
     }
 }

@@ -13,6 +13,8 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
+pub(super) use read::of_request;
+
 /// File name and text of each preset.
 const FILES: [(&str, &str); 8] = [
     ("cpu.yaml", include_str!("presets/cpu.yaml")),

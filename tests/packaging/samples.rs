@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tiercel::api::{ComputePool, TieredPipeline};
 
-use crate::programs::{documents, files, read, root};
+use crate::programs::{documents, files, read, root, template};
 
 /// (path, document) of every sample.
 fn samples() -> Vec<(String, Value)> {
@@ -66,6 +66,32 @@ fn no_sample_has_a_field_that_the_types_do_not_know() {
             other => panic!("{name}: unexpected kind {other}"),
         }
     }
+}
+
+#[test]
+fn examples_inside_the_chart_are_understood_too() {
+    let chart = documents(&read("charts/tiercel/Chart.yaml")).remove(0);
+    let examples = documents(chart["annotations"]["artifacthub.io/crdsExamples"].as_str().unwrap()).remove(0);
+    let rendered = documents(&template(&["--set=tests.enabled=true,tests.image=kubectl"]));
+    let tested = rendered
+        .iter()
+        .find_map(|object| object.pointer("/data/pipeline.yaml"))
+        .unwrap();
+    let mut kinds = Vec::new();
+    for document in examples
+        .as_array()
+        .unwrap()
+        .iter()
+        .chain(&documents(tested.as_str().unwrap()))
+    {
+        let kind = document["kind"].as_str().unwrap();
+        match kind {
+            "ComputePool" => assert_understood::<ComputePool>("Chart.yaml", document),
+            _ => assert_understood::<TieredPipeline>("chart", document),
+        }
+        kinds.push(kind.to_owned());
+    }
+    assert_eq!(kinds, ["ComputePool", "TieredPipeline", "TieredPipeline"]);
 }
 
 #[test]

@@ -22,9 +22,9 @@ struct Cli {
     command: Option<Command>,
     #[command(flatten)]
     up: Up,
-    /// Folder for state, logs and the kubeconfig.
-    #[arg(long, global = true, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/cluster"))]
-    folder: PathBuf,
+    /// Folder for state, logs and the kubeconfig; `target/cluster` by default.
+    #[arg(long, global = true)]
+    folder: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -69,7 +69,8 @@ const NAMESPACE: &str = "tiercel-system";
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let folder = std::path::absolute(&cli.folder).unwrap_or(cli.folder);
+    let folder = cli.folder.unwrap_or_else(|| repository().join("target/cluster"));
+    let folder = std::path::absolute(&folder).unwrap_or(folder);
     let done = match cli.command {
         None => up(&folder, cli.up).await,
         Some(Command::Up(options)) => up(&folder, options).await,

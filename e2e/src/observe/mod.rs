@@ -6,6 +6,8 @@
 
 mod cost;
 mod ledger;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -10,6 +10,7 @@ use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 
 use super::super::capacity::{self, PoolObservation, Problem};
+use super::super::pools::Look;
 use super::super::stores::Stores;
 use crate::api::compute_pool::Architecture;
 use crate::api::{ComputePool, TieredPipeline};
@@ -57,18 +58,12 @@ impl PoolFacts {
     }
 }
 
-/// Everything about `raw` that the stores know. `pools` and `observed` are the latest look at the pools and their nodes.
-pub fn dereference(
-    stores: &Stores,
-    pools: &[Arc<ComputePool>],
-    observed: &[PoolObservation],
-    allow_secrets: bool,
-    raw: &TieredPipeline,
-) -> Found {
+/// Everything about `raw` that the stores and the latest look at the pools know.
+pub fn dereference(stores: &Stores, look: &Look, allow_secrets: bool, raw: &TieredPipeline) -> Found {
     let namespace = raw.namespace().unwrap_or_default();
     let labels = stores.namespaces.get(&ObjectRef::new(&namespace)).map(|found| found.labels().clone());
     Found {
-        pools: pool_facts(pools, observed, &labels.unwrap_or_default()),
+        pools: pool_facts(&look.pools, &look.observed, &labels.unwrap_or_default()),
         deployments: named(&stores.deployments, &namespace),
         services: named(&stores.services, &namespace),
         budgets: named(&stores.budgets, &namespace),

@@ -136,7 +136,6 @@ fn stage(
         max: natural(replicas.max),
         reliable_min: natural(replicas.reliable_min),
         signal: SignalRule {
-            preset: stage.signal.preset.clone(),
             target_percent: natural(stage.signal.target_percent).max(1),
             loss_seconds: natural(stage.signal.loss_seconds),
             on_loss: stage.signal.on_signal_loss,
@@ -325,6 +324,7 @@ fn stage_pool(
         capacity_millis: rate.unwrap_or(UNRATED_CAPACITY_MILLIS),
         rated: rate.is_some(),
         concurrency: capacity.and_then(|capacity| capacity.concurrency).map(natural),
+        preset: profile.and_then(|p| p.preset.as_ref()).unwrap_or(&stage.signal.preset).clone(),
         startup_seconds: natural(profile.and_then(|p| p.startup_seconds).unwrap_or(stage.startup_seconds)),
         fit,
     })

@@ -89,8 +89,6 @@ pub struct ValidatedStage {
 /// How a stage's demand is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignalRule {
-    /// Name of the preset.
-    pub preset: String,
     /// Utilization at which a replica counts as full, per cent.
     pub target_percent: u32,
     /// Seconds of silence after which the fallback applies.
@@ -139,6 +137,8 @@ pub struct StagePool {
     pub rated: bool,
     /// Requests that one replica handles at once.
     pub concurrency: Option<u32>,
+    /// Name of the signal preset that its pods are read with.
+    pub preset: String,
     /// Expected seconds until Ready.
     pub startup_seconds: u32,
     /// What one replica costs and draws; absent where the pool or the shape of its nodes is not known.

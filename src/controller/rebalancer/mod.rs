@@ -1,5 +1,518 @@
-//! The rebalancer.
+//! The rebalancer: one loop that observes, steps the core and writes replicas.
+//!
+//! Everything that happens arrives as a [`Notice`] or a scraped answer; the loop turns it into events of the core, steps
+//! it, and sends the writes off. It waits for nothing else: a write's outcome is one more notice. The only field it
+//! writes is `spec.replicas`, through `/scale`.
 
 pub mod children;
+pub mod pods;
+pub mod record;
+mod targets;
+mod usage;
+pub mod view;
 pub mod world;
 pub mod writes;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Client, core::DeserializeGuard};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use self::children::{Child, Seen};
+use self::pods::Pods;
+use self::record::DecisionLog;
+use self::targets::Signals;
+use self::world::Index;
+use self::writes::{Outcome, Write};
+use super::clock::Clock;
+use super::pipeline::dereference::dereference;
+use super::pipeline::validate::validate;
+use super::pools::Look;
+use super::report::{DECISIONS_MAX, Views};
+use super::stores::Stores;
+use super::view::{Change, PodView};
+use crate::api::TieredPipeline;
+use crate::api::tiered_pipeline::DecisionSummary;
+use crate::rebalance::decision::{Decision, Trigger};
+use crate::rebalance::world::{Event, PipelineIdx, VariantIdx};
+use crate::rebalance::{State, step};
+use crate::signals::scraper::Scraped;
+use crate::telemetry::Metrics;
+
+/// How often the world is built anew at most; a burst of edits counts as one.
+const WORLD_EVERY_MS: u64 = 100;
+/// How often views are refreshed at most. Nothing that decides waits for it.
+const VIEWS_EVERY_MS: u64 = 200;
+/// Longest sleep: cool-downs, dry pools and stale signals are looked at at least so often.
+const TICK: Duration = Duration::from_millis(500);
+/// Notices taken in before the core is stepped.
+const BATCH_MAX: usize = 4_096;
+/// How often a lasting trouble with pods is told to the core.
+const DRY_EVERY_MS: u64 = 10_000;
+/// Writes under way at once.
+const WRITES_MAX: usize = 32;
+
+/// Something that the rebalancer must look at.
+#[derive(Debug)]
+pub enum Notice {
+    /// Pipelines, pools, nodes, namespaces or other people's pods changed.
+    World,
+    /// A Deployment changed or went; `None`: all may have.
+    Deployment(Option<Box<Deployment>>),
+    /// A pod of tiercel changed.
+    Pod(Box<Change<PodView>>),
+    /// Answers of `metrics.k8s.io`.
+    Usage(Vec<Scraped>),
+}
+
+/// What the loop works with.
+pub struct Context {
+    /// Client of the fast path: no retries.
+    pub client: Client,
+    /// The watched world.
+    pub stores: Stores,
+    /// What the reconciler reads.
+    pub views: Views,
+    /// Wakes the reconciler of one pipeline.
+    pub wake: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<TieredPipeline>>>,
+    /// Where the latest look at the pools is shown.
+    pub look: watch::Sender<Arc<Look>>,
+    /// The clock.
+    pub clock: Clock,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Whether containers may name secrets.
+    pub allow_secrets: bool,
+    /// The decision log, if one is kept.
+    pub log: Option<DecisionLog>,
+    /// Epoch of the leadership under which this loop writes.
+    pub epoch: i64,
+}
+
+struct Rebalancer {
+    ctx: Context,
+    state: State,
+    index: Index,
+    children: HashMap<(String, String), Child>,
+    pods: Pods,
+    signals: Signals,
+    decisions: HashMap<String, VecDeque<DecisionSummary>>,
+    told_dry: BTreeMap<VariantIdx, u64>,
+    writes: JoinSet<(Write, Outcome)>,
+    /// Events for the next step.
+    events: Vec<Event>,
+    world_stale: bool,
+    world_built_ms: Option<u64>,
+    views_stale: bool,
+    views_built_ms: u64,
+}
+
+/// Runs until it is told to stop, and then until no write is under way.
+pub async fn run(
+    ctx: Context,
+    scraper: crate::signals::scraper::Scraper,
+    mut scraped: mpsc::Receiver<Scraped>,
+    notices: (mpsc::UnboundedSender<Notice>, mpsc::UnboundedReceiver<Notice>),
+    mut stopped: watch::Receiver<bool>,
+) {
+    let (sender, mut notices) = notices;
+    let (usage, asked) = watch::channel(Arc::default());
+    let poll = usage::poll(ctx.client.clone(), ctx.clock.clone(), asked, sender);
+    let poll = tokio::spawn(poll);
+    let mut loop_ = Rebalancer {
+        pods: Pods::default(),
+        signals: Signals::new(scraper, usage),
+        state: State::new(),
+        index: Index::default(),
+        children: HashMap::new(),
+        decisions: HashMap::new(),
+        told_dry: BTreeMap::new(),
+        writes: JoinSet::new(),
+        events: Vec::new(),
+        world_stale: true,
+        world_built_ms: None,
+        views_stale: true,
+        views_built_ms: 0,
+        ctx,
+    };
+    let now_ms = loop_.ctx.clock.now_ms();
+    loop_.pods.replace(&loop_.ctx.stores.pods.state(), now_ms);
+    loop {
+        loop_.pass();
+        let sleep = loop_.until_next();
+        tokio::select! {
+            notice = notices.recv() => {
+                let Some(notice) = notice else { break };
+                loop_.take(notice);
+            }
+            answer = scraped.recv() => {
+                let Some(answer) = answer else { break };
+                loop_.answer(answer);
+            }
+            Some(done) = loop_.writes.join_next() => loop_.written(done),
+            () = tokio::time::sleep(sleep) => {}
+            _ = stopped.changed() => break,
+        }
+        for _ in 0..BATCH_MAX {
+            if let Ok(notice) = notices.try_recv() {
+                loop_.take(notice);
+            } else if let Ok(answer) = scraped.try_recv() {
+                loop_.answer(answer);
+            } else if let Some(done) = loop_.writes.try_join_next() {
+                loop_.written(done);
+            } else {
+                break;
+            }
+        }
+    }
+    // Whoever stopped us waits for this: no write is under way when the lease is given up.
+    poll.abort();
+    while loop_.writes.join_next().await.is_some() {}
+}
+
+impl Rebalancer {
+    /// One pass: world if stale, core, writes, views. Nothing in it waits.
+    fn pass(&mut self) {
+        let now_ms = self.ctx.clock.now_ms();
+        if self.world_stale && self.world_built_ms.is_none_or(|at| now_ms >= at + WORLD_EVERY_MS) {
+            self.rebuild(now_ms);
+        }
+        self.signals.collect(&self.index, &self.pods, now_ms, &mut self.events);
+        self.trouble(now_ms);
+        let events = std::mem::take(&mut self.events);
+        let decisions = step(&mut self.state, &events, now_ms);
+        for decision in &decisions {
+            self.act(decision, now_ms);
+        }
+        self.views_stale |= !events.is_empty() || !decisions.is_empty();
+        if self.views_stale && now_ms >= self.views_built_ms + VIEWS_EVERY_MS {
+            self.publish(now_ms);
+        }
+    }
+
+    fn until_next(&self) -> Duration {
+        let now_ms = self.ctx.clock.now_ms();
+        let mut sleep = TICK;
+        if let Some(at) = self.state.next_wake_ms() {
+            sleep = sleep.min(Duration::from_millis(at.saturating_sub(now_ms).max(1)));
+        }
+        if self.world_stale {
+            let due = self.world_built_ms.map_or(0, |at| (at + WORLD_EVERY_MS).saturating_sub(now_ms));
+            sleep = sleep.min(Duration::from_millis(due));
+        }
+        sleep
+    }
+
+    fn take(&mut self, notice: Notice) {
+        let now_ms = self.ctx.clock.now_ms();
+        match notice {
+            Notice::World => self.world_stale = true,
+            Notice::Deployment(None) => self.world_stale = true,
+            Notice::Deployment(Some(live)) => self.deployment(&live, now_ms),
+            Notice::Pod(change) => {
+                let variant = match *change {
+                    Change::Applied(view) => self.pods.apply(&view, now_ms),
+                    Change::Deleted(view) => self.pods.remove(&view),
+                    Change::Relisted => {
+                        self.pods.replace(&self.ctx.stores.pods.state(), now_ms);
+                        self.world_stale = true;
+                        None
+                    }
+                };
+                if let Some(at) = variant.and_then(|variant| self.index.variant_ids.get(&variant).copied()) {
+                    self.signals.targets_changed();
+                    self.observe(at);
+                }
+            }
+            Notice::Usage(answers) => answers.into_iter().for_each(|answer| self.answer(answer)),
+        }
+    }
+
+    fn answer(&mut self, answer: Scraped) {
+        if let Err(why) = &answer.outcome {
+            self.ctx.metrics.signal_error("pod", targets::word(*why));
+        }
+        self.signals.record(answer);
+    }
+
+    /// A Deployment as the watch shows it.
+    fn deployment(&mut self, live: &Deployment, now_ms: u64) {
+        let key = (live.namespace().unwrap_or_default(), live.name_any());
+        let Some(&variant) = self.index.children.get(&key) else {
+            self.world_stale = true;
+            return;
+        };
+        let Some(child) = self.children.get_mut(&key) else {
+            self.world_stale = true;
+            return;
+        };
+        if live.metadata.deletion_timestamp.is_some() {
+            self.world_stale = true;
+        }
+        let before = child.foreign.clone();
+        match child.observe(live, now_ms) {
+            Seen::Same => {}
+            Seen::Replicas(_) => self.observe(variant),
+            Seen::Changed(replicas) => {
+                tracing::info!(namespace = key.0, deployment = key.1, replicas, "somebody else changed the replicas");
+                self.observe(variant);
+            }
+        }
+        self.views_stale |= self.children.get(&key).is_some_and(|child| child.foreign != before);
+    }
+
+    /// Tells the core what a variant has.
+    fn observe(&mut self, variant: VariantIdx) {
+        let Some(reference) = self.index.variant(variant) else { return };
+        let Some(child) = self.child(variant) else { return };
+        let event = Event::Replicas { variant, desired: child.desired, ready: self.pods.ready(&reference.variant_id) };
+        self.events.push(event);
+    }
+
+    fn key(&self, variant: VariantIdx) -> Option<(String, String)> {
+        let reference = self.index.variant(variant)?;
+        let stage = self.index.stage(reference.stage)?;
+        Some((self.index.pipeline(stage.pipeline)?.namespace.clone(), reference.child.clone()))
+    }
+
+    fn child(&self, variant: VariantIdx) -> Option<&Child> {
+        self.children.get(&self.key(variant)?)
+    }
+
+    /// Pods that cannot be placed or started, told once in a while as long as it lasts.
+    fn trouble(&mut self, now_ms: u64) {
+        for (at, variant) in (0_u32..).zip(&self.index.variants) {
+            let at = VariantIdx(at);
+            let Some(reason) = self.pods.dry(&variant.variant_id, variant.provision_ms, now_ms) else { continue };
+            if self.told_dry.get(&at).is_none_or(|told| now_ms >= told + DRY_EVERY_MS) {
+                self.told_dry.insert(at, now_ms);
+                self.events.push(Event::Dry { variant: at, reason });
+            }
+        }
+    }
+
+    /// Builds the world from the stores. What did not change costs the core nothing.
+    fn rebuild(&mut self, now_ms: u64) {
+        self.world_stale = false;
+        self.world_built_ms = Some(now_ms);
+        let look = Arc::new(Look::at(&self.ctx.stores));
+        let mut raw: Vec<Arc<DeserializeGuard<TieredPipeline>>> = self.ctx.stores.pipelines.state();
+        raw.sort_by_key(|object| (object.creation_timestamp().map(|time| time.0), object.uid()));
+        let mut valid = Vec::with_capacity(raw.len());
+        for object in &raw {
+            let Ok(pipeline) = &object.0 else { continue };
+            if pipeline.metadata.deletion_timestamp.is_some() {
+                continue;
+            }
+            let found = dereference(&self.ctx.stores, &look, self.ctx.allow_secrets, pipeline);
+            valid.push(validate(pipeline, &found));
+        }
+        let (world, index) = world::world(&valid, &look.observed);
+        self.index = index;
+        self.ctx.look.send_if_modified(|known| {
+            let differs = !known.places_like(&look) || self.views_built_ms == 0;
+            *known = look;
+            differs
+        });
+        let mut children = HashMap::with_capacity(self.index.variants.len());
+        for pool in valid.iter().flat_map(|pipeline| pipeline.stages.iter().map(move |s| (pipeline, s))).flat_map(
+            |(pipeline, stage)| stage.pools.iter().map(move |pool| (&pipeline.id.namespace, pool)),
+        ) {
+            let (namespace, pool) = pool;
+            let key = (namespace.clone(), pool.child.clone());
+            let Some(live) = &pool.live else { continue };
+            let child = match self.children.remove(&key) {
+                Some(mut known) => {
+                    known.observe(live, now_ms);
+                    known
+                }
+                None => Child::new(live),
+            };
+            children.insert(key, child);
+        }
+        self.children = children;
+        self.told_dry.clear();
+        self.signals.targets_changed();
+        let live: BTreeSet<&str> = self.index.pipelines.iter().map(|id| id.uid.as_str()).collect();
+        self.ctx.views.retain(|uid| live.contains(uid));
+        self.decisions.retain(|uid, _| live.contains(uid.as_str()));
+        self.events.retain(|event| matches!(event, Event::World(_)));
+        if self.state.world() != &world {
+            self.events.push(Event::World(world));
+        }
+        for at in 0..u32::try_from(self.index.variants.len()).unwrap_or(u32::MAX) {
+            self.observe(VariantIdx(at));
+        }
+        self.signals.all_changed();
+        self.views_stale = true;
+        self.claim(&valid.iter().map(|pipeline| pipeline.mode).collect::<Vec<_>>());
+    }
+
+    /// Claims `spec.replicas` of Deployments that the reconciler has created, with the value that is there.
+    fn claim(&mut self, modes: &[super::pipeline::validated::Permission]) {
+        use super::pipeline::validated::Permission;
+        let unclaimed: Vec<(VariantIdx, (String, String), u32)> = (0_u32..)
+            .zip(&self.index.variants)
+            .filter_map(|(at, variant)| {
+                let pipeline = self.index.stage(variant.stage)?.pipeline;
+                let writes = match modes.get(pipeline.0 as usize)? {
+                    Permission::Mode(mode) => *mode == crate::api::tiered_pipeline::Mode::Automatic,
+                    Permission::NoScaleIn | Permission::NoScaleOut => true,
+                };
+                let key = self.key(VariantIdx(at))?;
+                let child = self.children.get(&key)?;
+                let open = writes && !child.claimed && !child.in_flight && child.foreign.is_none();
+                open.then(|| (VariantIdx(at), key, child.desired))
+            })
+            .take(WRITES_MAX)
+            .collect();
+        for (_, key, replicas) in unclaimed {
+            let Some(child) = self.children.get_mut(&key) else { continue };
+            child.in_flight = true;
+            let write = Write {
+                child: key.clone(),
+                from: replicas,
+                to: replicas,
+                resource_version: child.resource_version.clone(),
+                sampled_ms: None,
+            };
+            let client = self.ctx.client.clone();
+            self.writes.spawn(async move {
+                let outcome = writes::claim(&client, &key, replicas).await;
+                (write, outcome)
+            });
+        }
+    }
+
+    /// Records a decision and sends its writes off.
+    fn act(&mut self, decision: &Decision, now_ms: u64) {
+        let Some(stage) = self.index.stage(decision.stage) else { return };
+        let (stage_name, pipeline) = (stage.name.clone(), stage.pipeline);
+        let Some(id) = self.index.pipeline(pipeline).cloned() else { return };
+        let sampled_ms = matches!(decision.trigger, Trigger::DemandRose | Trigger::DemandFell)
+            .then(|| self.signals.newest_ms(decision.stage))
+            .flatten();
+        let mut sent = Vec::new();
+        if !decision.advisory {
+            for step in &decision.moves {
+                let Some(key) = self.key(step.variant) else { continue };
+                let Some(child) = self.children.get_mut(&key) else { continue };
+                if child.in_flight || child.foreign.is_some() || child.desired == step.to {
+                    continue;
+                }
+                let write = Write {
+                    child: key,
+                    from: child.desired,
+                    to: step.to,
+                    resource_version: child.resource_version.clone(),
+                    sampled_ms,
+                };
+                child.in_flight = true;
+                child.desired = step.to;
+                sent.push((step.variant, write));
+            }
+            if sent.is_empty() {
+                return;
+            }
+        }
+        let summary = view::summarize(decision, &self.index, self.ctx.epoch, self.ctx.clock.wall());
+        tracing::info!(
+            namespace = id.namespace,
+            pipeline = id.name,
+            stage = stage_name,
+            decision = summary.id,
+            trigger = summary.trigger,
+            reason = summary.reason,
+            cost_before = summary.cost_before,
+            cost_after = summary.cost_after,
+            "{}",
+            summary.summary
+        );
+        self.ctx.metrics.decided(view::trigger_word(decision.trigger), view::reason_word(decision.reason));
+        if let Some(log) = &mut self.ctx.log {
+            log.append(&id.namespace, &id.name, decision.demand_millis, &summary);
+        }
+        let recent = self.decisions.entry(id.uid).or_default();
+        recent.push_front(summary);
+        recent.truncate(DECISIONS_MAX);
+        for (variant, write) in sent {
+            self.ctx.metrics.scaled(write.from, write.to);
+            // The core sees its own decision at once; a write that fails is taken back when its outcome is known.
+            self.observe(variant);
+            let client = self.ctx.client.clone();
+            self.writes.spawn(async move {
+                let outcome = writes::scale(&client, &write).await;
+                (write, outcome)
+            });
+        }
+        let _ = now_ms;
+    }
+
+    /// The outcome of a write.
+    fn written(&mut self, done: Result<(Write, Outcome), tokio::task::JoinError>) {
+        let Ok((write, outcome)) = done else {
+            // A panic inside a write leaves its child unknown: look at everything again.
+            self.children.clear();
+            self.world_stale = true;
+            return;
+        };
+        let Some(child) = self.children.get_mut(&write.child) else { return };
+        let now_ms = self.ctx.clock.now_ms();
+        match outcome {
+            Outcome::Written(version) => {
+                child.acknowledge(write.to, version);
+                self.ctx.metrics.scale_write("written");
+                if let Some(sampled_ms) = write.sampled_ms {
+                    self.ctx.metrics.reacted(Duration::from_millis(now_ms.saturating_sub(sampled_ms)));
+                }
+            }
+            Outcome::Moved(replicas, version) => {
+                child.in_flight = false;
+                child.desired = replicas;
+                child.resource_version = version;
+                self.ctx.metrics.scale_write("moved");
+            }
+            Outcome::Gone => {
+                child.in_flight = false;
+                self.world_stale = true;
+                self.ctx.metrics.scale_write("gone");
+            }
+            Outcome::Failed(message) => {
+                child.in_flight = false;
+                child.desired = write.from;
+                self.ctx.metrics.scale_write("failed");
+                tracing::warn!(namespace = write.child.0, deployment = write.child.1, message, "replicas were not written");
+            }
+        }
+        if let Some(&variant) = self.index.children.get(&write.child) {
+            self.observe(variant);
+        }
+    }
+
+    /// Refreshes the views and wakes the reconcilers of pipelines whose view changed.
+    fn publish(&mut self, now_ms: u64) {
+        self.views_stale = false;
+        self.views_built_ms = now_ms;
+        for child in self.children.values_mut() {
+            child.relax(now_ms);
+        }
+        let none = VecDeque::new();
+        for (at, id) in (0_u32..).zip(&self.index.pipelines) {
+            let decisions = self.decisions.get(&id.uid).unwrap_or(&none);
+            let view = view::view(PipelineIdx(at), &self.index, &self.state, decisions, |variant| {
+                self.child(variant).and_then(|child| child.foreign.clone())
+            });
+            if self.ctx.views.put(&id.uid, view) {
+                let object = ObjectRef::new(&id.name).within(&id.namespace);
+                // The receiver ends with the controller; then nobody needs waking.
+                let _ = self.ctx.wake.send(object);
+            }
+        }
+    }
+}

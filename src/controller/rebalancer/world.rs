@@ -41,10 +41,6 @@ pub struct StageRef {
     pub pipeline: PipelineIdx,
     /// Its name.
     pub name: String,
-    /// Its signal preset; absent if nobody knows the name.
-    pub preset: Option<&'static Preset>,
-    /// CPU that a replica's utilization is measured against, by variant: see [`VariantRef::request`].
-    pub port: Option<u16>,
 }
 
 /// A variant by name.
@@ -58,8 +54,10 @@ pub struct VariantRef {
     pub child: String,
     /// The label its pods carry.
     pub variant_id: String,
-    /// What one replica requests.
+    /// What one replica requests: utilization is measured against it.
     pub request: Resources,
+    /// How its pods are read; absent if nobody knows the preset's name.
+    pub preset: Option<&'static Preset>,
     /// How long pods may stay unschedulable before that says anything: the time a new node takes.
     pub provision_ms: u64,
     /// The rebalancer has claimed the Deployment's replicas, as `managedFields` showed.
@@ -123,14 +121,8 @@ pub fn world(pipelines: &[ValidatedPipeline], observed: &[PoolObservation]) -> (
                 index.variant_ids.insert(reference.variant_id.clone(), at);
                 index.variants.push(reference);
             }
-            let preset = Preset::named(&valid.signal.preset);
-            world.stages.push(stage(pipeline, valid, id, first, (start, count(world.variants.len())), preset));
-            index.stages.push(StageRef {
-                pipeline: id,
-                name: valid.name.clone(),
-                preset,
-                port: valid.port.as_ref().and_then(|(_, port)| u16::try_from(*port).ok()),
-            });
+            world.stages.push(stage(pipeline, valid, id, first, (start, count(world.variants.len()))));
+            index.stages.push(StageRef { pipeline: id, name: valid.name.clone() });
         }
     }
     (world, index)
@@ -168,8 +160,8 @@ fn stage(
     id: PipelineIdx,
     first: u32,
     variants: (u32, u32),
-    preset: Option<&Preset>,
 ) -> Stage {
+    let presets: Vec<&Preset> = valid.pools.iter().filter_map(|pool| Preset::named(&pool.preset)).collect();
     let seconds = |seconds: u32| u64::from(seconds) * 1_000;
     let edge = |&(caller, calls_millis): &(usize, u64)| Edge { from: StageIdx(first + count(caller)), calls_millis };
     Stage {
@@ -186,7 +178,7 @@ fn stage(
             stage::Traffic::Pull => Traffic::Pull,
         },
         rated: valid.pools.iter().any(|pool| pool.rated),
-        sees_waiting: preset.is_some_and(Preset::sees_waiting),
+        sees_waiting: !presets.is_empty() && presets.iter().all(|preset| preset.sees_waiting()),
         after: valid.after.iter().map(edge).collect(),
         tolerance_permille: valid.pace.tolerance_percent * 10,
         up_window_ms: seconds(valid.pace.up_window_seconds),
@@ -200,7 +192,7 @@ fn stage(
             stage::OnSignalLoss::CurrentIfHigher => OnSignalLoss::CurrentIfHigher,
             stage::OnSignalLoss::Static => OnSignalLoss::Static(valid.signal.static_replicas),
         },
-        reading_age_ms_max: preset.map_or(0, Preset::answer_freshness_ms),
+        reading_age_ms_max: presets.iter().map(|preset| preset.answer_freshness_ms()).max().unwrap_or_default(),
     }
 }
 
@@ -249,6 +241,7 @@ fn reference(
         child: stage_pool.child.clone(),
         variant_id: names::variant_id(&pipeline.id.uid, &valid.name, &stage_pool.pool),
         request: stage_pool.request,
+        preset: Preset::named(&stage_pool.preset),
         provision_ms: elastic.map_or(0, |observation| observation.provision_ms),
         claimed: stage_pool.claim == super::super::pipeline::validated::Claim::Released,
     }

@@ -12,7 +12,7 @@ fn pods(uids: &[&str]) -> Vec<Arc<str>> {
 }
 
 /// What a vLLM server answers; `tokens` is what moves while it works.
-fn vllm(running: u32, waiting: u32, finished: u32, tokens: u32) -> Result<PodSignals, Why> {
+fn vllm(running: u32, waiting: u32, finished: u32, tokens: u32) -> PodSignals {
     let body = format!(
         "vllm:num_requests_running {running}\nvllm:num_requests_waiting {waiting}\nvllm:request_success_total {finished}\n\
          vllm:kv_cache_usage_perc 0.5\nvllm:generation_tokens_total {tokens}\n"
@@ -20,13 +20,13 @@ fn vllm(running: u32, waiting: u32, finished: u32, tokens: u32) -> Result<PodSig
     answer("vllm", &body)
 }
 
-fn answer(name: &str, body: &str) -> Result<PodSignals, Why> {
+fn answer(name: &str, body: &str) -> PodSignals {
     let parsed = Exposition::parse(body.as_bytes(), &Limits::SCRAPE).unwrap();
-    Ok(preset(name).read(&parsed, exposition::fingerprint(body.as_bytes())))
+    preset(name).read(&parsed, exposition::fingerprint(body.as_bytes()))
 }
 
-fn cpu(share: f64, source_ms: i64) -> Result<PodSignals, Why> {
-    Ok(PodSignals {
+fn cpu(share: f64, source_ms: i64) -> PodSignals {
+    PodSignals {
         running: Err(Why::NoSeries),
         waiting: Err(Why::NoSeries),
         cache_use: Err(Why::NoSeries),
@@ -34,7 +34,7 @@ fn cpu(share: f64, source_ms: i64) -> Result<PodSignals, Why> {
         finished: Err(Why::NoSeries),
         source_ms: Some(source_ms),
         fingerprint: source_ms.unsigned_abs(),
-    })
+    }
 }
 
 /// Answers in order: pod, milliseconds, outcome.
@@ -49,9 +49,9 @@ fn observed<const N: usize>(answers: [(&str, u64, Result<PodSignals, Why>); N]) 
 #[test]
 fn counts_are_summed_over_the_pods_that_reported_and_the_oldest_receipt_dates_them() {
     let seen = observed([
-        ("a", 1_000, vllm(3, 1, 10, 1)),
-        ("b", 1_400, vllm(5, 0, 20, 1)),
-        ("gone", 1_500, vllm(9, 9, 9, 9)),
+        ("a", 1_000, Ok(vllm(3, 1, 10, 1))),
+        ("b", 1_400, Ok(vllm(5, 0, 20, 1))),
+        ("gone", 1_500, Ok(vllm(9, 9, 9, 9))),
     ]);
     let aggregate = seen.aggregate(preset("vllm"), &pods(&["a", "b", "new"]), 2_000);
     let reading = aggregate.reading.unwrap();
@@ -81,7 +81,7 @@ fn no_pod_that_reported_means_no_reading_rather_than_an_idle_one() {
 
 #[test]
 fn an_answer_outlives_a_failed_scrape_until_its_age_is_up() {
-    let seen = observed([("a", 1_000, vllm(3, 1, 10, 1)), ("a", 2_000, Err(Why::Unreachable))]);
+    let seen = observed([("a", 1_000, Ok(vllm(3, 1, 10, 1))), ("a", 2_000, Err(Why::Unreachable))]);
     let ready = pods(&["a"]);
     assert_eq!(
         seen.aggregate(preset("vllm"), &ready, 6_000).reading.unwrap().sampled,
@@ -103,9 +103,9 @@ fn a_required_number_that_is_absent_takes_the_pod_out_and_an_optional_one_only_i
     let without_queue = answer("vllm", "vllm:num_requests_running 3\n");
     let without_cache = answer("vllm", "vllm:num_requests_running 3\nvllm:num_requests_waiting 0\n");
     let seen = observed([
-        ("a", 1_000, vllm(1, 0, 5, 1)),
-        ("b", 1_000, without_queue),
-        ("c", 1_000, without_cache),
+        ("a", 1_000, Ok(vllm(1, 0, 5, 1))),
+        ("b", 1_000, Ok(without_queue)),
+        ("c", 1_000, Ok(without_cache)),
     ]);
     let aggregate = seen.aggregate(preset("vllm"), &pods(&["a", "b", "c"]), 1_000);
     let reading = aggregate.reading.unwrap();
@@ -119,16 +119,16 @@ fn a_required_number_that_is_absent_takes_the_pod_out_and_an_optional_one_only_i
 
 #[test]
 fn three_identical_answers_of_a_pod_that_claims_to_work_are_frozen() {
-    let mut seen = observed([("a", 1_000, vllm(3, 0, 10, 7)), ("a", 2_000, vllm(3, 0, 10, 7))]);
+    let mut seen = observed([("a", 1_000, Ok(vllm(3, 0, 10, 7))), ("a", 2_000, Ok(vllm(3, 0, 10, 7)))]);
     let ready = pods(&["a"]);
     assert!(seen.aggregate(preset("vllm"), &ready, 2_000).reading.is_some());
-    seen.record(&ready[0], 3_000, vllm(3, 0, 10, 7));
+    seen.record(&ready[0], 3_000, Ok(vllm(3, 0, 10, 7)));
     let frozen = seen.aggregate(preset("vllm"), &ready, 3_000);
     assert_eq!(
         (frozen.reading, frozen.gaps),
         (None, vec![(Arc::from("a"), Gap::Absent(Why::Frozen))])
     );
-    seen.record(&ready[0], 4_000, vllm(3, 0, 10, 8));
+    seen.record(&ready[0], 4_000, Ok(vllm(3, 0, 10, 8)));
     assert!(
         seen.aggregate(preset("vllm"), &ready, 4_000).reading.is_some(),
         "moves again"
@@ -138,25 +138,25 @@ fn three_identical_answers_of_a_pod_that_claims_to_work_are_frozen() {
 #[test]
 fn a_still_pod_that_claims_to_be_idle_is_believed_but_marked() {
     let seen = observed([
-        ("a", 1_000, vllm(0, 0, 10, 7)),
-        ("a", 2_000, vllm(0, 0, 10, 7)),
-        ("a", 3_000, vllm(0, 0, 10, 7)),
+        ("a", 1_000, Ok(vllm(0, 0, 10, 7))),
+        ("a", 2_000, Ok(vllm(0, 0, 10, 7))),
+        ("a", 3_000, Ok(vllm(0, 0, 10, 7))),
     ]);
     let aggregate = seen.aggregate(preset("vllm"), &pods(&["a"]), 3_000);
     assert_eq!(
         (aggregate.reading.unwrap().running_millis, aggregate.still_idle),
         (Some(0), 1)
     );
-    let two = observed([("a", 1_000, vllm(0, 0, 10, 7)), ("a", 2_000, vllm(0, 0, 10, 7))]);
+    let two = observed([("a", 1_000, Ok(vllm(0, 0, 10, 7))), ("a", 2_000, Ok(vllm(0, 0, 10, 7)))]);
     assert_eq!(two.aggregate(preset("vllm"), &pods(&["a"]), 2_000).still_idle, 0);
 }
 
 #[test]
 fn the_rate_is_what_finished_and_what_came_in_on_top() {
     let seen = observed([
-        ("a", 1_000, vllm(3, 0, 10, 1)),
-        ("a", 2_000, vllm(4, 1, 14, 2)),
-        ("a", 3_000, vllm(5, 3, 20, 3)),
+        ("a", 1_000, Ok(vllm(3, 0, 10, 1))),
+        ("a", 2_000, Ok(vllm(4, 1, 14, 2))),
+        ("a", 3_000, Ok(vllm(5, 3, 20, 3))),
     ]);
     let rate = |now| {
         seen.aggregate(preset("vllm"), &pods(&["a"]), now)
@@ -172,9 +172,9 @@ fn the_rate_is_what_finished_and_what_came_in_on_top() {
 #[test]
 fn a_counter_that_falls_is_a_restart_and_gives_no_rate() {
     let mut seen = observed([
-        ("a", 1_000, vllm(3, 0, 10, 1)),
-        ("a", 2_000, vllm(3, 0, 20, 2)),
-        ("a", 3_000, vllm(3, 0, 1, 3)),
+        ("a", 1_000, Ok(vllm(3, 0, 10, 1))),
+        ("a", 2_000, Ok(vllm(3, 0, 20, 2))),
+        ("a", 3_000, Ok(vllm(3, 0, 1, 3))),
     ]);
     let ready = pods(&["a"]);
     assert_eq!(
@@ -184,7 +184,7 @@ fn a_counter_that_falls_is_a_restart_and_gives_no_rate() {
             .rate_millis,
         None
     );
-    seen.record(&ready[0], 4_000, vllm(3, 0, 3, 4));
+    seen.record(&ready[0], 4_000, Ok(vllm(3, 0, 3, 4)));
     assert_eq!(
         seen.aggregate(preset("vllm"), &ready, 4_000)
             .reading
@@ -196,7 +196,7 @@ fn a_counter_that_falls_is_a_restart_and_gives_no_rate() {
 
 #[test]
 fn abandoned_requests_give_no_rate_instead_of_a_negative_one() {
-    let seen = observed([("a", 1_000, vllm(9, 0, 10, 1)), ("a", 2_000, vllm(2, 0, 10, 2))]);
+    let seen = observed([("a", 1_000, Ok(vllm(9, 0, 10, 1))), ("a", 2_000, Ok(vllm(2, 0, 10, 2)))]);
     assert_eq!(
         seen.aggregate(preset("vllm"), &pods(&["a"]), 2_000)
             .reading
@@ -209,9 +209,9 @@ fn abandoned_requests_give_no_rate_instead_of_a_negative_one() {
 #[test]
 fn a_rate_missing_from_one_pod_is_missing_from_the_sum() {
     let seen = observed([
-        ("a", 1_000, vllm(3, 0, 10, 1)),
-        ("a", 2_000, vllm(3, 0, 12, 2)),
-        ("b", 2_000, vllm(3, 0, 12, 2)),
+        ("a", 1_000, Ok(vllm(3, 0, 10, 1))),
+        ("a", 2_000, Ok(vllm(3, 0, 12, 2))),
+        ("b", 2_000, Ok(vllm(3, 0, 12, 2))),
     ]);
     assert_eq!(
         seen.aggregate(preset("vllm"), &pods(&["a"]), 2_000)
@@ -231,24 +231,24 @@ fn a_rate_missing_from_one_pod_is_missing_from_the_sum() {
 
 #[test]
 fn a_source_time_must_advance_and_the_first_one_proves_nothing() {
-    let mut seen = observed([("a", 1_000, cpu(0.5, 500))]);
+    let mut seen = observed([("a", 1_000, Ok(cpu(0.5, 500)))]);
     let ready = pods(&["a"]);
     let preset = preset("cpu");
     assert_eq!(
         seen.aggregate(preset, &ready, 1_000).gaps,
         [(Arc::from("a"), Gap::Stale)]
     );
-    seen.record(&ready[0], 6_000, cpu(0.5, 500));
+    seen.record(&ready[0], 6_000, Ok(cpu(0.5, 500)));
     assert_eq!(
         seen.aggregate(preset, &ready, 6_000).gaps,
         [(Arc::from("a"), Gap::Stale)],
         "the same one again"
     );
-    seen.record(&ready[0], 11_000, cpu(1.5, 15_500));
+    seen.record(&ready[0], 11_000, Ok(cpu(1.5, 15_500)));
     let reading = seen.aggregate(preset, &ready, 11_000).reading.unwrap();
     assert_eq!((reading.taken_ms, reading.utilization_permille), (11_000, Some(1_500)));
     for at in [16_000, 21_000, 55_000] {
-        seen.record(&ready[0], at, cpu(0.1, if at == 21_000 { 14_000 } else { 15_500 }));
+        seen.record(&ready[0], at, Ok(cpu(0.1, if at == 21_000 { 14_000 } else { 15_500 })));
     }
     let replayed = seen.aggregate(preset, &ready, 56_000).reading.unwrap();
     assert_eq!(
@@ -262,12 +262,12 @@ fn a_source_time_must_advance_and_the_first_one_proves_nothing() {
 #[test]
 fn utilization_is_averaged_and_rounded_to_the_nearest_thousandth() {
     let seen = observed([
-        ("a", 1_000, cpu(0.5, 1)),
-        ("a", 2_000, cpu(0.5, 2)),
-        ("b", 1_000, cpu(0.9, 1)),
-        ("b", 2_000, cpu(0.9, 2)),
-        ("c", 1_000, cpu(0.901, 1)),
-        ("c", 2_000, cpu(0.901, 2)),
+        ("a", 1_000, Ok(cpu(0.5, 1))),
+        ("a", 2_000, Ok(cpu(0.5, 2))),
+        ("b", 1_000, Ok(cpu(0.9, 1))),
+        ("b", 2_000, Ok(cpu(0.9, 2))),
+        ("c", 1_000, Ok(cpu(0.901, 1))),
+        ("c", 2_000, Ok(cpu(0.901, 2))),
     ]);
     let of = |uids: &[&str]| {
         seen.aggregate(preset("cpu"), &pods(uids), 2_000)
@@ -280,7 +280,7 @@ fn utilization_is_averaged_and_rounded_to_the_nearest_thousandth() {
 
 #[test]
 fn an_answer_that_arrives_late_does_not_replace_a_newer_one() {
-    let seen = observed([("a", 2_000, vllm(3, 0, 10, 2)), ("a", 1_000, vllm(9, 0, 5, 1))]);
+    let seen = observed([("a", 2_000, Ok(vllm(3, 0, 10, 2))), ("a", 1_000, Ok(vllm(9, 0, 5, 1)))]);
     assert_eq!(
         seen.aggregate(preset("vllm"), &pods(&["a"]), 2_000)
             .reading
@@ -292,7 +292,7 @@ fn an_answer_that_arrives_late_does_not_replace_a_newer_one() {
 
 #[test]
 fn forgotten_pods_start_anew() {
-    let mut seen = observed([("a", 1_000, vllm(3, 0, 10, 2)), ("b", 1_000, vllm(3, 0, 10, 2))]);
+    let mut seen = observed([("a", 1_000, Ok(vllm(3, 0, 10, 2))), ("b", 1_000, Ok(vllm(3, 0, 10, 2)))]);
     seen.retain(|uid| uid == "b");
     let aggregate = seen.aggregate(preset("vllm"), &pods(&["a", "b"]), 1_000);
     assert_eq!((aggregate.reading.unwrap().sampled, aggregate.gaps.len()), (1, 1));
@@ -311,8 +311,8 @@ proptest! {
             now += wait;
             let outcome = match what {
                 0 => Err(Why::Timeout),
-                1 => answer("vllm", &format!("vllm:num_requests_running {number}\n")),
-                _ => vllm(number, number, number, u32::try_from(now).unwrap() / 700),
+                1 => Ok(answer("vllm", &format!("vllm:num_requests_running {number}\n"))),
+                _ => Ok(vllm(number, number, number, u32::try_from(now).unwrap() / 700)),
             };
             seen.record(&uids[pod], now, outcome);
         }

@@ -1,0 +1,277 @@
+//! `tiercel run`: flags become settings, settings become a running operator.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use kube::{Client, Config};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::controller::clock::Clock;
+use crate::controller::lease::{Leader, Leadership};
+use crate::controller::run::{self as controller, Clients, Settings};
+use crate::signals::address::{AddressRules, Network, NetworkError};
+use crate::signals::presets;
+use crate::signals::scraper::ScrapeConfig;
+use crate::telemetry::{self, Health, LogFormat, Metrics, serve};
+
+/// Most series that the metrics endpoint serves; what is beyond is dropped and counted.
+const SERIES_MAX: usize = 50_000;
+/// How often the loop tells that it is alive.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// Arguments of `tiercel run`. Every flag can be given as an environment variable `TIERCEL_…`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Decide only while holding a Lease, so that several replicas can run.
+    #[arg(long, env = "TIERCEL_LEADER_ELECT")]
+    leader_elect: bool,
+    /// Name of the Lease.
+    #[arg(long, env = "TIERCEL_LEASE_NAME", default_value = "tiercel", value_name = "NAME")]
+    lease_name: String,
+    /// Namespace of the Lease.
+    #[arg(long, env = "TIERCEL_LEASE_NAMESPACE", default_value = "tiercel-system", value_name = "NAMESPACE")]
+    lease_namespace: String,
+    /// Only look at pipelines of this namespace; all if absent.
+    #[arg(long, env = "TIERCEL_WATCH_NAMESPACE", value_name = "NAMESPACE")]
+    watch_namespace: Vec<String>,
+    /// Address of /metrics, /livez and /readyz.
+    #[arg(long, env = "TIERCEL_METRICS_BIND_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
+    metrics_bind_address: SocketAddr,
+    /// Time between two scrapes of a pod.
+    #[arg(long, env = "TIERCEL_SCRAPE_INTERVAL_MILLISECONDS", default_value_t = 1_000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    scrape_interval_milliseconds: u64,
+    /// Also scrape pods in this network, although it is one that is refused by default (loopback, link-local).
+    #[arg(long, env = "TIERCEL_SCRAPE_ALLOW_CIDR", value_name = "CIDR", value_delimiter = ',')]
+    scrape_allow_cidr: Vec<Network>,
+    /// `text` or `json`; text on a terminal if absent.
+    #[arg(long, env = "TIERCEL_LOG_FORMAT", value_name = "FORMAT", value_parser = log_format)]
+    log_format: Option<LogFormat>,
+    /// What is logged, such as `info` or `info,tiercel=debug`.
+    #[arg(long, env = "TIERCEL_LOG_FILTER", default_value = "info", value_name = "FILTER")]
+    log_filter: String,
+    /// Pipelines reconciled at once.
+    #[arg(long, env = "TIERCEL_RECONCILE_CONCURRENCY", default_value_t = 32, value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    reconcile_concurrency: u16,
+    /// Writes per second of the reconcilers; replicas have a budget of their own.
+    #[arg(long, env = "TIERCEL_KUBE_WRITES_PER_SECOND", default_value_t = 50, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    kube_writes_per_second: u32,
+    /// Append every decision to this file, one line of JSON each.
+    #[arg(long, env = "TIERCEL_DECISION_LOG", value_name = "FILE")]
+    decision_log: Option<PathBuf>,
+    /// Let pipelines name Secrets of their namespace in `env` and `volumes`.
+    #[arg(long, env = "TIERCEL_ALLOW_SECRETS")]
+    allow_secrets: bool,
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("must be `text` or `json`".to_owned()),
+    }
+}
+
+/// The operator could not start, or ended with an error.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The asynchronous runtime cannot be started.
+    #[error("cannot start: {0}")]
+    Runtime(std::io::Error),
+    /// Logging cannot be set up.
+    #[error(transparent)]
+    Log(#[from] telemetry::Error),
+    /// A preset shipped with the program is broken; a defect.
+    #[error(transparent)]
+    Presets(#[from] presets::Error),
+    /// A network of `--scrape-allow-cidr` is none.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// More than one namespace.
+    #[error("--watch-namespace may be given once: run one operator per namespace, or one for all")]
+    Namespaces,
+    /// A variable that redirects the client.
+    #[error("the environment variable {0} redirects the connection to the API server: unset it")]
+    Redirected(String),
+    /// No cluster is configured.
+    #[error("no cluster: {0}; set KUBECONFIG, or run inside a cluster")]
+    Config(#[from] kube::config::InferConfigError),
+    /// The client cannot be made.
+    #[error("cannot talk to the cluster: {0}")]
+    Client(#[source] Box<kube::Error>),
+    /// The metrics address is taken.
+    #[error("cannot listen on {address}: {source}; choose another --metrics-bind-address")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The controllers ended with an error.
+    #[error(transparent)]
+    Controller(#[from] controller::Error),
+}
+
+/// The monotonic clock of the process: scrapes and decisions share it.
+fn clock() -> &'static Clock {
+    static CLOCK: OnceLock<Clock> = OnceLock::new();
+    CLOCK.get_or_init(Clock::start)
+}
+
+fn now_ms() -> u64 {
+    clock().now_ms()
+}
+
+/// Runs the operator until it is told to stop.
+///
+/// # Errors
+/// When it cannot start, or loses its watches.
+pub fn run(arguments: Arguments) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
+    runtime.block_on(operate(arguments))
+}
+
+async fn operate(arguments: Arguments) -> Result<(), Error> {
+    telemetry::subscribe(&arguments.log_filter, arguments.log_format.unwrap_or_else(LogFormat::detect))?;
+    presets::load()?;
+    if arguments.watch_namespace.len() > 1 {
+        return Err(Error::Namespaces);
+    }
+    let namespace = arguments.watch_namespace.first().cloned();
+    let address = arguments.metrics_bind_address;
+    let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+    let clients = clients().await?;
+
+    let metrics = Metrics::new(SERIES_MAX);
+    let health = Health::new(now_ms);
+    let stopping = CancellationToken::new();
+    let served = tokio::spawn(serve(listener, metrics.clone(), health.clone(), stopping.clone()));
+    let beating = tokio::spawn(beat(health.clone()));
+    tokio::spawn(cancel_on_signal(stopping.clone()));
+
+    let rules = AddressRules { allowed: arguments.scrape_allow_cidr, ..AddressRules::default() };
+    let interval = Duration::from_millis(arguments.scrape_interval_milliseconds);
+    let scrape = ScrapeConfig {
+        interval,
+        deadline: interval.mul_f32(0.8).min(Duration::from_secs(2)),
+        ..ScrapeConfig::new(rules, now_ms)
+    };
+    let settings = Settings {
+        concurrency: arguments.reconcile_concurrency,
+        allow_secrets: arguments.allow_secrets,
+        scrape,
+        decision_log: arguments.decision_log,
+    };
+    let watched = tokio::select! {
+        watched = controller::watch_everything(&clients, namespace.as_deref()) => watched?,
+        () = stopping.cancelled() => return Ok(()),
+    };
+    health.set_synced(true);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "caches are filled");
+
+    let result = if arguments.leader_elect {
+        let identity = identity();
+        let (leadership, lease) = Leader::start(
+            clients.calls.clone(),
+            &arguments.lease_name,
+            &arguments.lease_namespace,
+            &identity,
+            clock().clone(),
+        );
+        let Some(term) = elected(leadership.clone(), &stopping).await else {
+            lease.release().await;
+            return Ok(());
+        };
+        tracing::info!(identity, epoch = term.epoch, "leading");
+        metrics.set_leading(true);
+        health.set_leading(true);
+        let stop = stopped_or_deposed(leadership, stopping.clone());
+        let result = controller::lead(clients, watched, settings, clock().clone(), metrics.clone(), term.epoch, stop).await;
+        // Only now: no write of ours is under way any more.
+        lease.release().await;
+        result
+    } else {
+        metrics.set_leading(true);
+        health.set_leading(true);
+        let stop = stopping.clone().cancelled_owned();
+        controller::lead(clients, watched, settings, clock().clone(), metrics.clone(), 0, stop).await
+    };
+    tracing::info!("stopped");
+    stopping.cancel();
+    beating.abort();
+    let _ = served.await;
+    Ok(result?)
+}
+
+/// The two clients. kube's own retries are off: every call has a deadline and is decided anew when it fails.
+async fn clients() -> Result<Clients, Error> {
+    for variable in ["KUBE_RS_DEBUG_OVERRIDE_URL", "KUBE_RS_DEBUG_IMPERSONATE_USER", "KUBE_RS_DEBUG_IMPERSONATE_GROUP"] {
+        if std::env::var_os(variable).is_some() {
+            return Err(Error::Redirected(variable.to_owned()));
+        }
+    }
+    let mut config = Config::infer().await?;
+    config.default_retry = false;
+    let client = |config: Config| Client::try_from(config).map_err(|error| Error::Client(Box::new(error)));
+    let watches = client(config.clone())?;
+    config.read_timeout = Some(Duration::from_secs(30));
+    config.connect_timeout = Some(Duration::from_secs(5));
+    Ok(Clients { watches, calls: client(config)? })
+}
+
+/// Unique per process: a restarted container is another candidate.
+fn identity() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "tiercel".to_owned());
+    format!("{host}-{}-{:x}", std::process::id(), clock().wall().as_nanosecond())
+}
+
+async fn elected(mut leadership: watch::Receiver<Leadership>, stopping: &CancellationToken) -> Option<Leadership> {
+    tokio::select! {
+        term = leadership.wait_for(|state| state.holds(now_ms())) => term.ok().map(|term| *term),
+        () = stopping.cancelled() => None,
+    }
+}
+
+/// Told to stop, or the lease is lost. A deposed leader ends its process: the next start stands for election again.
+async fn stopped_or_deposed(mut leadership: watch::Receiver<Leadership>, stopping: CancellationToken) {
+    loop {
+        let state = *leadership.borrow_and_update();
+        if !state.holds(now_ms()) {
+            tracing::error!("the lease is lost: no further write");
+            return;
+        }
+        let until = tokio::time::sleep_until(clock().instant(state.held_until_ms));
+        tokio::select! {
+            changed = leadership.changed() => if changed.is_err() { return },
+            () = until => {}
+            () = stopping.cancelled() => return,
+        }
+    }
+}
+
+async fn beat(health: Health) {
+    let mut ticks = tokio::time::interval(BEAT);
+    loop {
+        ticks.tick().await;
+        health.beat();
+    }
+}
+
+async fn cancel_on_signal(stopping: CancellationToken) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        tracing::error!("signals cannot be received: stop the process with SIGKILL");
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    stopping.cancel();
+}

@@ -1,0 +1,140 @@
+//! Pure: the pods of each variant: who is Ready, who cannot be placed or started.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use kube::ResourceExt;
+
+use super::super::view::PodView;
+use crate::rebalance::world::DryReason;
+
+/// How long a pod may be refused by the scheduler before that says anything about the pool: pods that are leaving make
+/// room within it.
+const UNSCHEDULABLE_MS: u64 = 3_000;
+/// How long a container may fail to start before that says anything.
+const CANNOT_START_MS: u64 = 5_000;
+
+/// Reasons of a waiting container that another try on the same pool will not mend.
+const CANNOT_START: [&str; 8] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "CrashLoopBackOff",
+    "CreateContainerError",
+    "CreateContainerConfigError",
+    "RunContainerError",
+    "StartError",
+];
+
+/// One pod of a variant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Its UID.
+    pub uid: Arc<str>,
+    /// Its namespace and name.
+    pub name: (String, String),
+    /// Its address, if it may be asked for metrics.
+    pub ip: Option<IpAddr>,
+    /// The first container's first port.
+    pub port: Option<u16>,
+    /// Ready and not leaving.
+    pub ready: bool,
+    trouble: Option<(DryReason, u64)>,
+}
+
+/// All pods of tiercel by the label of their variant.
+#[derive(Debug, Default)]
+pub struct Pods {
+    by_variant: HashMap<String, BTreeMap<Arc<str>, Pod>>,
+}
+
+impl Pods {
+    /// Takes in one pod. Says which variant's ready pods changed.
+    pub fn apply(&mut self, view: &PodView, now_ms: u64) -> Option<String> {
+        let (variant, uid) = (view.variant_id()?, view.uid()?);
+        let pods = self.by_variant.entry(variant.to_owned()).or_default();
+        let uid: Arc<str> = uid.into();
+        let known = pods.get(&uid);
+        let trouble = trouble(view).map(|reason| match known.and_then(|pod| pod.trouble) {
+            Some((same, since)) if same == reason => (reason, since),
+            _ => (reason, now_ms),
+        });
+        let pod = Pod {
+            uid: Arc::clone(&uid),
+            name: (view.namespace().unwrap_or_default(), view.name_any()),
+            // A pod on the node's network answers at the node's address, which is nobody's to scrape.
+            ip: view.status.ip.filter(|_| !view.spec.host_network),
+            port: view.spec.ports.first().map(|port| port.container_port),
+            ready: view.status.ready && view.metadata.deletion_timestamp.is_none(),
+            trouble,
+        };
+        let changed = known != Some(&pod);
+        pods.insert(uid, pod);
+        changed.then(|| variant.to_owned())
+    }
+
+    /// Forgets one pod. Says which variant it belonged to.
+    pub fn remove(&mut self, view: &PodView) -> Option<String> {
+        let (variant, uid) = (view.variant_id()?, view.uid()?);
+        let pods = self.by_variant.get_mut(variant)?;
+        pods.remove(uid.as_str())?;
+        if pods.is_empty() {
+            self.by_variant.remove(variant);
+        }
+        Some(variant.to_owned())
+    }
+
+    /// Replaces everything with what a list shows: what vanished in a gap of the watch is gone.
+    pub fn replace(&mut self, all: &[Arc<PodView>], now_ms: u64) {
+        let mut before = std::mem::take(&mut self.by_variant);
+        for view in all {
+            if let Some(variant) = view.variant_id()
+                && let Some(known) = before.remove(variant)
+            {
+                self.by_variant.insert(variant.to_owned(), known);
+            }
+        }
+        let live: std::collections::HashSet<String> = all.iter().filter_map(|view| view.uid()).collect();
+        for pods in self.by_variant.values_mut() {
+            pods.retain(|uid, _| live.contains(uid.as_ref()));
+        }
+        for view in all {
+            self.apply(view, now_ms);
+        }
+    }
+
+    /// The pods of a variant.
+    pub fn of(&self, variant: &str) -> impl Iterator<Item = &Pod> {
+        self.by_variant.get(variant).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// Ready pods of a variant.
+    pub fn ready(&self, variant: &str) -> u32 {
+        u32::try_from(self.of(variant).filter(|pod| pod.ready).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Why a variant cannot place or start pods, once that has lasted. `provision_ms` is what a new node may take.
+    pub fn dry(&self, variant: &str, provision_ms: u64, now_ms: u64) -> Option<DryReason> {
+        self.of(variant).find_map(|pod| {
+            let (reason, since) = pod.trouble?;
+            let patience = match reason {
+                DryReason::Unschedulable => UNSCHEDULABLE_MS.max(provision_ms),
+                DryReason::CannotStart => CANNOT_START_MS,
+                DryReason::Reclaimed => 0,
+            };
+            (now_ms.saturating_sub(since) >= patience).then_some(reason)
+        })
+    }
+}
+
+fn trouble(view: &PodView) -> Option<DryReason> {
+    if view.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    if view.status.unschedulable.is_some() {
+        return Some(DryReason::Unschedulable);
+    }
+    let waiting = view.status.waiting.as_ref()?;
+    CANNOT_START.contains(&waiting.reason.as_ref()).then_some(DryReason::CannotStart)
+}

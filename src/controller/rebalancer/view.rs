@@ -1,0 +1,136 @@
+//! Pure: what the core decided and reports, in names and sentences.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use jiff::Timestamp;
+
+use super::super::report::{Foreign, PipelineView, StageView};
+use super::world::Index;
+use crate::api::decimal::money;
+use crate::api::tiered_pipeline::DecisionSummary;
+use crate::rebalance::State;
+use crate::rebalance::decision::{Decision, NotUsed, Reason, StageReport, Trigger};
+use crate::rebalance::world::{DryReason, PipelineIdx, StageIdx, VariantIdx};
+
+/// Longest summary; the schema says the same.
+const SUMMARY_MAX: usize = 250;
+
+/// One decision as people read it.
+pub fn summarize(decision: &Decision, index: &Index, epoch: i64, time: Timestamp) -> DecisionSummary {
+    let stage = index.stage(decision.stage).map_or("?", |stage| stage.name.as_str());
+    let moves: Vec<String> = decision
+        .moves
+        .iter()
+        .map(|step| {
+            let pool = index.variant(step.variant).map_or("?", |variant| variant.pool.as_str());
+            format!("{pool} {}->{}", step.from, step.to)
+        })
+        .collect();
+    let advisory = if decision.advisory { " (advisory)" } else { "" };
+    let mut summary = format!("{stage}: {}{advisory}", moves.join(", "));
+    summary.truncate(SUMMARY_MAX);
+    DecisionSummary {
+        id: format!("{epoch}-{}", decision.id),
+        time: time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+        trigger: trigger_word(decision.trigger).to_owned(),
+        summary,
+        cost_before: money(decision.cost_before_micros),
+        cost_after: money(decision.cost_after_micros),
+        reason: reason_word(decision.reason).to_owned(),
+    }
+}
+
+/// The word for what set a decision off.
+pub const fn trigger_word(trigger: Trigger) -> &'static str {
+    match trigger {
+        Trigger::DemandRose => "DemandRose",
+        Trigger::DemandFell => "DemandFell",
+        Trigger::SpecChanged => "SpecChanged",
+        Trigger::CapacityLost => "CapacityLost",
+        Trigger::CapacityGained => "CapacityGained",
+        Trigger::ReplicaReady => "ReplicaReady",
+        Trigger::SignalsLost => "SignalsLost",
+        Trigger::Drift => "Drift",
+    }
+}
+
+/// The word for what shaped a decision.
+pub const fn reason_word(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Cheapest => "Cheapest",
+        Reason::PoolFull => "PoolFull",
+        Reason::PoolDry(DryReason::Unschedulable) => "PoolDry",
+        Reason::PoolDry(DryReason::CannotStart) => "CannotStart",
+        Reason::PoolDry(DryReason::Reclaimed) => "Reclaimed",
+        Reason::BudgetExhausted => "BudgetExhausted",
+        Reason::AtBounds => "AtBounds",
+        Reason::NoCapacity => "NoCapacity",
+        Reason::MakeBeforeBreak => "MakeBeforeBreak",
+        Reason::Probe => "Probe",
+        Reason::Fallback => "Fallback",
+    }
+}
+
+/// The view of one pipeline. `foreign` says who else writes the replicas of a variant.
+pub fn view(
+    pipeline: PipelineIdx,
+    index: &Index,
+    state: &State,
+    decisions: &VecDeque<DecisionSummary>,
+    foreign: impl Fn(VariantIdx) -> Option<Foreign>,
+) -> PipelineView {
+    let of_pipeline = (0_u32..).zip(&index.stages).filter(|(_, stage)| stage.pipeline == pipeline);
+    let reported: Vec<(&str, StageIdx, &StageReport)> = of_pipeline
+        .filter_map(|(at, stage)| Some((stage.name.as_str(), StageIdx(at), state.report(StageIdx(at))?)))
+        .collect();
+    // Where most of the demand stays unserved, the pipeline's throughput is limited.
+    let bottleneck = reported
+        .iter()
+        .filter(|(_, _, report)| report.unserved_millis > 0)
+        .max_by_key(|(_, _, report)| {
+            let demand = report.demand_millis.unwrap_or_default().max(1);
+            u128::from(report.unserved_millis) * 1_000_000 / u128::from(demand)
+        })
+        .map(|(_, at, _)| *at);
+    let stages = reported
+        .iter()
+        .map(|(name, at, report)| ((*name).to_owned(), stage(*at, report, index, state, bottleneck == Some(*at), &foreign)))
+        .collect();
+    PipelineView { stages, decisions: decisions.clone() }
+}
+
+fn stage(
+    at: StageIdx,
+    report: &StageReport,
+    index: &Index,
+    state: &State,
+    bottleneck: bool,
+    foreign: impl Fn(VariantIdx) -> Option<Foreign>,
+) -> StageView {
+    let (start, end) = state.world().stages.get(at.0 as usize).map_or((0, 0), |stage| stage.variants);
+    let pool = |variant: u32| index.variant(VariantIdx(variant)).map(|variant| variant.pool.clone());
+    let planned: BTreeMap<String, u32> =
+        (start..end).zip(&report.planned).filter_map(|(variant, count)| Some((pool(variant)?, *count))).collect();
+    let not_used: BTreeMap<String, NotUsed> =
+        (start..end).zip(&report.not_used).filter_map(|(variant, why)| Some((pool(variant)?, steady((*why)?)))).collect();
+    StageView {
+        planned,
+        short: report.unserved_millis > 0,
+        bottleneck,
+        hold: report.hold,
+        reason: report.reason,
+        signals_fresh: report.signals_fresh,
+        signals_seen: report.signal_age_ms.is_some(),
+        not_used,
+        foreign: (start..end).find_map(|variant| foreign(VariantIdx(variant))),
+    }
+}
+
+/// Takes out the numbers that move on every tick.
+const fn steady(why: NotUsed) -> NotUsed {
+    match why {
+        NotUsed::Dearer(_) => NotUsed::Dearer(0),
+        NotUsed::DryUntil(_, reason) => NotUsed::DryUntil(0, reason),
+        other => other,
+    }
+}

@@ -1,0 +1,229 @@
+//! Readings to demand, in two numbers: what is proven (pods that did not report count as idle), used to grow, and what
+//! cannot be excluded (they count as full), used to shrink. Silence therefore never lowers anything.
+
+use super::history::{Extreme, Window};
+use super::world::{Reading, Stage, Variant};
+
+/// Demand and capacity are cut here: far beyond any cluster, and no product of the core overflows below it.
+pub(super) const UNITS_MAX: u64 = 1 << 60;
+
+/// Replicas' capacity is cut here, for the same reason.
+const CAPACITY_MAX: u64 = 1 << 50;
+
+/// Utilization from which a replica counts as saturated: the true demand may be anything above.
+const SATURATED_PERMILLE: u32 = 970;
+
+/// What a saturated variant is assumed to need, relative to what it serves. Between the smallest step that a target
+/// just below saturation would give and the doubling that is the most one step may do.
+const AT_LEAST_PERMILLE: u128 = 1_500;
+
+/// Idle readings in a row that prove idleness.
+pub(super) const IDLE_READINGS: u32 = 3;
+
+/// Capacity of one replica, never zero, so that it can be divided by.
+pub(super) fn capacity(variant: &Variant) -> u64 {
+    variant.capacity_millis.clamp(1, CAPACITY_MAX)
+}
+
+/// Cuts a wide product to the range of demands.
+pub(super) fn cut(wide: u128) -> u64 {
+    u64::try_from(wide).unwrap_or(UNITS_MAX).min(UNITS_MAX)
+}
+
+/// Lower and upper end of a demand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Range {
+    pub(super) low: u64,
+    pub(super) high: u64,
+}
+
+impl Range {
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            low: self.low.saturating_add(other.low).min(UNITS_MAX),
+            high: self.high.saturating_add(other.high).min(UNITS_MAX),
+        }
+    }
+
+    pub(super) fn max(self, other: Self) -> Self {
+        Self {
+            low: self.low.max(other.low),
+            high: self.high.max(other.high),
+        }
+    }
+
+    /// Scaled by `numerator / denominator`, rounded up.
+    pub(super) fn scaled(self, numerator: u64, denominator: u64) -> Self {
+        let scale =
+            |value: u64| cut((u128::from(value) * u128::from(numerator)).div_ceil(u128::from(denominator.max(1))));
+        Self {
+            low: scale(self.low),
+            high: scale(self.high),
+        }
+    }
+}
+
+/// Target utilization of a stage, never zero.
+pub(super) fn target(stage: &Stage) -> u64 {
+    u64::from(stage.target_permille.max(1))
+}
+
+/// Whether a reading says anything about load.
+pub(super) fn speaks(reading: &Reading) -> bool {
+    let queue = reading.running_millis.is_some() || reading.waiting_millis.is_some();
+    (reading.sampled > 0 || reading.expected == 0)
+        && (queue || reading.utilization_permille.is_some() || reading.rate_millis.is_some())
+}
+
+/// Whether a reading proves that nothing runs and nothing waits.
+pub(super) fn idle(reading: &Reading) -> bool {
+    let complete = reading.sampled >= reading.expected;
+    let quiet = reading.running_millis == Some(0) || reading.rate_millis == Some(0);
+    complete && quiet && reading.waiting_millis == Some(0) && reading.utilization_permille.is_none_or(|used| used < 10)
+}
+
+/// Demand that one variant's reading shows. `waiting_before` is what waited at the reading before.
+pub(super) fn of_reading(stage: &Stage, variant: &Variant, reading: &Reading, waiting_before: Option<u64>) -> Range {
+    let target = u128::from(target(stage));
+    let capacity = u128::from(capacity(variant));
+    let used = u128::from(reading.utilization_permille.unwrap_or(0));
+    let served = u128::from(reading.sampled) * used * capacity; // thousandths of a unit, times 1000
+    let mut low = served.div_ceil(target);
+    let queue = reading.running_millis.unwrap_or(0).min(UNITS_MAX) + reading.waiting_millis.unwrap_or(0).min(UNITS_MAX);
+    if let Some(slots) = variant.concurrency.filter(|&slots| slots > 0) {
+        low = low.max((u128::from(queue) * capacity).div_ceil(u128::from(slots) * target));
+    }
+    if stage.rated {
+        let rate = u128::from(reading.rate_millis.unwrap_or(0).min(UNITS_MAX));
+        low = low.max((rate * 1_000).div_ceil(target));
+    }
+    if saturated(variant, reading, waiting_before) {
+        let busy = if reading.utilization_permille.is_some() {
+            used.min(1_000)
+        } else {
+            1_000
+        };
+        low = low.max((u128::from(reading.sampled) * busy * capacity * AT_LEAST_PERMILLE).div_ceil(1_000_000));
+    }
+    let missing = u128::from(reading.expected.saturating_sub(reading.sampled));
+    Range {
+        low: cut(low),
+        high: cut(low.saturating_add((missing * capacity * 1_000).div_ceil(target))),
+    }
+}
+
+/// Demand is at least what is seen, and nobody can tell how much more.
+fn saturated(variant: &Variant, reading: &Reading, waiting_before: Option<u64>) -> bool {
+    let Some(waiting) = reading.waiting_millis else {
+        return reading
+            .utilization_permille
+            .is_some_and(|used| used >= SATURATED_PERMILLE);
+    };
+    // With declared concurrency the queue itself says how much is missing. Without, only that it grows.
+    let a_request_each = u64::from(reading.sampled).saturating_mul(1_000);
+    variant.concurrency.is_none() && waiting >= a_request_each.max(1) && waiting_before.is_some_and(|was| waiting > was)
+}
+
+/// Demand of replicas that should report and do not: nothing is proven, everything is possible.
+pub(super) fn of_silence(stage: &Stage, variant: &Variant, ready: u32) -> Range {
+    let full = u128::from(ready) * u128::from(capacity(variant)) * 1_000;
+    Range {
+        low: 0,
+        high: cut(full.div_ceil(u128::from(target(stage)))),
+    }
+}
+
+/// The demand that is acted on. It follows what is seen only beyond the tolerance and after the windows, so that plans
+/// are made for a value that stands still while load jitters.
+#[derive(Clone, Debug)]
+pub(super) struct Level {
+    held: Option<u64>,
+    lowest: Window,
+    highest: Window,
+    /// Since when readings have come without a gap.
+    fresh_since_ms: Option<u64>,
+    /// A lower demand is seen and not yet followed; when the window lets it.
+    pub(super) cooling_until_ms: Option<u64>,
+    /// A different demand is seen, within the tolerance.
+    pub(super) within_tolerance: bool,
+}
+
+impl Level {
+    pub(super) fn new() -> Self {
+        Self {
+            held: None,
+            lowest: Window::new(Extreme::Lowest),
+            highest: Window::new(Extreme::Highest),
+            fresh_since_ms: None,
+            cooling_until_ms: None,
+            within_tolerance: false,
+        }
+    }
+
+    pub(super) fn held(&self) -> Option<u64> {
+        self.held
+    }
+
+    /// Units or target changed: earlier values say nothing any more.
+    pub(super) fn forget(&mut self) {
+        *self = Self::new();
+    }
+
+    /// No fresh evidence at this time.
+    pub(super) fn silence(&mut self) {
+        self.fresh_since_ms = None;
+        self.lowest.clear();
+        self.highest.clear();
+        self.cooling_until_ms = None;
+        self.within_tolerance = false;
+    }
+
+    /// Follows what the callers forward while the stage itself is silent: upwards only.
+    pub(super) fn rise(&mut self, stage: &Stage, low: u64) {
+        let tolerance = u128::from(stage.tolerance_permille.min(1_000));
+        let held = self.held.unwrap_or(0);
+        if u128::from(low) * 1_000 > u128::from(held) * (1_000 + tolerance) {
+            self.held = Some(low);
+        }
+    }
+
+    /// Follows a fresh demand. `supply` is what the replicas asked for can serve and `grain` the largest of them: after
+    /// a restart the level starts where it must have been for these replicas, so that a converged world stays as it is.
+    pub(super) fn follow(&mut self, stage: &Stage, seen: Range, supply: u64, grain: u64, now_ms: u64) {
+        let tolerance = u64::from(stage.tolerance_permille.min(1_000));
+        let since_ms = *self.fresh_since_ms.get_or_insert(now_ms);
+        let lowest = self.lowest.push(now_ms, stage.up_window_ms, seen.low);
+        let highest = self.highest.push(now_ms, stage.down_window_ms, seen.high);
+        let held = *self.held.get_or_insert_with(|| {
+            let above = Range {
+                low: 0,
+                high: seen.high,
+            }
+            .scaled(1_000 + tolerance, 1_000)
+            .high;
+            if supply <= above || supply - above >= grain {
+                supply
+            } else {
+                above
+            }
+        });
+        let steady_ms = now_ms.saturating_sub(since_ms);
+        let rises = |value: u64| u128::from(value) * 1_000 > u128::from(held) * u128::from(1_000 + tolerance);
+        let falls = |value: u64| u128::from(value) * 1_000 < u128::from(held) * u128::from(1_000 - tolerance);
+        self.cooling_until_ms = None;
+        self.within_tolerance = false;
+        if rises(lowest) && steady_ms >= stage.up_window_ms {
+            self.held = Some(lowest);
+        } else if falls(highest) && steady_ms >= stage.down_window_ms {
+            self.held = Some(highest);
+        } else if falls(seen.high) {
+            let window_ms = stage
+                .down_window_ms
+                .saturating_add(stage.down_window_ms / 32)
+                .saturating_add(1);
+            self.cooling_until_ms = Some(now_ms.saturating_add(window_ms));
+        } else {
+            self.within_tolerance = seen.high.saturating_add(grain) <= held || seen.low > held;
+        }
+    }
+}

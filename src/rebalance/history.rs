@@ -1,0 +1,227 @@
+//! What the core remembers, all of it bounded: demand windows, times of past moves, pending replicas, dry pools.
+
+use super::world::DryReason;
+
+/// Buckets a window is divided into. An extreme is remembered for at most one part in `BUCKETS` longer than asked for.
+const BUCKETS: u8 = 32;
+
+/// Which extreme a [`Window`] keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extreme {
+    Lowest,
+    Highest,
+}
+
+/// The extreme of a value over the last while, in at most `BUCKETS + 2` entries.
+#[derive(Clone, Debug)]
+pub(super) struct Window {
+    extreme: Extreme,
+    /// Start of the bucket and its extreme, oldest first.
+    buckets: Vec<(u64, u64)>,
+}
+
+impl Window {
+    pub(super) fn new(extreme: Extreme) -> Self {
+        Self {
+            extreme,
+            buckets: Vec::new(),
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.buckets.clear();
+    }
+
+    fn pick(&self, left: u64, right: u64) -> u64 {
+        match self.extreme {
+            Extreme::Lowest => left.min(right),
+            Extreme::Highest => left.max(right),
+        }
+    }
+
+    /// Adds a value and returns the extreme over the last `window_ms`, this value included.
+    pub(super) fn push(&mut self, now_ms: u64, window_ms: u64, value: u64) -> u64 {
+        if window_ms == 0 {
+            self.buckets.clear();
+            return value;
+        }
+        let width = (window_ms / u64::from(BUCKETS)).max(1);
+        let start = now_ms - now_ms % width;
+        // A bucket leaves once its last millisecond is out of the window.
+        self.buckets
+            .retain(|&(begin, _)| begin.saturating_add(width).saturating_add(window_ms) > now_ms);
+        let merged = match self.buckets.last() {
+            Some(&(begin, old)) if begin >= start => Some(self.pick(old, value)),
+            _ => None,
+        };
+        match (merged, self.buckets.last_mut()) {
+            (Some(merged), Some(last)) => last.1 = merged,
+            _ => self.buckets.push((start, value)),
+        }
+        // Bounded even if the window is edited while it is in use.
+        let surplus = self.buckets.len().saturating_sub(usize::from(BUCKETS) + 2);
+        self.buckets.drain(..surplus);
+        self.buckets
+            .iter()
+            .fold(value, |extreme, &(_, other)| self.pick(extreme, other))
+    }
+}
+
+/// Most times an [`Allowance`] remembers; a larger allowance counts as this one.
+const TIMES_MAX: usize = 256;
+
+/// Amounts spent over a sliding period.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Allowance {
+    /// When, and how much, oldest first.
+    spent: Vec<(u64, u32)>,
+}
+
+impl Allowance {
+    pub(super) fn spend(&mut self, now_ms: u64, amount: u32) {
+        if self.spent.len() >= TIMES_MAX {
+            self.spent.remove(0);
+        }
+        self.spent.push((now_ms, amount));
+    }
+
+    /// What was spent over the last `period_ms`. Forgets what is older.
+    pub(super) fn spent(&mut self, now_ms: u64, period_ms: u64) -> u64 {
+        self.spent
+            .retain(|&(at_ms, _)| at_ms.saturating_add(period_ms) > now_ms);
+        self.spent.iter().map(|&(_, amount)| u64::from(amount)).sum()
+    }
+
+    /// When the oldest of it leaves the period.
+    pub(super) fn frees_ms(&self, period_ms: u64) -> Option<u64> {
+        self.spent.first().map(|&(at_ms, _)| at_ms.saturating_add(period_ms))
+    }
+}
+
+/// Batches of pending replicas that are told apart by age; more are merged into the youngest.
+const BATCHES_MAX: usize = 8;
+
+/// A replica is taken for not coming after this many times its expected start-up time.
+const STARTUPS_MAX: u64 = 3;
+
+/// Start-up times below this are not believed: a container runtime alone takes seconds.
+const STARTUP_MS_MIN: u64 = 5_000;
+
+/// Replicas that were asked for and are not Ready, by age.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pending {
+    /// When they were asked for, and how many, oldest first.
+    batches: Vec<(u64, u32)>,
+}
+
+impl Pending {
+    /// Follows the observed number: new ones are young, the oldest get Ready first, the youngest are withdrawn first.
+    pub(super) fn observe(&mut self, now_ms: u64, pending: u32, withdrawn: bool) {
+        let total = self.total();
+        if pending > total {
+            let more = pending - total;
+            let full = self.batches.len() >= BATCHES_MAX;
+            match self.batches.last_mut() {
+                Some(last) if last.0 == now_ms => last.1 = last.1.saturating_add(more),
+                Some(last) if full => *last = (now_ms, last.1.saturating_add(more)),
+                _ => self.batches.push((now_ms, more)),
+            }
+            return;
+        }
+        let mut fewer = total - pending;
+        while fewer > 0 {
+            let at = if withdrawn {
+                self.batches.len().saturating_sub(1)
+            } else {
+                0
+            };
+            let Some(batch) = self.batches.get_mut(at) else { break };
+            let taken = batch.1.min(fewer);
+            batch.1 -= taken;
+            fewer -= taken;
+            if batch.1 == 0 {
+                self.batches.remove(at);
+            }
+        }
+    }
+
+    pub(super) fn total(&self) -> u32 {
+        self.batches
+            .iter()
+            .fold(0, |sum: u32, &(_, count)| sum.saturating_add(count))
+    }
+
+    /// Those that are overdue by so much that they are taken for not coming.
+    pub(super) fn overdue(&self, now_ms: u64, startup_ms: u64) -> u32 {
+        let patience_ms = patience_ms(startup_ms);
+        let late = self
+            .batches
+            .iter()
+            .filter(|&&(asked_ms, _)| asked_ms.saturating_add(patience_ms) <= now_ms);
+        late.fold(0, |sum: u32, &(_, count)| sum.saturating_add(count))
+    }
+
+    /// When the next batch becomes overdue.
+    pub(super) fn overdue_ms(&self, now_ms: u64, startup_ms: u64) -> Option<u64> {
+        let due = self
+            .batches
+            .iter()
+            .map(|&(asked_ms, _)| asked_ms.saturating_add(patience_ms(startup_ms)));
+        due.filter(|&due_ms| due_ms > now_ms).min()
+    }
+}
+
+fn patience_ms(startup_ms: u64) -> u64 {
+    startup_ms.max(STARTUP_MS_MIN).saturating_mul(STARTUPS_MAX)
+}
+
+/// First pause after a variant was found dry.
+const DRY_MS_FIRST: u64 = 30_000;
+
+/// Longest pause.
+const DRY_MS_LAST: u64 = 15 * 60_000;
+
+/// Memory of a variant that could not place or start pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Dry {
+    pub(super) reason: DryReason,
+    /// Until then nothing is added; afterwards one probe.
+    pub(super) until_ms: u64,
+    /// The pause that led to `until_ms`.
+    pause_ms: u64,
+    /// Ready replicas when it was found dry: one more and it has recovered.
+    pub(super) ready: u32,
+}
+
+impl Dry {
+    /// What is remembered after one more report. Reports during a pause say nothing new.
+    pub(super) fn again(before: Option<Self>, now_ms: u64, reason: DryReason, ready: u32) -> Self {
+        let pause_ms = match before {
+            Some(dry) if now_ms < dry.until_ms => {
+                return Self {
+                    reason,
+                    ready: dry.ready.min(ready),
+                    ..dry
+                };
+            }
+            Some(dry) => dry.pause_ms.saturating_mul(2).min(DRY_MS_LAST),
+            None => DRY_MS_FIRST,
+        };
+        Self {
+            reason,
+            until_ms: now_ms.saturating_add(pause_ms),
+            pause_ms,
+            ready,
+        }
+    }
+
+    /// The pause is over; one replica may go first.
+    pub(super) fn probing(&self, now_ms: u64) -> bool {
+        now_ms >= self.until_ms
+    }
+
+    /// Forgotten: nobody needed a probe for as long as the longest pause.
+    pub(super) fn faded(&self, now_ms: u64) -> bool {
+        now_ms >= self.until_ms.saturating_add(DRY_MS_LAST)
+    }
+}

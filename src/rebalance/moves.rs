@@ -1,0 +1,310 @@
+//! From what runs to what is planned, make before break: the writes that are safe now, given only what is observed.
+//! Nothing about earlier steps is stored; the next observation leads to the next writes, also after a crash in between.
+
+use super::demand::cut;
+use super::plan::Ledger;
+use super::world::Variant;
+
+/// One pool of a stage, as the moves see it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Site {
+    /// Replicas asked for.
+    pub(super) desired: u32,
+    /// Ready ones among them.
+    pub(super) ready: u32,
+    pub(super) planned: u32,
+    /// Capacity of one replica.
+    pub(super) capacity: u64,
+    pub(super) price: u128,
+    pub(super) reliable: bool,
+    /// Dry: what is pending here can go at once.
+    pub(super) dry: bool,
+}
+
+/// What the moves of a stage must respect.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Terms {
+    pub(super) demand: u64,
+    pub(super) floor: u32,
+    pub(super) reliable_floor: u32,
+    pub(super) uniform: bool,
+    /// Demand is not known: count replicas instead of capacity.
+    pub(super) blind: bool,
+    /// The pipeline costs more than its budget already: replicas go before their replacement is Ready.
+    pub(super) over_budget: bool,
+    /// Replicas a shift may hold beyond the planned total.
+    pub(super) surge: u32,
+    /// Ready replicas that may still go within this minute.
+    pub(super) shrink_max: u64,
+}
+
+/// What stood in the way of the rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, read by the guards in their own order"
+)]
+pub(super) struct Blocked {
+    pub(super) room: bool,
+    pub(super) budget: bool,
+    pub(super) ready: bool,
+    pub(super) floor: bool,
+    pub(super) rate: bool,
+}
+
+/// Writes for now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Steps {
+    /// Index into the sites, and the new `spec.replicas`. Growth first.
+    pub(super) writes: Vec<(usize, u32)>,
+    /// Ready replicas that go.
+    pub(super) ready_removed: u32,
+    pub(super) blocked: Blocked,
+}
+
+/// What replicas serve together.
+pub(super) fn serve(uniform: bool, sites: impl Iterator<Item = (u32, u64)>) -> u64 {
+    let (mut count, mut pace, mut sum) = (0_u128, u64::MAX, 0_u128);
+    for (replicas, capacity) in sites.filter(|&(replicas, _)| replicas > 0) {
+        count += u128::from(replicas);
+        pace = pace.min(capacity);
+        sum += u128::from(replicas) * u128::from(capacity);
+    }
+    match (uniform, count) {
+        (_, 0) => 0,
+        (true, count) => cut(count * u128::from(pace)),
+        (false, _) => cut(sum),
+    }
+}
+
+fn total(counts: impl Iterator<Item = u32>) -> u32 {
+    counts.fold(0, u32::saturating_add)
+}
+
+/// The writes that are safe now. `ledger` is what is free while old and new replicas of earlier writes exist side by
+/// side; growth is taken out of it, what shrinks is given back only once it is observed to be gone.
+pub(super) fn next(sites: &[Site], variants: &[Variant], terms: &Terms, ledger: &mut Ledger, pipeline: usize) -> Steps {
+    let mut steps = Steps::default();
+    let (shrunk, removable) = shrink(sites, terms, &mut steps);
+    grow(sites, variants, terms, removable, ledger, pipeline, &mut steps);
+    for (at, (site, &to)) in sites.iter().zip(&shrunk).enumerate() {
+        if to < site.desired {
+            steps.writes.push((at, to));
+        }
+    }
+    steps
+}
+
+/// New counts of the shrinking sites, and how many Ready replicas could go if only the replacement mattered.
+fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
+    let mut to: Vec<u32> = sites.iter().map(|site| site.desired).collect();
+    let mut ready: Vec<u32> = sites.iter().map(|site| site.ready).collect();
+    let planned_capacity = serve(terms.uniform, sites.iter().map(|site| (site.planned, site.capacity)));
+    let ready_capacity = serve(terms.uniform, sites.iter().map(|site| (site.ready, site.capacity)));
+    let goal = terms.demand.min(planned_capacity);
+    let required = if terms.over_budget { 0 } else { goal.min(ready_capacity) };
+    let ready_total = total(sites.iter().map(|site| site.ready));
+    let planned_total = total(sites.iter().map(|site| site.planned));
+    let floor = if terms.blind && !terms.over_budget {
+        terms.floor.max(planned_total)
+    } else {
+        terms.floor
+    };
+    let ready_floor = floor.min(ready_total);
+    let desired_total = total(sites.iter().map(|site| site.desired));
+    let reliable = |site: &&Site| site.reliable;
+    let mut spare = Spare {
+        desired: desired_total - terms.floor.min(desired_total),
+        ready: ready_total - ready_floor,
+        desired_reliable: spare(
+            total(sites.iter().filter(reliable).map(|site| site.desired)),
+            terms.reliable_floor,
+        ),
+        ready_reliable: spare(
+            total(sites.iter().filter(reliable).map(|site| site.ready)),
+            terms.reliable_floor,
+        ),
+    };
+    let mut rate = terms.shrink_max;
+    let mut removable = 0;
+    for at in dearest_first(sites) {
+        let (Some(site), Some(to), Some(left)) = (sites.get(at), to.get_mut(at), ready.get(at).copied()) else {
+            continue;
+        };
+        let surplus = site.desired.saturating_sub(site.planned);
+        if surplus == 0 {
+            continue;
+        }
+        // What was never Ready serves nobody: it goes at once, or, where it may just be slow, once it is not needed.
+        let unready = surplus.min(site.desired - site.ready);
+        let unready = if site.dry || ready_capacity >= goal { unready } else { 0 };
+        steps.blocked.ready |= unready < surplus.min(site.desired - site.ready);
+        let withdrawn = unready.min(spare.desired(site.reliable));
+        steps.blocked.floor |= withdrawn < unready;
+        *to -= withdrawn;
+        spare.spend_desired(site.reliable, withdrawn);
+
+        let wanted = site.ready.saturating_sub(site.planned).min(surplus);
+        let spared = wanted.min(spare.ready(site.reliable)).min(spare.desired(site.reliable));
+        steps.blocked.floor |= spared < wanted;
+        let replaced = replaced(terms.uniform, sites, &ready, at, spared, required);
+        steps.blocked.ready |= replaced < spared;
+        removable += replaced;
+        let allowed = u64::from(replaced).min(rate);
+        let gone = u32::try_from(allowed).unwrap_or(u32::MAX);
+        steps.blocked.rate |= gone < replaced;
+        rate -= allowed;
+        *to -= gone;
+        steps.ready_removed += gone;
+        spare.spend_desired(site.reliable, gone);
+        spare.spend_ready(site.reliable, gone);
+        if let Some(slot) = ready.get_mut(at) {
+            *slot = left - gone;
+        }
+    }
+    (to, removable)
+}
+
+fn spare(have: u32, floor: u32) -> u32 {
+    have - floor.min(have)
+}
+
+/// Replicas above the floors.
+#[derive(Clone, Copy, Debug)]
+struct Spare {
+    desired: u32,
+    ready: u32,
+    desired_reliable: u32,
+    ready_reliable: u32,
+}
+
+impl Spare {
+    fn desired(&self, reliable: bool) -> u32 {
+        if reliable {
+            self.desired.min(self.desired_reliable)
+        } else {
+            self.desired
+        }
+    }
+
+    fn ready(&self, reliable: bool) -> u32 {
+        if reliable {
+            self.ready.min(self.ready_reliable)
+        } else {
+            self.ready
+        }
+    }
+
+    fn spend_desired(&mut self, reliable: bool, count: u32) {
+        self.desired -= count;
+        self.desired_reliable -= if reliable { count } else { 0 };
+    }
+
+    fn spend_ready(&mut self, reliable: bool, count: u32) {
+        self.ready -= count;
+        self.ready_reliable -= if reliable { count } else { 0 };
+    }
+}
+
+fn dearest_first(sites: &[Site]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..sites.len()).collect();
+    let site = |at: usize| sites.get(at).copied().unwrap_or_default();
+    order.sort_by(|&a, &b| {
+        let (a, b) = (site(a), site(b));
+        let (left, right) = (a.price * u128::from(b.capacity), b.price * u128::from(a.capacity));
+        right.cmp(&left).then((b.desired, b.ready).cmp(&(a.desired, a.ready)))
+    });
+    order
+}
+
+/// How many of `count` Ready replicas of one site can go while the rest still serves `required`.
+fn replaced(uniform: bool, sites: &[Site], ready: &[u32], at: usize, count: u32, required: u64) -> u32 {
+    let (Some(site), Some(&here)) = (sites.get(at), ready.get(at)) else {
+        return 0;
+    };
+    let without = |gone: u32| {
+        let counts = ready
+            .iter()
+            .enumerate()
+            .map(|(other, &n)| if other == at { n.saturating_sub(gone) } else { n });
+        serve(uniform, counts.zip(sites.iter().map(|site| site.capacity)))
+    };
+    if without(count) >= required {
+        return count;
+    }
+    // The site stays in use, so its pace stays too.
+    let most = count.min(here.saturating_sub(1));
+    let pace = if uniform {
+        ready
+            .iter()
+            .zip(sites)
+            .filter(|&(&n, _)| n > 0)
+            .map(|(_, site)| site.capacity)
+            .min()
+            .unwrap_or(1)
+    } else {
+        site.capacity
+    };
+    let surplus = without(0).saturating_sub(required) / pace.max(1);
+    u32::try_from(surplus)
+        .unwrap_or(u32::MAX)
+        .min(if uniform { most } else { count })
+}
+
+fn grow(
+    sites: &[Site],
+    variants: &[Variant],
+    terms: &Terms,
+    removable: u32,
+    ledger: &mut Ledger,
+    pipeline: usize,
+    steps: &mut Steps,
+) {
+    let desired_total = total(sites.iter().map(|site| site.desired));
+    let planned_total = total(sites.iter().map(|site| site.planned));
+    let ready_total = total(sites.iter().map(|site| site.ready));
+    let pace = |count: fn(&Site) -> u32| {
+        sites
+            .iter()
+            .filter(|site| count(site) > 0)
+            .map(|site| site.capacity)
+            .min()
+    };
+    let slower = pace(|site| site.planned)
+        .zip(pace(|site| site.ready))
+        .is_some_and(|(new, old)| new < old);
+    // Replicas that share a Service with slower ones are only worth their pace: such a shift is made in one go.
+    let ceiling = if terms.uniform && slower {
+        u32::MAX
+    } else {
+        planned_total
+            .max(ready_total - removable.min(ready_total))
+            .saturating_add(terms.surge.max(1))
+    };
+    let mut free = ceiling.saturating_sub(desired_total);
+    for at in dearest_first(sites).into_iter().rev() {
+        let (Some(site), Some(variant)) = (sites.get(at), variants.get(at)) else {
+            continue;
+        };
+        let wanted = site.planned.saturating_sub(site.desired);
+        if wanted == 0 {
+            continue;
+        }
+        let within = wanted.min(free);
+        steps.blocked.ready |= within < wanted;
+        let affordable = ledger
+            .budget(pipeline)
+            .checked_div(variant.cost_micros)
+            .unwrap_or(u64::MAX);
+        let paid = within.min(u32::try_from(affordable).unwrap_or(u32::MAX));
+        steps.blocked.budget |= paid < within;
+        let placed = paid.min(ledger.room(variant));
+        steps.blocked.room |= placed < paid;
+        // What finds no room yet is set aside all the same, so that nobody behind in the queue takes it.
+        ledger.take(pipeline, variant, paid);
+        if placed > 0 {
+            steps.writes.push((at, site.desired.saturating_add(placed)));
+            free -= placed;
+        }
+    }
+}

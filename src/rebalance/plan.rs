@@ -1,0 +1,491 @@
+//! The joint plan: how many replicas of every stage on every pool.
+//!
+//! If the cheapest covers of all stages fit side by side, together they are the optimum and nothing else is looked at.
+//! Where pools or budgets are short, floors are reserved first, by priority; then each stage takes its cheapest cover
+//! from what is left, by priority and, among equals, by regret: what it would lose without the contested pools. Passes
+//! of one-stage re-optimisation follow. Demand that finds no room stays unserved; there is always a plan.
+
+use super::oracle::{Item, Need, Oracle, Value};
+use super::world::{Mode, Resources, Variant, World};
+
+/// Passes of one-stage re-optimisation after the first assignment.
+const PASSES_MAX: usize = 2;
+
+/// Prices are cut here, so that no sum or product of the search overflows.
+const PRICE_MAX: u64 = 1 << 40;
+
+/// What a stage asks of the plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ask {
+    pub(super) need: Need,
+    /// What this stage gets is not taken from the others: advisory pipelines write nothing.
+    pub(super) aside: bool,
+}
+
+/// How many replicas a variant must keep and may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Bound {
+    pub(super) lower: u32,
+    pub(super) upper: u32,
+}
+
+/// The problem of one step. All slices are indexed as in the world.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Problem<'a> {
+    pub(super) world: &'a World,
+    pub(super) asks: &'a [Ask],
+    pub(super) bounds: &'a [Bound],
+    /// Replicas asked for now, by variant.
+    pub(super) current: &'a [u32],
+}
+
+/// Wanted replicas and what they leave open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// By variant.
+    pub(super) counts: Vec<u32>,
+    /// By stage.
+    pub(super) values: Vec<Value>,
+    /// What is left of pools and budgets.
+    pub(super) ledger: Ledger,
+}
+
+/// What is left of every pool and of every pipeline's budget.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ledger {
+    pools: Vec<Resources>,
+    budgets: Vec<u64>,
+}
+
+impl Ledger {
+    pub(super) fn new(world: &World) -> Self {
+        Self {
+            pools: world.pools.iter().map(|pool| pool.capacity).collect(),
+            budgets: world
+                .pipelines
+                .iter()
+                .map(|pipeline| pipeline.budget_micros.unwrap_or(u64::MAX))
+                .collect(),
+        }
+    }
+
+    /// Replicas of a variant for which its pool has room.
+    pub(super) fn room(&self, variant: &Variant) -> u32 {
+        let Some(pool) = self.pools.get(variant.pool.0 as usize) else {
+            return 0;
+        };
+        let fit = |left: u64, each: u64| left.checked_div(each).unwrap_or(u64::MAX);
+        let fits = fit(pool.cpu_millis, variant.request.cpu_millis)
+            .min(fit(pool.memory_kib, variant.request.memory_kib))
+            .min(fit(pool.device_millis, variant.request.device_millis));
+        u32::try_from(fits).unwrap_or(u32::MAX)
+    }
+
+    /// What is left of a pipeline's budget.
+    pub(super) fn budget(&self, pipeline: usize) -> u64 {
+        self.budgets.get(pipeline).copied().unwrap_or(u64::MAX)
+    }
+
+    /// Takes replicas out. More than there is leaves nothing, and says so.
+    pub(super) fn take(&mut self, pipeline: usize, variant: &Variant, count: u32) -> bool {
+        let mut fits = true;
+        let mut take = |left: &mut u64, each: u64| {
+            let amount = each.saturating_mul(u64::from(count));
+            fits &= amount <= *left;
+            *left = left.saturating_sub(amount);
+        };
+        if let Some(pool) = self.pools.get_mut(variant.pool.0 as usize) {
+            take(&mut pool.cpu_millis, variant.request.cpu_millis);
+            take(&mut pool.memory_kib, variant.request.memory_kib);
+            take(&mut pool.device_millis, variant.request.device_millis);
+        }
+        if let Some(budget) = self.budgets.get_mut(pipeline).filter(|budget| **budget < u64::MAX) {
+            take(budget, variant.cost_micros);
+        }
+        fits
+    }
+
+    /// Gives back what `take` took. Only right if that had fitted.
+    fn give(&mut self, pipeline: usize, variant: &Variant, count: u32) {
+        let give = |left: &mut u64, each: u64| *left = left.saturating_add(each.saturating_mul(u64::from(count)));
+        if let Some(pool) = self.pools.get_mut(variant.pool.0 as usize) {
+            give(&mut pool.cpu_millis, variant.request.cpu_millis);
+            give(&mut pool.memory_kib, variant.request.memory_kib);
+            give(&mut pool.device_millis, variant.request.device_millis);
+        }
+        if let Some(budget) = self.budgets.get_mut(pipeline).filter(|budget| **budget < u64::MAX) {
+            give(budget, variant.cost_micros);
+        }
+    }
+}
+
+/// Price of one replica for decisions: marginal price times hint. What a replica is reported to cost and the power it
+/// draws count one part in sixteen thousand: they order pools that are paid for anyway.
+pub(super) fn price(variant: &Variant) -> u128 {
+    let hinted = u128::from(variant.marginal_micros.min(PRICE_MAX)) * u128::from(variant.hint_permille.min(1 << 20));
+    let size = u128::from(variant.cost_micros.min(PRICE_MAX))
+        + u128::from(variant.power_milliwatts.unwrap_or(0).min(PRICE_MAX));
+    hinted * 16 + size
+}
+
+/// What the oracle is asked to minimise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Aim {
+    /// The price of the plan.
+    Price,
+    /// The reported cost, while a budget is short.
+    Cost,
+}
+
+/// Makes the plan. `oracle` is scratch space.
+pub(super) fn plan(problem: &Problem<'_>, oracle: &mut Oracle) -> Plan {
+    let stage_count = problem.world.stages.len();
+    let mut build = Build {
+        problem: *problem,
+        oracle,
+        items: Vec::new(),
+        plan: Plan {
+            counts: vec![0; problem.world.variants.len()],
+            values: vec![Value::default(); stage_count],
+            ledger: Ledger::new(problem.world),
+        },
+        scarce: vec![false; problem.world.pools.len()],
+    };
+    if !build.all_at_once() {
+        build.by_turns();
+    }
+    build.aside();
+    build.plan
+}
+
+struct Build<'a, 'b> {
+    problem: Problem<'a>,
+    oracle: &'b mut Oracle,
+    items: Vec<Item>,
+    plan: Plan,
+    /// Pools that the cheapest covers together would overfill.
+    scarce: Vec<bool>,
+}
+
+/// A stage's place in the queue for scarce pools; smaller is earlier.
+type Turn = (
+    std::cmp::Reverse<u16>,
+    std::cmp::Reverse<(u64, u64, u128)>,
+    std::cmp::Reverse<u64>,
+    usize,
+);
+
+impl Build<'_, '_> {
+    fn range(&self, stage: usize) -> std::ops::Range<usize> {
+        variants_of(self.problem.world, stage)
+    }
+
+    fn pipeline(&self, stage: usize) -> usize {
+        self.problem
+            .world
+            .stages
+            .get(stage)
+            .map_or(usize::MAX, |stage| stage.pipeline.0 as usize)
+    }
+
+    fn need(&self, stage: usize) -> Need {
+        self.problem.asks.get(stage).map(|ask| ask.need).unwrap_or_default()
+    }
+
+    fn is_aside(&self, stage: usize) -> bool {
+        self.problem.asks.get(stage).is_some_and(|ask| ask.aside)
+    }
+
+    /// Asks the oracle about one stage with what is left. The counts stay in the oracle.
+    fn solve(&mut self, stage: usize, need: &Need, aim: Aim, avoid_scarce: bool, keep: bool) -> Value {
+        self.items.clear();
+        let range = self.range(stage);
+        for at in range.clone() {
+            let Some(variant) = self.problem.world.variants.get(at) else {
+                continue;
+            };
+            let bound = self.problem.bounds.get(at).copied().unwrap_or_default();
+            let avoided = avoid_scarce && self.scarce.get(variant.pool.0 as usize).copied().unwrap_or(false);
+            // A pool that a stage names twice counts once.
+            let first = range.start..at;
+            let twice = self
+                .problem
+                .world
+                .variants
+                .get(first)
+                .is_some_and(|before| before.iter().any(|v| v.pool == variant.pool));
+            let upper = if avoided || twice {
+                0
+            } else {
+                bound.upper.min(variant.max).min(self.plan.ledger.room(variant))
+            };
+            self.items.push(Item {
+                price: match aim {
+                    Aim::Price => price(variant),
+                    Aim::Cost => u128::from(variant.cost_micros.min(PRICE_MAX)) << 16,
+                },
+                capacity: super::demand::capacity(variant),
+                cost: variant.cost_micros,
+                reliable: self
+                    .problem
+                    .world
+                    .pools
+                    .get(variant.pool.0 as usize)
+                    .is_some_and(|pool| pool.reliable),
+                current: self.problem.current.get(at).copied().unwrap_or(0),
+                lower: if keep { bound.lower } else { 0 },
+                upper,
+            });
+        }
+        let budget = self.plan.ledger.budget(self.pipeline(stage));
+        self.oracle.solve(&self.items, need, budget).value
+    }
+
+    /// Writes the oracle's last counts for a stage and takes them out of the ledger.
+    fn take(&mut self, stage: usize, value: Value) -> bool {
+        let pipeline = self.pipeline(stage);
+        let mut fits = true;
+        for (at, &count) in self.range(stage).zip(&self.oracle.counts) {
+            let (Some(variant), Some(slot)) = (self.problem.world.variants.get(at), self.plan.counts.get_mut(at))
+            else {
+                continue;
+            };
+            *slot = count;
+            fits &= self.plan.ledger.take(pipeline, variant, count);
+        }
+        if let Some(slot) = self.plan.values.get_mut(stage) {
+            *slot = value;
+        }
+        fits
+    }
+
+    fn give_back(&mut self, stage: usize) {
+        let pipeline = self.pipeline(stage);
+        for at in self.range(stage) {
+            let (Some(variant), Some(slot)) = (self.problem.world.variants.get(at), self.plan.counts.get_mut(at))
+            else {
+                continue;
+            };
+            self.plan.ledger.give(pipeline, variant, *slot);
+            *slot = 0;
+        }
+    }
+
+    /// Gives every stage its cheapest cover. True if they fit side by side; else pools that are too small are marked.
+    fn all_at_once(&mut self) -> bool {
+        let whole = Ledger::new(self.problem.world);
+        let mut used = vec![(0_u128, 0_u128, 0_u128); whole.pools.len()];
+        let mut spent = vec![0_u128; whole.budgets.len()];
+        for stage in 0..self.plan.values.len() {
+            if self.is_aside(stage) {
+                self.stand_still(stage);
+                continue;
+            }
+            self.plan.ledger.clone_from(&whole);
+            let value = self.solve(stage, &self.need(stage), Aim::Price, false, true);
+            let _fits_alone = self.take(stage, value);
+        }
+        for (stage, declared) in self.problem.world.stages.iter().enumerate() {
+            for at in variants_of(self.problem.world, stage) {
+                let (Some(variant), Some(&count)) = (self.problem.world.variants.get(at), self.plan.counts.get(at))
+                else {
+                    continue;
+                };
+                let total = |each: u64| u128::from(each) * u128::from(count);
+                if let Some(pool) = used.get_mut(variant.pool.0 as usize) {
+                    pool.0 += total(variant.request.cpu_millis);
+                    pool.1 += total(variant.request.memory_kib);
+                    pool.2 += total(variant.request.device_millis);
+                }
+                if let Some(pipeline) = spent.get_mut(declared.pipeline.0 as usize) {
+                    *pipeline += total(variant.cost_micros);
+                }
+            }
+        }
+        let mut fits = true;
+        for ((scarce, used), pool) in self.scarce.iter_mut().zip(&used).zip(&whole.pools) {
+            *scarce = used.0 > u128::from(pool.cpu_millis)
+                || used.1 > u128::from(pool.memory_kib)
+                || used.2 > u128::from(pool.device_millis);
+            fits &= !*scarce;
+        }
+        fits &= spent
+            .iter()
+            .zip(&whole.budgets)
+            .all(|(&spent, &budget)| spent <= u128::from(budget));
+        self.plan.ledger = whole;
+        if fits {
+            for stage in 0..self.plan.values.len() {
+                let pipeline = self.pipeline(stage);
+                for at in self.range(stage) {
+                    let (Some(variant), Some(&count)) = (self.problem.world.variants.get(at), self.plan.counts.get(at))
+                    else {
+                        continue;
+                    };
+                    self.plan.ledger.take(pipeline, variant, count);
+                }
+            }
+        }
+        fits
+    }
+
+    /// An advisory stage holds what it has, as far as the others are concerned.
+    fn stand_still(&mut self, stage: usize) {
+        for at in self.range(stage) {
+            let current = self.problem.current.get(at).copied().unwrap_or(0);
+            let Some(variant) = self.problem.world.variants.get(at) else {
+                continue;
+            };
+            if let Some(slot) = self.plan.counts.get_mut(at) {
+                *slot = current.min(self.plan.ledger.room(variant));
+            }
+        }
+    }
+
+    fn by_turns(&mut self) {
+        let whole = Ledger::new(self.problem.world);
+        let turns = self.turns(&whole);
+        self.plan.counts.iter_mut().for_each(|count| *count = 0);
+        self.plan.ledger = whole;
+        let stages: Vec<usize> = turns.iter().map(|turn| turn.3).collect();
+        for stage in 0..self.plan.values.len() {
+            if self.is_aside(stage) {
+                self.oracle.counts.clear();
+                for at in self.range(stage) {
+                    let room = self
+                        .problem
+                        .world
+                        .variants
+                        .get(at)
+                        .map_or(0, |variant| self.plan.ledger.room(variant));
+                    self.oracle
+                        .counts
+                        .push(self.problem.current.get(at).copied().unwrap_or(0).min(room));
+                }
+                self.take(stage, Value::default());
+            }
+        }
+        self.assign(&stages, Aim::Price);
+        for pipeline in 0..self.problem.world.pipelines.len() {
+            let short = |value: &Value| value.short > 0 || value.unserved > 0;
+            let mine: Vec<usize> = stages
+                .iter()
+                .copied()
+                .filter(|&stage| self.pipeline(stage) == pipeline)
+                .collect();
+            let limited = self
+                .problem
+                .world
+                .pipelines
+                .get(pipeline)
+                .is_some_and(|p| p.budget_micros.is_some());
+            if limited && mine.iter().any(|&stage| self.plan.values.get(stage).is_some_and(short)) {
+                // Move to cheaper pools before anything shrinks; what then is left of the budget buys back.
+                for &stage in &mine {
+                    self.give_back(stage);
+                }
+                self.assign(&mine, Aim::Cost);
+            }
+        }
+        for _ in 0..PASSES_MAX {
+            let mut better = false;
+            for &stage in &stages {
+                better |= self.improve(stage);
+            }
+            if !better {
+                break;
+            }
+        }
+    }
+
+    /// Floors first, then covers, in the order given.
+    fn assign(&mut self, stages: &[usize], aim: Aim) {
+        for &stage in stages {
+            let need = Need {
+                demand: 0,
+                ..self.need(stage)
+            };
+            if need.floor == 0 && need.reliable_floor == 0 {
+                continue;
+            }
+            let mut value = self.solve(stage, &need, Aim::Cost, true, false);
+            if value.short > 0 {
+                value = self.solve(stage, &need, Aim::Cost, false, false);
+            }
+            self.take(stage, value);
+        }
+        for &stage in stages {
+            self.give_back(stage);
+            let value = self.solve(stage, &self.need(stage), aim, false, true);
+            self.take(stage, value);
+        }
+    }
+
+    /// Re-optimises one stage with everything else as it is.
+    fn improve(&mut self, stage: usize) -> bool {
+        let before: Vec<u32> = self
+            .plan
+            .counts
+            .get(self.range(stage))
+            .map(<[u32]>::to_vec)
+            .unwrap_or_default();
+        self.give_back(stage);
+        let value = self.solve(stage, &self.need(stage), Aim::Price, false, true);
+        let changed = before != self.oracle.counts;
+        self.take(stage, value);
+        changed
+    }
+
+    /// The order in which stages take from scarce pools.
+    fn turns(&mut self, whole: &Ledger) -> Vec<Turn> {
+        use std::cmp::Reverse;
+        let mut turns = Vec::with_capacity(self.plan.values.len());
+        for stage in 0..self.plan.values.len() {
+            if self.is_aside(stage) {
+                continue;
+            }
+            let need = self.need(stage);
+            let with = self.plan.values.get(stage).copied().unwrap_or_default();
+            self.plan.ledger.clone_from(whole);
+            let without = self.solve(stage, &need, Aim::Price, true, true);
+            let lost =
+                u128::from(without.unserved.saturating_sub(with.unserved)) * 1_000 / u128::from(need.demand.max(1));
+            let regret = (
+                without.short.saturating_sub(with.short),
+                u64::try_from(lost).unwrap_or(u64::MAX),
+                without.price.saturating_sub(with.price),
+            );
+            let pipeline = self.problem.world.pipelines.get(self.pipeline(stage));
+            let priority = pipeline.map_or(0, |pipeline| pipeline.priority);
+            turns.push((Reverse(priority), Reverse(regret), Reverse(need.demand), stage));
+        }
+        turns.sort_unstable();
+        turns
+    }
+
+    /// Plans advisory stages each on its own: what it would do if it were allowed to.
+    fn aside(&mut self) {
+        for stage in 0..self.plan.values.len() {
+            if !self.is_aside(stage) {
+                continue;
+            }
+            let ledger = self.plan.ledger.clone();
+            self.give_back(stage);
+            let value = self.solve(stage, &self.need(stage), Aim::Price, false, true);
+            self.take(stage, value);
+            self.plan.ledger = ledger;
+        }
+    }
+}
+
+/// A stage's variants, cut to what exists.
+pub(super) fn variants_of(world: &World, stage: usize) -> std::ops::Range<usize> {
+    let (start, end) = world.stages.get(stage).map_or((0, 0), |stage| stage.variants);
+    let end = (end as usize).min(world.variants.len());
+    (start as usize).min(end)..end
+}
+
+/// Whether a pipeline's mode lets anything be written.
+pub(super) fn writes(mode: Mode) -> bool {
+    matches!(mode, Mode::Automatic | Mode::NoScaleIn | Mode::NoScaleOut)
+}

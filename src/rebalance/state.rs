@@ -1,0 +1,446 @@
+//! Everything the core knows between two steps, and how events change it.
+
+use std::collections::BTreeMap;
+
+use super::decision::{StageReport, Trigger};
+use super::demand::{self, Level, Range};
+use super::history::{Allowance, Dry, Pending};
+use super::oracle::Oracle;
+use super::plan::{Ask, Bound, Plan, variants_of};
+use super::world::{DryReason, Event, Key, Mode, Reading, Resources, Stage, Variant, VariantIdx, World};
+
+/// How long a write may take to be observed before what is observed counts again.
+pub(super) const WRITE_GRACE_MS: u64 = 5_000;
+
+/// What the core knows: the world, what was observed, and bounded histories. Holds no assignment: what runs is observed.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    pub(super) world: World,
+    pub(super) stages: Vec<StageMemory>,
+    pub(super) variants: Vec<VariantMemory>,
+    pub(super) reports: Vec<StageReport>,
+    /// The last plan, valid while nothing it was made from changes.
+    pub(super) plan: Option<Plan>,
+    /// What the stages asked of it.
+    pub(super) planned_asks: Vec<Ask>,
+    pub(super) oracle: Oracle,
+    pub(super) next_id: u64,
+    pub(super) wake_ms: Option<u64>,
+}
+
+/// What is remembered of a stage.
+#[derive(Clone, Debug)]
+pub(super) struct StageMemory {
+    pub(super) level: Level,
+    /// Shifts of the last hour.
+    pub(super) shifts: Allowance,
+    /// Ready replicas removed in the last minute.
+    pub(super) shrinks: Allowance,
+    /// Since when replicas that should report have been silent.
+    pub(super) silent_since_ms: Option<u64>,
+    pub(super) ask: Ask,
+    /// Why the plan was last made anew for this stage; stays until the plan is reached.
+    pub(super) cause: Option<Trigger>,
+    /// The plan that was last reported in advisory mode.
+    pub(super) advised: Option<Vec<u32>>,
+    pub(super) senses: Senses,
+}
+
+/// What the last demand pass found out about a stage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one stage")]
+pub(super) struct Senses {
+    /// Readings are fresh enough to shrink on.
+    pub(super) fresh: bool,
+    /// All replicas of all variants have been observed.
+    pub(super) observed: bool,
+    /// The declared fallback applies.
+    pub(super) fallback: bool,
+    /// Demand is not known, or not acted on: replicas are counted instead.
+    pub(super) blind: bool,
+    /// Shifts of this hour are used up.
+    pub(super) exhausted: bool,
+    /// Some replicas must leave where they are: dry, lost or forbidden capacity.
+    pub(super) forced: bool,
+    /// When the newest reading was taken.
+    pub(super) taken_ms: Option<u64>,
+}
+
+impl Default for StageMemory {
+    fn default() -> Self {
+        Self {
+            level: Level::new(),
+            shifts: Allowance::default(),
+            shrinks: Allowance::default(),
+            silent_since_ms: None,
+            ask: Ask::default(),
+            cause: None,
+            advised: None,
+            senses: Senses::default(),
+        }
+    }
+}
+
+/// What is remembered of a variant.
+#[derive(Clone, Debug, Default)]
+pub(super) struct VariantMemory {
+    /// Observed `spec.replicas`; absent until first seen.
+    observed: Option<u32>,
+    ready: u32,
+    /// A write that is not observed yet: the new value, and when it was decided.
+    asked: Option<(u32, u64)>,
+    pub(super) pending: Pending,
+    pub(super) dry: Option<Dry>,
+    probe_since_ms: Option<u64>,
+    pub(super) reading: Option<Reading>,
+    waiting_before: Option<u64>,
+    /// Idle readings in a row.
+    pub(super) idle_readings: u32,
+    pub(super) bound: Bound,
+}
+
+impl VariantMemory {
+    pub(super) fn is_observed(&self) -> bool {
+        self.observed.is_some()
+    }
+
+    /// Replicas asked for: as decided while the write is on its way, else as observed.
+    pub(super) fn desired(&self) -> u32 {
+        self.asked.map_or(self.observed.unwrap_or(0), |(to, _)| to)
+    }
+
+    /// Ready replicas among those asked for.
+    pub(super) fn ready(&self) -> u32 {
+        self.ready.min(self.desired())
+    }
+
+    /// Replicas that may still hold resources: asked for, or not gone yet.
+    pub(super) fn held(&self) -> u32 {
+        self.desired().max(self.ready).max(self.observed.unwrap_or(0))
+    }
+
+    /// Notes a write of this step.
+    pub(super) fn ask(&mut self, to: u32, now_ms: u64) {
+        let withdrawn = to < self.desired();
+        self.asked = Some((to, now_ms));
+        self.pending.observe(now_ms, to.saturating_sub(self.ready), withdrawn);
+    }
+
+    /// Demand its last reading shows.
+    pub(super) fn load(&self, stage: &Stage, variant: &Variant, reading: &Reading) -> Range {
+        demand::of_reading(stage, variant, reading, self.waiting_before)
+    }
+
+    fn observe(&mut self, desired: u32, ready: u32, now_ms: u64) -> Option<Trigger> {
+        let before = self.desired();
+        let mut found = None;
+        match (self.asked, self.observed) {
+            (Some((to, _)), _) if to == desired => self.asked = None,
+            (Some(_), Some(old)) if old == desired => {}
+            (Some(_), _) => {
+                self.asked = None;
+                found = Some(Trigger::Drift);
+            }
+            (None, Some(old)) if old != desired => found = Some(Trigger::Drift),
+            (None, _) => {}
+        }
+        self.observed = Some(desired);
+        let more_ready = ready > self.ready;
+        self.ready = ready;
+        let withdrawn = self.desired() < before;
+        self.pending
+            .observe(now_ms, self.desired().saturating_sub(ready), withdrawn);
+        if self.recovers(now_ms, more_ready) {
+            self.dry = None;
+            self.probe_since_ms = None;
+            found = found.or(Some(Trigger::CapacityGained));
+        }
+        found
+    }
+
+    /// A replica more than before got Ready where none could: the variant is usable again.
+    fn recovers(&mut self, now_ms: u64, more_ready: bool) -> bool {
+        let ready = self.ready;
+        let Some(dry) = &mut self.dry else { return false };
+        if more_ready && ready > dry.ready && (dry.probing(now_ms) || dry.reason == DryReason::Unschedulable) {
+            return true;
+        }
+        if !dry.probing(now_ms) {
+            dry.ready = ready;
+        }
+        false
+    }
+
+    fn read(&mut self, reading: Reading, now_ms: u64) {
+        let reading = Reading {
+            taken_ms: reading.taken_ms.min(now_ms),
+            ..reading
+        };
+        let newer = self.reading.is_none_or(|before| before.taken_ms < reading.taken_ms);
+        if !newer || !demand::speaks(&reading) {
+            return;
+        }
+        self.waiting_before = self.reading.and_then(|before| before.waiting_millis);
+        self.idle_readings = if demand::idle(&reading) {
+            self.idle_readings.saturating_add(1)
+        } else {
+            0
+        };
+        self.reading = Some(reading);
+    }
+
+    fn dries(&mut self, reason: DryReason, now_ms: u64) {
+        self.dry = Some(Dry::again(self.dry, now_ms, reason, self.ready()));
+        self.probe_since_ms = None;
+    }
+
+    /// What time alone changes: writes that got lost, probes that do not come, memory that fades.
+    fn age(&mut self, startup_ms: u64, now_ms: u64) -> Option<Trigger> {
+        if self
+            .asked
+            .is_some_and(|(_, at_ms)| at_ms.saturating_add(WRITE_GRACE_MS) <= now_ms)
+        {
+            self.asked = None;
+            let withdrawn = self.pending.total() > self.desired().saturating_sub(self.ready);
+            self.pending
+                .observe(now_ms, self.desired().saturating_sub(self.ready), withdrawn);
+        }
+        let dry = self.dry?;
+        if dry.faded(now_ms) {
+            self.dry = None;
+            self.probe_since_ms = None;
+            return Some(Trigger::CapacityGained);
+        }
+        if !dry.probing(now_ms) {
+            return None;
+        }
+        if self.probe_since_ms.is_none() {
+            self.probe_since_ms = Some(now_ms);
+            return Some(Trigger::CapacityGained);
+        }
+        if self.pending.overdue(now_ms, startup_ms) > 0 {
+            self.dries(dry.reason, now_ms);
+            return Some(Trigger::CapacityLost);
+        }
+        None
+    }
+}
+
+impl State {
+    /// Knows nothing yet. The first event must be a [`Event::World`].
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The world as last replaced.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// What is known about a stage after the last step; absent for an index the world does not have.
+    pub fn report(&self, stage: super::world::StageIdx) -> Option<&StageReport> {
+        self.reports.get(stage.0 as usize)
+    }
+
+    /// When a step without any event may decide something: a window, a pause or a grace period ends. Readings and
+    /// observations call for a step of their own.
+    pub fn next_wake_ms(&self) -> Option<u64> {
+        self.wake_ms
+    }
+
+    pub(super) fn absorb(&mut self, event: &Event, now_ms: u64) {
+        match event {
+            Event::World(world) => self.replace(world),
+            Event::Replicas {
+                variant,
+                desired,
+                ready,
+            } => {
+                let found = self
+                    .variant(*variant)
+                    .and_then(|memory| memory.observe(*desired, *ready, now_ms));
+                self.note(*variant, found);
+            }
+            Event::Reading { variant, reading } => {
+                if let Some(memory) = self.variant(*variant) {
+                    memory.read(*reading, now_ms);
+                }
+            }
+            Event::Dry { variant, reason } => {
+                if let Some(memory) = self.variant(*variant) {
+                    memory.dries(*reason, now_ms);
+                }
+                self.note(*variant, Some(Trigger::CapacityLost));
+            }
+        }
+    }
+
+    pub(super) fn age(&mut self, now_ms: u64) {
+        for at in 0..self.variants.len() {
+            let startup_ms = self.world.variants.get(at).map_or(0, |variant| variant.startup_ms);
+            let found = self
+                .variants
+                .get_mut(at)
+                .and_then(|memory| memory.age(startup_ms, now_ms));
+            if let Ok(index) = u32::try_from(at) {
+                self.note(VariantIdx(index), found);
+            }
+        }
+    }
+
+    fn variant(&mut self, variant: VariantIdx) -> Option<&mut VariantMemory> {
+        self.variants.get_mut(variant.0 as usize)
+    }
+
+    fn note(&mut self, variant: VariantIdx, trigger: Option<Trigger>) {
+        let stage = self
+            .world
+            .variants
+            .get(variant.0 as usize)
+            .map(|variant| variant.stage.0 as usize);
+        if let (Some(stage), Some(trigger)) = (stage.and_then(|at| self.stages.get_mut(at)), trigger) {
+            stage.cause = Some(trigger);
+            if trigger == Trigger::Drift {
+                self.plan = None;
+            }
+        }
+    }
+
+    /// Takes a new world and carries memories over by key.
+    fn replace(&mut self, world: &World) {
+        if *world == self.world {
+            return;
+        }
+        let old = std::mem::replace(&mut self.world, world.clone());
+        let keys = old.stages.iter().map(|stage| stage.key);
+        let mut stages: BTreeMap<Key, StageMemory> = keys.zip(std::mem::take(&mut self.stages)).collect();
+        let keys = old.variants.iter().map(|variant| variant.key);
+        let mut variants: BTreeMap<Key, VariantMemory> = keys.zip(std::mem::take(&mut self.variants)).collect();
+        let known = self
+            .world
+            .variants
+            .iter()
+            .map(|variant| variants.remove(&variant.key).unwrap_or_default());
+        self.variants = known.collect();
+        let before = Before::new(&old);
+        for at in 0..self.world.stages.len() {
+            let Some(stage) = self.world.stages.get(at) else {
+                continue;
+            };
+            let change = before.change(&self.world, at);
+            let mut memory = stages.remove(&stage.key).unwrap_or_default();
+            if change.units {
+                memory.level.forget();
+            }
+            if change.mode {
+                memory.advised = None;
+            }
+            memory.cause = change.cause.or(memory.cause);
+            self.stages.push(memory);
+        }
+        self.plan = None;
+        self.reports.clear();
+    }
+}
+
+/// The world before an edit, by key.
+struct Before<'a> {
+    stages: BTreeMap<Key, &'a Stage>,
+    variants: BTreeMap<Key, &'a Variant>,
+    capacities: BTreeMap<Key, Resources>,
+    modes: BTreeMap<Key, Mode>,
+}
+
+/// What an edit means for one stage.
+#[derive(Clone, Copy, Debug, Default)]
+struct Change {
+    cause: Option<Trigger>,
+    /// Demand is counted differently now; what was seen before says nothing.
+    units: bool,
+    mode: bool,
+}
+
+impl<'a> Before<'a> {
+    fn new(old: &'a World) -> Self {
+        Self {
+            stages: old.stages.iter().map(|stage| (stage.key, stage)).collect(),
+            variants: old.variants.iter().map(|variant| (variant.key, variant)).collect(),
+            capacities: old.pools.iter().map(|pool| (pool.key, pool.capacity)).collect(),
+            modes: old
+                .pipelines
+                .iter()
+                .map(|pipeline| (pipeline.key, pipeline.mode))
+                .collect(),
+        }
+    }
+
+    fn change(&self, world: &World, at: usize) -> Change {
+        let (Some(stage), range) = (world.stages.get(at), variants_of(world, at)) else {
+            return Change::default();
+        };
+        let Some(&before) = self.stages.get(&stage.key) else {
+            return Change {
+                cause: Some(Trigger::SpecChanged),
+                units: true,
+                mode: true,
+            };
+        };
+        // Indexes move when others come and go; that changes nothing for this stage.
+        let aligned = Stage {
+            pipeline: stage.pipeline,
+            variants: stage.variants,
+            after: if before.after.len() == stage.after.len() {
+                stage.after.clone()
+            } else {
+                before.after.clone()
+            },
+            ..before.clone()
+        };
+        let mode = world
+            .pipelines
+            .get(stage.pipeline.0 as usize)
+            .is_some_and(|p| self.modes.get(&p.key) != Some(&p.mode));
+        let mut cause = (aligned != *stage || mode).then_some(Trigger::SpecChanged);
+        let mut units = before.target_permille != stage.target_permille || before.rated != stage.rated;
+        for variant in world.variants.get(range).unwrap_or_default() {
+            let Some(&was) = self.variants.get(&variant.key) else {
+                cause = cause.or(Some(Trigger::CapacityGained));
+                continue;
+            };
+            units |= was.capacity_millis != variant.capacity_millis;
+            let priced = |v: &Variant| {
+                (
+                    v.request,
+                    v.marginal_micros,
+                    v.hint_permille,
+                    v.cost_micros,
+                    v.capacity_millis,
+                )
+            };
+            if priced(was) != priced(variant) {
+                cause = cause.or(Some(Trigger::SpecChanged));
+            }
+            let trend = |gained: bool| {
+                Some(if gained {
+                    Trigger::CapacityGained
+                } else {
+                    Trigger::CapacityLost
+                })
+            };
+            if was.max != variant.max {
+                cause = cause.or(trend(variant.max > was.max));
+            }
+            let Some(pool) = world.pools.get(variant.pool.0 as usize) else {
+                continue;
+            };
+            let Some(had) = self.capacities.get(&pool.key).filter(|had| **had != pool.capacity) else {
+                continue;
+            };
+            let fewer = pool.capacity.cpu_millis < had.cpu_millis
+                || pool.capacity.memory_kib < had.memory_kib
+                || pool.capacity.device_millis < had.device_millis;
+            cause = cause.or(trend(!fewer));
+        }
+        Change { cause, units, mode }
+    }
+}
