@@ -170,3 +170,39 @@ fn parse(line: &str) -> Result<Option<Request>, Error> {
         code: event.response_status.code,
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    const SCALE: &str = r#"{"kind":"Event","stage":"ResponseComplete","verb":"patch","user":{"username":"tiercel"},"userAgent":"tiercel/0.1","objectRef":{"resource":"deployments","subresource":"scale","namespace":"a","name":"b","apiGroup":"apps"},"responseStatus":{"code":200}}"#;
+
+    #[test]
+    fn a_line_that_is_still_being_written_waits_for_the_next_read() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let (head, rest) = SCALE.split_at(60);
+        write!(file, "{SCALE}\n{head}").unwrap();
+        let mut log = Log::from_start(file.path().to_owned());
+        assert_eq!(log.read().unwrap().len(), 1);
+        assert_eq!(log.read().unwrap(), []);
+        writeln!(file, "{rest}").unwrap();
+        let requests = log.read().unwrap();
+        assert_eq!(requests[0].resource, "deployments/scale");
+        assert!(requests[0].is_mutating() && !requests[0].is_lease());
+        assert_eq!(
+            count(&requests),
+            [(("tiercel".into(), "patch".into(), "deployments/scale".into()), 1)].into()
+        );
+    }
+
+    #[test]
+    fn only_answers_count_and_nonsense_is_an_error() {
+        assert_eq!(
+            parse(&SCALE.replace("ResponseComplete", "ResponseStarted")).unwrap(),
+            None
+        );
+        assert!(parse("{").unwrap_err().to_string().contains("not an audit event"));
+    }
+}

@@ -7,7 +7,7 @@ use crate::command::{self, Error, Output};
 use crate::controlplane::Cluster;
 use crate::tools::Tool;
 
-const TIMEOUT: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// `helm` for one cluster.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::command::{self, Error, Output};
 
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// `kubectl` for one cluster.
 #[derive(Debug, Clone)]

@@ -452,7 +452,7 @@ fn node(shape: &Shape, name: &str, number: usize, labels: &[(&str, &str)]) -> Re
 /// Waits until all of `names` are Ready and free of the taints that new nodes start with.
 pub async fn ready(client: &Client, names: &[String]) -> Result<(), Late> {
     let nodes: Api<Node> = Api::all(client.clone());
-    eventually(Duration::from_secs(60), "the nodes are Ready", async || {
+    eventually(Duration::from_mins(1), "the nodes are Ready", async || {
         let list = nodes
             .list(&ListParams::default())
             .await

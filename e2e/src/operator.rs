@@ -4,25 +4,38 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::command;
 use crate::controlplane::{self, Cluster};
 use crate::process::{self, Process, Remembered, Spec};
-use crate::slot::Port;
 
 /// What the operator needs to shut down in order: giving up its lease, flushing status.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Values of the chart for an operator that runs outside: everything but the pod.
-pub const OUTSIDE_VALUES: &str = "replicaCount: 0\n";
+/// Values of the chart for an operator beside a local cluster: everything but the pod, and leave to scrape the pods'
+/// loopback addresses, which is refused otherwise.
+pub fn outside_values(cluster: &Cluster) -> String {
+    format!("replicaCount: 0\nscrape:\n  allowCIDRs: [{:?}]\n", cluster.pod_range())
+}
 
-/// Arguments of `tiercel run` beside a local cluster: ports of this cluster, and pods on loopback addresses, which a scrape
-/// would refuse otherwise.
-pub fn arguments(cluster: &Cluster, namespace: &str) -> Vec<String> {
-    vec![
-        "run".into(),
-        format!("--lease-namespace={namespace}"),
-        format!("--metrics-bind-address=127.0.0.1:{}", cluster.port(Port::Operator)),
-        format!("--scrape-allow-cidr={}", cluster.pod_range()),
-    ]
+/// The arguments that the installed chart gives its pod, with the metrics address moved to `127.0.0.1:port`: what runs
+/// outside is what would run inside.
+pub async fn arguments(cluster: &Cluster, namespace: &str, deployment: &str, port: u16) -> Result<Vec<String>, Error> {
+    let object = cluster
+        .kubectl()
+        .get(&["deployment", deployment, "-n", namespace])
+        .await?;
+    let args = object
+        .pointer("/spec/template/spec/containers/0/args")
+        .and_then(serde_json::Value::as_array);
+    let args = args.ok_or_else(|| Error::NoArguments(deployment.to_owned()))?;
+    let own = args
+        .iter()
+        .filter_map(|arg| arg.as_str())
+        .map(|arg| match arg.split_once('=') {
+            Some(("--metrics-bind-address", _)) => format!("--metrics-bind-address=127.0.0.1:{port}"),
+            _ => arg.to_owned(),
+        });
+    Ok(own.collect())
 }
 
 /// How to start the operator.
@@ -50,6 +63,10 @@ pub struct Options {
 pub enum Error {
     #[error("no tiercel binary at {0}: run `cargo build --bin tiercel` first, or set TIERCEL_BIN")]
     NoBinary(PathBuf),
+    #[error("the chart's Deployment {0} gives its container no arguments")]
+    NoArguments(String),
+    #[error(transparent)]
+    Kubectl(#[from] command::Error),
     #[error(transparent)]
     Cluster(#[from] controlplane::Error),
     #[error(transparent)]

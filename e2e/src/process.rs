@@ -174,7 +174,11 @@ pub struct Remembered {
 impl Remembered {
     /// Whether it still runs, and is still the same process.
     pub fn is_alive(&self) -> bool {
-        let ps = || Command::new("ps").args(["-ww", "-o", "command=", "-p", &self.pid.to_string()]).output();
+        let ps = || {
+            Command::new("ps")
+                .args(["-ww", "-o", "command=", "-p", &self.pid.to_string()])
+                .output()
+        };
         let line = match fs::read(format!("/proc/{}/cmdline", self.pid)) {
             Ok(line) => line,
             Err(_) if Path::new("/proc/self").exists() => return false,
@@ -208,12 +212,8 @@ pub fn tail(log: &Path) -> String {
         .unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     let from = lines.len().saturating_sub(QUOTED_LINES);
-    lines
-        .get(from..)
-        .unwrap_or_default()
-        .iter()
-        .map(|line| format!("  | {line}\n"))
-        .collect()
+    let quoted = lines.get(from..).unwrap_or_default();
+    quoted.iter().flat_map(|line| ["  | ", line, "\n"]).collect()
 }
 
 fn command(spec: &Spec, log: File) -> std::io::Result<Command> {
@@ -272,4 +272,71 @@ fn spawn(command: Command) -> std::io::Result<Child> {
     let (answer, started) = mpsc::channel();
     spawner.send((command, answer)).map_err(|_| gone())?;
     started.recv().map_err(|_| gone())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(folder: &Path, script: &str) -> Spec {
+        Spec {
+            name: "shell".into(),
+            program: "/bin/sh".into(),
+            args: vec!["-c".into(), script.into()],
+            env: vec![("WORD".into(), "sesame".into())],
+            log: folder.join("shell.log"),
+            outlives_parent: false,
+        }
+    }
+
+    #[test]
+    fn an_early_end_quotes_the_end_of_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = Process::start(shell(folder.path(), "echo open $WORD; exit 3")).unwrap();
+        let start = Instant::now();
+        let error = loop {
+            match process.check() {
+                Ok(()) if start.elapsed() < Duration::from_secs(10) => std::thread::sleep(Duration::from_millis(10)),
+                Ok(()) => panic!("it runs for ever"),
+                Err(error) => break error.to_string(),
+            }
+        };
+        assert!(
+            error.contains("exit status: 3") && error.contains("| open sesame"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_process_that_ignores_the_polite_signal_is_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process =
+            Process::start(shell(folder.path(), "trap '' TERM; echo up; while :; do sleep 1; done")).unwrap();
+        while !tail(&process.spec().log).contains("up") {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        process.terminate();
+        process.wait(Duration::from_millis(100));
+        assert!(process.check().unwrap_err().to_string().contains("SIGKILL"));
+    }
+
+    #[test]
+    fn a_remembered_pid_of_somebody_else_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = Process::start(shell(folder.path(), "sleep 60; : mark-of-this-test")).unwrap();
+        let start = Instant::now();
+        // Until `setpriv` has become the shell.
+        while !process.remember("mark-of-this-test".into()).is_alive() && start.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let stranger = process.remember("another mark".into());
+        assert!(!stranger.is_alive());
+        stranger.stop(Duration::ZERO);
+        process.check().unwrap();
+        process
+            .remember("mark-of-this-test".into())
+            .stop(Duration::from_millis(10));
+        process.wait(Duration::from_secs(5));
+        assert!(process.check().is_err());
+    }
 }

@@ -68,3 +68,26 @@ impl Slot {
         first == 127 && u16::from(second) == 64 + self.index
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_share_neither_ports_nor_addresses() {
+        let (first, second) = (Slot::claim().unwrap(), Slot::claim().unwrap());
+        assert_ne!(first.port(Port::ApiServer), second.port(Port::ApiServer));
+        assert_ne!(first.pod_range(), second.pod_range());
+        let address = second.pod_range().replace(".0.0/16", ".1.2").parse().unwrap();
+        assert!(second.holds(address) && !first.holds(address));
+    }
+
+    #[test]
+    fn a_slot_whose_cluster_outlived_its_harness_is_not_given_away() {
+        let slot = Slot::claim().unwrap();
+        let (index, port) = (slot.index, slot.port(Port::Kwok));
+        drop(slot);
+        let _left_running = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        assert!(Slot::try_claim(index).is_none());
+    }
+}

@@ -214,7 +214,7 @@ fn build_missing(module: &Path, folder: &Path, progress: &mut impl FnMut(&str)) 
             progress(&format!(
                 "{step}, still building (elapsed {})",
                 minutes(start.elapsed())
-            ))
+            ));
         })?;
     }
     progress(&format!("control plane built in {}", minutes(start.elapsed())));

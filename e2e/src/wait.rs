@@ -55,3 +55,28 @@ pub fn wanted<T: Debug + PartialEq>(seen: T, wanted: &T) -> Look<T> {
         Err(format!("{seen:?} instead of {wanted:?}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_late_look_says_what_it_saw_last() {
+        let mut looks = 0;
+        let late = eventually(Duration::from_millis(150), "three replicas", async || {
+            looks += 1;
+            wanted(looks.min(2), &3)
+        });
+        let message = late.await.unwrap_err().to_string();
+        assert_eq!(message, "three replicas: not within 150ms; last seen: 2 instead of 3");
+    }
+
+    #[tokio::test]
+    async fn a_look_that_hangs_is_cut_off() {
+        let look = async || -> Look<()> { std::future::pending().await };
+        let late = eventually(Duration::from_millis(50), "an answer", look)
+            .await
+            .unwrap_err();
+        assert!(late.last_seen.contains("did not finish"), "{late}");
+    }
+}

@@ -13,7 +13,7 @@ use tiercel_e2e::nodes::{self, Shape};
 use tiercel_e2e::operator::{self, Operator};
 use tiercel_e2e::process::Remembered;
 use tiercel_e2e::slot::Port;
-use tiercel_e2e::tools;
+use tiercel_e2e::tools::{self, Tool, Tools};
 
 /// A real Kubernetes control plane on loopback, with simulated nodes of several kinds and tiercel installed.
 #[derive(Parser)]
@@ -22,9 +22,9 @@ struct Cli {
     command: Option<Command>,
     #[command(flatten)]
     up: Up,
-    /// Folder for state, logs and the kubeconfig.
-    #[arg(long, global = true, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/cluster"))]
-    folder: PathBuf,
+    /// Folder for state, logs and the kubeconfig; `target/cluster` by default.
+    #[arg(long, global = true)]
+    folder: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -35,6 +35,8 @@ enum Command {
     Down,
     /// Say whether it runs, and where.
     Status,
+    /// Build the control plane's programs if they are not there, and print their folder.
+    Tools,
 }
 
 #[derive(clap::Args, Clone)]
@@ -67,12 +69,17 @@ const NAMESPACE: &str = "tiercel-system";
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let folder = std::path::absolute(&cli.folder).unwrap_or(cli.folder);
+    let folder = cli.folder.unwrap_or_else(|| repository().join("target/cluster"));
+    let folder = std::path::absolute(&folder).unwrap_or(folder);
     let done = match cli.command {
         None => up(&folder, cli.up).await,
         Some(Command::Up(options)) => up(&folder, options).await,
         Some(Command::Down) => down(&folder),
         Some(Command::Status) => status(&folder),
+        Some(Command::Tools) => find_tools()
+            .await
+            .map(|tools| println!("{}", tools.folder().display()))
+            .map(|()| ExitCode::SUCCESS),
     };
     match done {
         Ok(code) => code,
@@ -83,6 +90,11 @@ async fn main() -> ExitCode {
     }
 }
 
+/// Progress goes to standard error: the output of `tools` is the folder and nothing else.
+async fn find_tools() -> Result<Tools, Failure> {
+    Ok(tokio::task::spawn_blocking(|| tools::find_or_build(|line| eprintln!("{line}"))).await??)
+}
+
 async fn up(folder: &Path, options: Up) -> Result<ExitCode, Failure> {
     if running(folder)?.iter().any(Remembered::is_alive) {
         let folder = folder.display();
@@ -91,7 +103,7 @@ async fn up(folder: &Path, options: Up) -> Result<ExitCode, Failure> {
     let wanted = parse_nodes(&options.nodes)?;
     let start = Instant::now();
     let say = |what: &str| println!("[{:>5.1} s] {what}", start.elapsed().as_secs_f64());
-    let tools = tokio::task::spawn_blocking(move || tools::find_or_build(|line| println!("{line}"))).await??;
+    let tools = find_tools().await?;
     if folder.exists() {
         std::fs::remove_dir_all(folder)?;
     }
@@ -131,7 +143,7 @@ async fn up(folder: &Path, options: Up) -> Result<ExitCode, Failure> {
         _ = interrupted => return Ok(ExitCode::from(130)),
     };
     say("ready");
-    next_commands(folder, operator.is_some());
+    next_commands(folder, &cluster.tools().path(Tool::Kubectl), operator.is_some());
     if options.detach {
         let mut processes = cluster.remember();
         processes.extend(operator.as_ref().map(Operator::remember));
@@ -177,7 +189,7 @@ async fn plain(cluster: &Cluster, say: &impl Fn(&str)) -> Result<Option<Operator
     let crds = repository().join("crds");
     if crds.is_dir() {
         let path = crds.display().to_string();
-        cluster.kubectl().run(&["apply", "--server-side", "-f", &path]).await?;
+        cluster.kubectl().run(&["apply", "--server-side", "-k", &path]).await?;
         say("CRDs installed");
     } else {
         say("no folder crds/ yet: no CRDs installed");
@@ -192,18 +204,20 @@ async fn install(cluster: &Cluster, say: &impl Fn(&str), options: &Up) -> Result
         say("no charts/tiercel yet: only the CRDs");
         return plain(cluster, say).await;
     }
+    let binary = operator::find_binary()?;
+    let values = operator::outside_values(cluster);
     Helm::new(cluster)
-        .install("tiercel", &chart, NAMESPACE, operator::OUTSIDE_VALUES)
+        .install("tiercel", &chart, NAMESPACE, &values)
         .await?;
     say(&format!("chart installed in namespace {NAMESPACE}"));
     let operator = Operator::start(
         cluster,
         operator::Options {
             name: "operator".into(),
-            binary: operator::find_binary()?,
+            binary,
             namespace: NAMESPACE.into(),
             service_account: "tiercel".into(),
-            args: operator::arguments(cluster, NAMESPACE),
+            args: operator::arguments(cluster, NAMESPACE, "tiercel", cluster.port(Port::Operator)).await?,
             env: Vec::new(),
             outlives_parent: options.detach,
         },
@@ -217,12 +231,10 @@ async fn install(cluster: &Cluster, say: &impl Fn(&str), options: &Up) -> Result
     Ok(Some(operator))
 }
 
-fn next_commands(folder: &Path, operator: bool) {
+fn next_commands(folder: &Path, kubectl: &Path, operator: bool) {
     println!("\nexport KUBECONFIG={}", folder.join("kubeconfig").display());
-    println!(
-        "kubectl get nodes -L karpenter.sh/nodepool,kubernetes.io/arch    # no kubectl? {}",
-        "see `make help`"
-    );
+    println!("alias kubectl={}    # if there is none on the PATH", kubectl.display());
+    println!("kubectl get nodes -L karpenter.sh/nodepool,kubernetes.io/arch");
     if operator {
         println!("kubectl get cpool,tpipe -A");
         println!("kubectl apply -f config/samples/support-agent.yaml");

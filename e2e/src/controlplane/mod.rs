@@ -245,9 +245,14 @@ impl Cluster {
         self.components_ready().await
     }
 
-    /// Ends all processes, the last started first. Blocks up to 3 s per process that does not want to.
-    pub fn stop(self) {
-        drop(self);
+    /// Ends all processes, the last started first. Blocks up to 3 s per process that does not want to. Nothing else is of
+    /// use afterwards.
+    pub fn stop(&self) {
+        let mut processes = self.processes();
+        while let Some((_, mut process)) = processes.pop() {
+            process.terminate();
+            process.wait(GRACE);
+        }
     }
 
     /// An error if any process has ended by itself.
@@ -367,11 +372,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let processes = self.processes.get_mut().unwrap_or_else(PoisonError::into_inner);
-        while let Some((_, mut process)) = processes.pop() {
-            process.terminate();
-            process.wait(GRACE);
-        }
+        self.stop();
         if let Some(folder) = self
             .temporary
             .take()

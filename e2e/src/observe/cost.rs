@@ -13,13 +13,7 @@ pub(super) fn micros(decimal: &str) -> Option<i64> {
     let (whole, fraction) = decimal.split_once('.').unwrap_or((decimal, ""));
     let digits = format!("{fraction:0<6}");
     let fraction: i64 = digits.get(..6)?.parse().ok()?;
-    Some(
-        whole
-            .parse::<i64>()
-            .ok()?
-            .checked_mul(1_000_000)?
-            .checked_add(fraction)?,
-    )
+    whole.parse::<i64>().ok()?.checked_mul(1_000_000)?.checked_add(fraction)
 }
 
 /// Millionths of a dollar per hour for one replica, on the dearest of the nodes that its affinity admits; `None` if there

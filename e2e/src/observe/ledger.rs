@@ -266,7 +266,14 @@ impl Ledger {
             *kept = keeps;
         }
         let revision = stage.revision;
-        let violation = |(kind, seen, bound)| Violation { at, key: key.clone(), kind, seen, bound, revision };
+        let violation = |(kind, seen, bound)| Violation {
+            at,
+            key: key.clone(),
+            kind,
+            seen,
+            bound,
+            revision,
+        };
         self.violations.extend(crossed.into_iter().map(violation));
     }
 }

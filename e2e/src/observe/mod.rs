@@ -6,6 +6,8 @@
 
 mod cost;
 mod ledger;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,7 +63,7 @@ impl Observer {
             let _ = pools.wait_until_ready().await;
             let pipelines = Api::all_with(client.clone(), &resource("TieredPipeline", "tieredpipelines"));
             let seen = follow(&mut tasks, pipelines, &ledger, move |ledger, event| {
-                pipeline(ledger, start, event)
+                pipeline(ledger, start, event);
             });
             let _ = seen.await;
             let deployments = Api::<Deployment>::all(client.clone());
@@ -233,7 +235,7 @@ fn deployment(
                 pool,
                 spec,
                 ready,
- revision: revision(&object),
+                revision: revision(&object),
                 unit_cost_micros,
             };
             ledger.deployment(&object.name_any(), sample);
@@ -247,7 +249,7 @@ fn deployment(
                     spec: 0,
                     ready: 0,
                     revision: revision(&object),
-unit_cost_micros: None,
+                    unit_cost_micros: None,
                 };
                 ledger.gone(&object.name_any(), sample);
             }

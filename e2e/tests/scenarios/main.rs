@@ -1,30 +1,49 @@
-//! x
-use tiercel_e2e::*;
+//! End-to-end scenarios on a real control plane: one test binary, one module per topic. The names are sentences and
+//! filter as with any cargo test: `cargo test -p tiercel-e2e --test scenarios harness::`.
+//!
+//! Scenarios share one cluster and run at the same time, each in namespaces and on nodes of its own. The cluster starts
+//! with the first scenario that asks for it and ends with the run, whatever the verdict.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "scenarios fail by panicking"
+)]
+
+mod harness;
+mod suite;
+
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Trial};
+
+use suite::Suite;
+
+/// Scenarios mostly wait, so more of them run at once than there are processors.
+const AT_ONCE: usize = 8;
+
+/// Makes one trial per function, named `module::function`.
+#[macro_export]
+macro_rules! scenarios {
+    ($suite:expr, $module:ident: $($name:ident),+ $(,)?) => {
+        [$({
+            let suite = std::sync::Arc::clone($suite);
+            libtest_mimic::Trial::test(concat!(stringify!($module), "::", stringify!($name)), move || {
+                suite.run($crate::$module::$name(&suite));
+                Ok(())
+            })
+        }),+]
+    };
+}
+
 fn main() {
-    let rt = tokio::runtime::Runtime::new().unwrap();
-    rt.block_on(async {
-        let t = std::time::Instant::now();
-        let tools = tools::find_or_build(|l| println!("{l}")).unwrap();
-        let c = controlplane::Cluster::start(
-            &tools,
-            controlplane::Options {
-                metrics_server: true,
-                audit: true,
-                ..Default::default()
-            },
-        )
-        .await
-        .unwrap_or_else(|e| panic!("{e}"));
-        println!("up {:?} {:?}", t.elapsed(), c.folder());
-        println!("{}", c.kubectl().run(&["get", "ns,apiservice"]).await.unwrap());
-        if std::env::var_os("STAY").is_some() {
-            tokio::time::sleep(std::time::Duration::from_secs(
-                std::env::var("STAY").unwrap().parse().unwrap(),
-            ))
-            .await;
-        }
-        let t = std::time::Instant::now();
-        c.stop();
-        println!("down {:?}", t.elapsed());
-    });
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_ONCE);
+    let suite = Arc::new(Suite::default());
+    suite.stop_on_interrupt();
+    let trials: Vec<Trial> = harness::scenarios(&suite).into_iter().collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    suite.stop();
+    conclusion.exit();
 }
