@@ -3,8 +3,10 @@
 //! An observer fills a [`Timeline`] while the run goes on; [`Report::write`] puts `report.json` and `report.html` into a
 //! folder. Whatever was not measured is `null` and shows as a dash, never as zero.
 
+mod axis;
 mod page;
 mod plot;
+mod tables;
 mod timeline;
 
 use std::path::{Path, PathBuf};

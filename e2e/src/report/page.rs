@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use super::plot::{Curve, Mark, Plot, Scale, Shape, clock, escape, number};
+use super::axis::{clock, dash, dollars, escape, number, whole};
+use super::plot::{Curve, Mark, Plot, Scale, Shape};
+use super::tables::{comparison, decisions, waits};
 use super::{Report, Tier};
 use crate::load::Percentiles;
 
@@ -11,8 +13,6 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 /// Points per curve; longer runs are thinned.
 const MAX_POINTS: usize = 600;
-/// Decisions in the table; the JSON has all.
-const MAX_DECISIONS: usize = 500;
 const SMALL: (f64, f64) = (380.0, 196.0);
 const WIDE: (f64, f64) = (1_110.0, 250.0);
 
@@ -356,108 +356,6 @@ fn money_and_time(out: &mut String, report: &Report, marks: &[Mark]) {
     out.push_str("</div>\n");
 }
 
-fn comparison(out: &mut String, report: &Report) {
-    if report.cost_usd_all_accelerators.is_none() && report.baselines.is_empty() {
-        return;
-    }
-    out.push_str(
-        "<h2>Side by side</h2>\n<div class=\"scroll\"><table><tr><th>Same load under</th><th>How known</th><th class=\"n\">Cost</th>\
-         <th class=\"n\">Late or failed</th><th class=\"n\">Median</th><th class=\"n\">p95</th><th class=\"n\">p99</th></tr>",
-    );
-    let mut row = |class: &str, name: &str, known: &str, cost: Option<f64>, late: Option<f64>, latency: Percentiles| {
-        let ms = |v: Option<f64>| v.map_or_else(dash, |v| format!("{} ms", number(v)));
-        let _ = write!(
-            out,
-            "<tr class=\"{class}\"><td>{}</td><td>{known}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
-             <td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
-            escape(name),
-            cost.map_or_else(dash, dollars),
-            late.map_or_else(dash, |v| format!("{} %", number(v))),
-            ms(latency.p50),
-            ms(latency.p95),
-            ms(latency.p99)
-        );
-    };
-    row(
-        "this",
-        "tiercel",
-        "measured",
-        report.cost_usd,
-        Some(report.late_percent),
-        report.latency_ms,
-    );
-    if let Some(all) = report.cost_usd_all_accelerators {
-        row(
-            "",
-            "accelerators only",
-            "computed",
-            Some(all),
-            None,
-            Percentiles::default(),
-        );
-    }
-    for b in &report.baselines {
-        let known = if b.measured { "measured" } else { "computed" };
-        row("", &b.name, known, b.cost_usd, b.late_percent, b.latency_ms);
-    }
-    out.push_str("</table></div>\n");
-}
-
-fn waits(out: &mut String, report: &Report) {
-    if report.stage_waits.is_empty() {
-        return;
-    }
-    out.push_str(
-        "<h2>Where requests waited</h2>\n<p class=\"note\">For a replica and in its queue, measured at the client.</p>\n<div class=\"scroll\"><table>\
-         <tr><th>Stage</th><th class=\"n\">Calls</th><th class=\"n\">Mean</th><th class=\"n\">Median</th><th class=\"n\">p95</th><th class=\"n\">p99</th></tr>",
-    );
-    for wait in &report.stage_waits {
-        let ms = |v: Option<f64>| v.map_or_else(dash, |v| format!("{} ms", number(v)));
-        let _ = write!(
-            out,
-            "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
-            escape(&wait.stage),
-            whole(wait.calls),
-            ms(Some(wait.mean_ms)),
-            ms(wait.wait_ms.p50),
-            ms(wait.wait_ms.p95),
-            ms(wait.wait_ms.p99)
-        );
-    }
-    out.push_str("</table></div>\n");
-}
-
-fn decisions(out: &mut String, report: &Report) {
-    let total = report.decision_log.len();
-    if total == 0 {
-        return;
-    }
-    let shown = if total > MAX_DECISIONS {
-        format!("The first {MAX_DECISIONS} of {total}; ")
-    } else {
-        String::new()
-    };
-    let _ = write!(
-        out,
-        "<h2>Decisions</h2>\n<p class=\"note\">{shown}{} in all, each with what set it off and why it came out so.</p>\n<div class=\"scroll\"><table>\
-         <tr><th class=\"n\">Time</th><th>Stage</th><th>Change</th><th>Trigger</th><th>Reason</th><th></th></tr>",
-        whole(total as u64)
-    );
-    for d in report.decision_log.iter().take(MAX_DECISIONS) {
-        let _ = write!(
-            out,
-            "<tr><td class=\"n\">{}</td><td>{}</td><td>{}</td><td><code>{}</code></td><td><code>{}</code></td><td>{}</td></tr>",
-            clock(d.t_s),
-            escape(&d.stage),
-            escape(&d.change),
-            escape(&d.trigger),
-            escape(&d.reason),
-            escape(&d.message)
-        );
-    }
-    out.push_str("</table></div>\n");
-}
-
 fn base<'a>(
     report: &Report,
     title: &str,
@@ -509,18 +407,4 @@ fn thin_max(values: &[Option<f64>]) -> Vec<Option<f64>> {
         .chunks(size)
         .map(|group| group.iter().flatten().copied().reduce(f64::max))
         .collect()
-}
-
-fn dash() -> String {
-    "\u{2013}".to_owned()
-}
-
-fn dollars(value: f64) -> String {
-    let digits = if value.abs() < 0.1 { 4 } else { 2 };
-    format!("${value:.digits$}")
-}
-
-#[allow(clippy::cast_precision_loss)] // counts stay far below 2^53
-fn whole(value: u64) -> String {
-    number(value as f64)
 }

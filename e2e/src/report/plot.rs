@@ -4,6 +4,8 @@
 
 use std::fmt::Write as _;
 
+use super::axis::{clock, decade_ticks, escape, number, ticks, time_step};
+
 /// How the vertical axis runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scale {
@@ -387,12 +389,12 @@ fn stack(curves: &[Curve]) -> Vec<Curve> {
 
 fn path(points: &[(f64, f64)], shape: Shape) -> String {
     let mut d = String::new();
-    let mut last = None;
+    let mut last: Option<f64> = None;
     for (x, y) in points {
         let _ = match (last, shape) {
             (None, _) => write!(d, "{x:.1} {y:.1}"),
             (Some(_), Shape::Line) => write!(d, "L{x:.1} {y:.1}"),
-            (Some(held), Shape::Step) if held == *y => write!(d, "H{x:.1}"),
+            (Some(held), Shape::Step) if (held - *y).abs() < 0.05 => write!(d, "H{x:.1}"),
             (Some(_), Shape::Step) => write!(d, "H{x:.1}V{y:.1}"),
         };
         last = Some(*y);
@@ -410,109 +412,4 @@ fn path_back(points: &[(f64, f64)], shape: Shape) -> String {
         };
     }
     d
-}
-
-/// Values from 0 to at least `most`, 1, 2 or 5 times a power of ten apart.
-pub(super) fn ticks(most: f64) -> Vec<f64> {
-    if !(most.is_finite() && most > 0.0) {
-        return vec![0.0, 1.0];
-    }
-    let rough = most / 4.0;
-    let power = 10_f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0]
-        .into_iter()
-        .map(|m| m * power)
-        .find(|s| *s >= rough * 0.999)
-        .unwrap_or(rough);
-    let mut values = vec![0.0];
-    let mut count = 0.0;
-    while values.last().is_some_and(|v| *v < most * 0.999) {
-        count += 1.0;
-        values.push(count * step);
-    }
-    values
-}
-
-/// 1, 2 and 5 times powers of ten from at most `low` to at least `high`; powers alone when there are many.
-fn decade_ticks(low: f64, high: f64) -> Vec<f64> {
-    let steps: &[f64] = if high / low > 2e3 { &[1.0] } else { &[1.0, 2.0, 5.0] };
-    let mut values: Vec<f64> = Vec::new();
-    let mut power = 10_f64.powf(low.log10().floor());
-    while values.last().is_none_or(|v| *v < high * 0.999) && values.len() < 40 {
-        for step in steps {
-            let value = power * step;
-            // A tick that another one above `low` replaces is not needed.
-            if value <= low * 1.001 {
-                values.clear();
-            }
-            if values.last().is_none_or(|v| *v < high * 0.999) {
-                values.push(value);
-            }
-        }
-        power *= 10.0;
-    }
-    values
-}
-
-fn time_step(span_s: f64, most: f64) -> f64 {
-    let steps = [
-        1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1_800.0, 3_600.0, 7_200.0, 21_600.0,
-    ];
-    steps
-        .into_iter()
-        .find(|s| span_s / s <= most.max(2.0))
-        .unwrap_or(86_400.0)
-}
-
-/// Minutes and seconds.
-pub(super) fn clock(t_s: f64) -> String {
-    let sign = if t_s < -0.5 { "\u{2212}" } else { "" };
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates, which is fine for a label
-    let s = t_s.abs().round() as u64;
-    format!("{sign}{}:{:02}", s / 60, s % 60)
-}
-
-/// A number with as many digits as it needs, thousands grouped.
-pub(super) fn number(value: f64) -> String {
-    let magnitude = value.abs();
-    let digits = if magnitude >= 100.0 || value.fract().abs() < 1e-9 {
-        0
-    } else if magnitude >= 10.0 {
-        1
-    } else {
-        2
-    };
-    let text = format!("{magnitude:.digits$}");
-    let (whole, fraction) = text
-        .split_once('.')
-        .map_or((text.as_str(), ""), |(w, f)| (w, f.trim_end_matches('0')));
-    let mut grouped = String::new();
-    for (index, digit) in whole.chars().enumerate() {
-        if index > 0 && (whole.len() - index) % 3 == 0 {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    let sign = if value < 0.0 { "\u{2212}" } else { "" };
-    if fraction.is_empty() {
-        format!("{sign}{grouped}")
-    } else {
-        format!("{sign}{grouped}.{fraction}")
-    }
-}
-
-/// Text as HTML.
-pub(super) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
 }

@@ -1,7 +1,7 @@
 // Values that are exact in binary.
 #![allow(clippy::float_cmp)]
 
-use super::plot::{clock, number, ticks};
+use super::axis::{clock, number, ticks};
 use super::*;
 
 fn sample(graviton: u32, l4: u32, cost: f64) -> Sample {
