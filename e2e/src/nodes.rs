@@ -65,19 +65,19 @@ const BASE: Shape = Shape {
 const NVIDIA_TAINT: (&str, &str) = ("nvidia.com/gpu", "present");
 const NEURON_TAINT: (&str, &str) = ("aws.amazon.com/neuron", "present");
 
-/// AWS Graviton3.
+/// AWS Graviton4.
 pub const GRAVITON: Shape = Shape {
     name: "graviton",
-    instance: "m7g.4xlarge",
+    instance: "m8g.4xlarge",
     architecture: "arm64",
     vcpus: 16,
     memory_gib: 64,
     labels: &[
         ("karpenter.k8s.aws/instance-cpu-manufacturer", "aws"),
-        ("karpenter.k8s.aws/instance-family", "m7g"),
+        ("karpenter.k8s.aws/instance-family", "m8g"),
     ],
     taints: &[("kubernetes.io/arch", "arm64")],
-    price: "0.6528",
+    price: "0.71808",
     ..BASE
 };
 /// Intel x86.

@@ -2,7 +2,7 @@
 
 use super::validated::{Claim, StagePool};
 
-/// Spreads the stage's floor over Deployments that do not exist yet: on the cheapest pool of the preferred tier, and the
+/// Spreads the stage's floor over Deployments that do not exist yet: on the cheapest pool with room, of the preferred tier if it has any, and the
 /// reliable floor on the cheapest reliable one. Where any Deployment of the stage lives, new ones start empty: the
 /// rebalancer decides.
 pub fn place(pools: &mut [StagePool], min: u32, reliable_min: u32) {
@@ -21,16 +21,15 @@ pub fn place(pools: &mut [StagePool], min: u32, reliable_min: u32) {
     }
 }
 
-/// Index of the pool whose capacity is cheapest, preferred tier first. Pools whose price is not known come last.
+/// Index of the pool on which one replica costs least, preferred tier first: a floor counts replicas, not capacity. Pools
+/// without room, and pools whose price is not known, come last.
 fn cheapest(pools: &[StagePool], reliable: bool) -> Option<usize> {
     let fitting = pools.iter().enumerate().filter_map(|(index, pool)| {
         let fit = pool.fit.as_ref()?;
         if reliable && !fit.pool.spec.capacity_type.is_reliable() {
             return None;
         }
-        let capacity = u128::from(pool.capacity_millis.max(1));
-        let price = pool.cost.map(|cost| u128::from(cost.marginal_micros) * 1_000_000 / capacity);
-        Some((index, !fit.preferred, price.is_none(), price))
+        Some((index, pool.room == 0, !fit.preferred, pool.cost.is_none(), pool.cost.map(|cost| cost.marginal_micros)))
     });
-    fitting.min_by_key(|&(index, below, unknown, price)| (below, unknown, price, index)).map(|(index, ..)| index)
+    fitting.min_by_key(|&(index, full, below, unknown, price)| (full, below, unknown, price, index)).map(|(index, ..)| index)
 }

@@ -316,6 +316,7 @@ fn stage_pool(
     let observed = found.pools.iter().find(|facts| facts.object.name_any() == pool).and_then(|f| f.observed.as_ref());
     Ok(StagePool {
         pool: pool.to_owned(),
+        room: observed.map_or(0, |observed| observed.replicas_that_fit(request)),
         cost: observed.and_then(|observed| observed.replica_cost(request)),
         claim: claim(live.as_deref()),
         child,

@@ -143,6 +143,8 @@ pub struct StagePool {
     pub startup_seconds: u32,
     /// What one replica costs and draws; absent where the pool or the shape of its nodes is not known.
     pub cost: Option<ReplicaCost>,
+    /// Replicas that fit on the pool's nodes, those of tiercel that run there not subtracted.
+    pub room: u32,
     /// How it runs there; absent on a pool that must be left.
     pub fit: Option<Fit>,
 }

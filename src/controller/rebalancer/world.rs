@@ -115,7 +115,7 @@ pub fn world(pipelines: &[ValidatedPipeline], observed: &[PoolObservation]) -> (
             for stage_pool in &valid.pools {
                 let Some((pool_index, observation)) = pools.get(stage_pool.pool.as_str()).copied() else { continue };
                 let at = VariantIdx(count(world.variants.len()));
-                world.variants.push(variant(pipeline, valid, stage_pool, stage_index, pool_index, observation));
+                world.variants.push(variant(pipeline, valid, stage_pool, stage_index, pool_index));
                 let reference = reference(pipeline, valid, stage_pool, stage_index, observation);
                 index.children.insert((pipeline.id.namespace.clone(), reference.child.clone()), at);
                 index.variant_ids.insert(reference.variant_id.clone(), at);
@@ -202,13 +202,11 @@ fn variant(
     stage_pool: &StagePool,
     stage: StageIdx,
     pool: PoolIdx,
-    observation: Option<&PoolObservation>,
 ) -> Variant {
     let cost = stage_pool.cost;
     let preferred = stage_pool.fit.as_ref().is_some_and(|fit| fit.preferred);
     let reported = cost.map_or(0, |cost| cost.cost_micros);
     let marginal = cost.map_or(0, |cost| cost.marginal_micros);
-    let room = observation.map_or(0, |observation| observation.replicas_that_fit(stage_pool.request));
     Variant {
         key: Key(names::key(&[&pipeline.id.uid, &valid.name, &stage_pool.pool])),
         stage,
@@ -223,7 +221,7 @@ fn variant(
         concurrency: stage_pool.concurrency,
         startup_ms: u64::from(stage_pool.startup_seconds) * 1_000,
         // Without a price or a fit nothing new goes there.
-        max: if stage_pool.fit.is_some() && cost.is_some() { room.min(valid.max) } else { 0 },
+        max: if stage_pool.fit.is_some() && cost.is_some() { stage_pool.room.min(valid.max) } else { 0 },
     }
 }
 
