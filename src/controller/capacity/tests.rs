@@ -50,19 +50,22 @@ fn room_is_what_others_and_the_reserve_leave() {
 
 #[test]
 fn offers_are_rounded_down_and_requests_up_once_per_node() {
-    let fine = json!({"status": {"allocatable": {"cpu": "7999999999n", "memory": "1025"}}});
-    let world = World::default().pool("a", json!({})).node("n", "a", fine);
-    let exact = world
+    let fine = json!({"status": {"allocatable": {"cpu": "7999999999n", "memory": "4097"}}});
+    let world = || World::default().pool("a", json!({})).node("n", "a", fine.clone());
+    let room = |cpu_millis, memory_kib| Resources {
+        cpu_millis,
+        memory_kib,
+        device_millis: 0,
+    };
+    check_room(world(), room(7_999, 4));
+    let exact = world()
         .foreign("n", "500001n", "1", json!({}))
         .foreign("n", "499999n", "1023", json!({}));
-    check_room(
-        exact,
-        Resources {
-            cpu_millis: 7_998,
-            memory_kib: 0,
-            device_millis: 0,
-        },
-    );
+    check_room(exact, room(7_998, 3));
+    let more = world()
+        .foreign("n", "500001n", "2", json!({}))
+        .foreign("n", "500000n", "1023", json!({}));
+    check_room(more, room(7_997, 2));
 }
 
 #[test]
