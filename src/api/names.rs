@@ -129,7 +129,7 @@ mod tests {
     /// Selectors are immutable: this value must never change between releases.
     #[test]
     fn identities_are_frozen() {
-        assert_eq!(stage_id("0b1c", "generate"), "REPLACE");
-        assert_eq!(variant_id("0b1c", "generate", "l4"), "REPLACE");
+        assert_eq!(stage_id("0b1c", "generate"), "33btfbuznjwby");
+        assert_eq!(variant_id("0b1c", "generate", "l4"), "ailpbgx4radi5");
     }
 }
