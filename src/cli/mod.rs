@@ -25,8 +25,7 @@ enum Command {
 
 /// The whole program: TLS provider, arguments, dispatch, exit code.
 pub fn main() -> ExitCode {
-    // Two providers may be linked one day; the choice is made here, once. An error would say that it was made before.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    crate::controller::clients::install_tls_provider();
     match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

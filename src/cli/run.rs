@@ -5,22 +5,21 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use kube::{Client, Config};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::controller::Rate;
+use crate::controller::clients::{self, Clients, Limits};
 use crate::controller::clock::Clock;
 use crate::controller::lease::{Leader, Leadership};
-use crate::controller::run::{self as controller, Clients, Settings};
+use crate::controller::run::{self as controller, Settings};
 use crate::signals::address::{AddressRules, Network, NetworkError};
 use crate::signals::presets;
 use crate::signals::scraper::ScrapeConfig;
 use crate::telemetry::{self, Health, LogFormat, Metrics, serve};
 
-/// Most series that the metrics endpoint serves; what is beyond is dropped and counted.
-const SERIES_MAX: usize = 50_000;
 /// How often the loop tells that it is alive.
 const BEAT: Duration = Duration::from_secs(5);
 
@@ -60,7 +59,7 @@ pub struct Arguments {
           value_parser = clap::value_parser!(u16).range(1..=256))]
     reconcile_concurrency: u16,
     /// Writes per second of the reconcilers; replicas have a budget of their own.
-    #[arg(long, env = "TIERCEL_KUBE_WRITES_PER_SECOND", default_value_t = 50, value_name = "N",
+    #[arg(long, env = "TIERCEL_KUBE_WRITES_PER_SECOND", default_value_t = 20, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     kube_writes_per_second: u32,
     /// Append every decision to this file, one line of JSON each.
@@ -97,15 +96,9 @@ pub enum Error {
     /// More than one namespace.
     #[error("--watch-namespace may be given once: run one operator per namespace, or one for all")]
     Namespaces,
-    /// A variable that redirects the client.
-    #[error("the environment variable {0} redirects the connection to the API server: unset it")]
-    Redirected(String),
-    /// No cluster is configured.
-    #[error("no cluster: {0}; set KUBECONFIG, or run inside a cluster")]
-    Config(#[from] kube::config::InferConfigError),
-    /// The client cannot be made.
-    #[error("cannot talk to the cluster: {0}")]
-    Client(#[source] Box<kube::Error>),
+    /// No cluster is configured, or its configuration does not work.
+    #[error(transparent)]
+    Clients(#[from] clients::Error),
     /// The metrics address is taken.
     #[error("cannot listen on {address}: {source}; choose another --metrics-bind-address")]
     Listen {
@@ -147,9 +140,10 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
     let namespace = arguments.watch_namespace.first().cloned();
     let address = arguments.metrics_bind_address;
     let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
-    let clients = clients().await?;
-
-    let metrics = Metrics::new(SERIES_MAX);
+    let metrics = Metrics::default();
+    let per_second = arguments.kube_writes_per_second;
+    let limits = Limits { reconcile: Rate { per_second, burst: per_second.saturating_mul(2) }, ..Limits::default() };
+    let clients = Clients::new(&clients::infer_config().await?, limits, clock(), &metrics)?;
     let health = Health::new(now_ms);
     let stopping = CancellationToken::new();
     let served = tokio::spawn(serve(listener, metrics.clone(), health.clone(), stopping.clone()));
@@ -168,6 +162,7 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
         allow_secrets: arguments.allow_secrets,
         scrape,
         decision_log: arguments.decision_log,
+        instance: host(),
     };
     let watched = tokio::select! {
         watched = controller::watch_everything(&clients, namespace.as_deref()) => watched?,
@@ -179,7 +174,7 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
     let result = if arguments.leader_elect {
         let identity = identity();
         let (leadership, lease) = Leader::start(
-            clients.calls.clone(),
+            clients.watch.clone(),
             &arguments.lease_name,
             &arguments.lease_namespace,
             &identity,
@@ -210,25 +205,14 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
     Ok(result?)
 }
 
-/// The two clients. kube's own retries are off: every call has a deadline and is decided anew when it fails.
-async fn clients() -> Result<Clients, Error> {
-    for variable in ["KUBE_RS_DEBUG_OVERRIDE_URL", "KUBE_RS_DEBUG_IMPERSONATE_USER", "KUBE_RS_DEBUG_IMPERSONATE_GROUP"] {
-        if std::env::var_os(variable).is_some() {
-            return Err(Error::Redirected(variable.to_owned()));
-        }
-    }
-    let mut config = Config::infer().await?;
-    config.default_retry = false;
-    let client = |config: Config| Client::try_from(config).map_err(|error| Error::Client(Box::new(error)));
-    let watches = client(config.clone())?;
-    config.read_timeout = Some(Duration::from_secs(30));
-    config.connect_timeout = Some(Duration::from_secs(5));
-    Ok(Clients { watches, calls: client(config)? })
+/// Name of the pod, or of whatever stands for it.
+fn host() -> String {
+    std::env::var("HOSTNAME").unwrap_or_else(|_| "tiercel".to_owned())
 }
 
 /// Unique per process: a restarted container is another candidate.
 fn identity() -> String {
-    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "tiercel".to_owned());
+    let host = host();
     format!("{host}-{}-{:x}", std::process::id(), clock().wall().as_nanosecond())
 }
 

@@ -4,17 +4,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt, Stream, StreamExt};
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::core::DeserializeGuard;
-use kube::runtime::controller::{self, Action, Controller};
+use kube::runtime::controller::{self, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
-use kube::{Client, Resource, ResourceExt};
+use kube::Resource;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::clients::Clients;
 use super::clock::Clock;
+use super::events::Events;
+use super::outcome::Outcomes;
 use super::pipeline;
 use super::pools::Look;
 use super::rebalancer::{self, Notice, record::DecisionLog};
@@ -40,6 +43,8 @@ pub struct Settings {
     pub scrape: ScrapeConfig,
     /// Where decisions are logged.
     pub decision_log: Option<PathBuf>,
+    /// Name of this instance, for events.
+    pub instance: String,
 }
 
 /// The operator ended with an error.
@@ -56,15 +61,6 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-}
-
-/// The two clients: watches live without a read timeout, calls have deadlines of their own. Neither retries.
-#[derive(Clone)]
-pub struct Clients {
-    /// For watches.
-    pub watches: Client,
-    /// For everything else.
-    pub calls: Client,
 }
 
 /// Everything that is watched, and the tasks that do it. Caches are warm before leadership.
@@ -87,7 +83,7 @@ pub struct Watched {
 /// # Errors
 /// When a watch ends before that.
 pub async fn watch_everything(clients: &Clients, namespace: Option<&str>) -> Result<Watched, Error> {
-    let client = || clients.watches.clone();
+    let client = || clients.watch.clone();
     let notices = mpsc::unbounded_channel();
     let wake = mpsc::unbounded_channel();
     let all = watch::channel(());
@@ -229,8 +225,11 @@ pub async fn lead(
     let (scraper, scraped) = Scraper::new(settings.scrape);
     let (stopping, stopped) = watch::channel(false);
 
+    let (events, telling) = Events::start(clients.calls.clone(), &settings.instance, clock.clone(), metrics.clone());
+    let outcomes = Outcomes::new(metrics.clone(), clock.clone());
     let context = rebalancer::Context {
-        client: clients.calls.clone(),
+        client: clients.fast.clone(),
+        events: events.clone(),
         stores: stores.clone(),
         views: views.clone(),
         wake: wake.0.clone(),
@@ -251,6 +250,8 @@ pub async fn lead(
         stores: stores.clone(),
         look: looks.clone(),
         views,
+        events,
+        outcomes,
         clock: clock.clone(),
         allow_secrets: settings.allow_secrets,
     });
@@ -262,7 +263,7 @@ pub async fn lead(
         .reconcile_all_on(changes(looks))
         .reconcile_all_on(changes(all.1))
         .graceful_shutdown_on(until(stopped.clone()))
-        .run(isolated, error_policy, context)
+        .run(pipeline::pass, pipeline::error_policy, context)
         .for_each(|done| {
             if let Err(error) = done {
                 tracing::debug!(%error, "a pass ended with an error");
@@ -277,6 +278,7 @@ pub async fn lead(
     stopping.send_replace(true);
     let ended = tokio::time::timeout(DRAIN, async {
         let _ = futures::join!(passes, pools, rebalancer);
+        let _ = telling.await;
     });
     if ended.await.is_err() {
         tracing::warn!("passes or writes did not end within {}s", DRAIN.as_secs());
@@ -299,31 +301,4 @@ fn changes<T: Send + Sync + 'static>(receiver: watch::Receiver<T>) -> impl Strea
         receiver.changed().await.ok()?;
         Some(((), receiver))
     })
-}
-
-/// A pass whose panic ends only itself: the controller would end with it.
-async fn isolated(
-    object: Arc<DeserializeGuard<TieredPipeline>>,
-    ctx: Arc<pipeline::Context>,
-) -> Result<Action, pipeline::Error> {
-    let name = object.name_any();
-    match std::panic::AssertUnwindSafe(pipeline::reconcile(object, ctx)).catch_unwind().await {
-        Ok(result) => result,
-        Err(_) => {
-            tracing::error!(pipeline = name, "a pass panicked; please report this with the object");
-            Ok(Action::requeue(Duration::from_secs(600)))
-        }
-    }
-}
-
-fn error_policy(
-    object: Arc<DeserializeGuard<TieredPipeline>>,
-    error: &pipeline::Error,
-    _: Arc<pipeline::Context>,
-) -> Action {
-    tracing::warn!(namespace = object.namespace(), pipeline = object.name_any(), %error, "a pass failed");
-    match error {
-        pipeline::Error::Malformed(_) => Action::await_change(),
-        pipeline::Error::Apply(_) | pipeline::Error::Status(_) => Action::requeue(Duration::from_secs(5)),
-    }
 }

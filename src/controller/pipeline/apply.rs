@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -240,9 +239,4 @@ fn without_replicas(body: &serde_json::Value) -> serde_json::Value {
 fn fingerprint(body: &serde_json::Value) -> String {
     let digest = Sha256::digest(without_replicas(body).to_string());
     digest.iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
-}
-
-/// Deployments as they are after the pass: what was found, for status.
-pub fn live(found: &Found, child: &str) -> Option<Arc<Deployment>> {
-    found.deployments.get(child).map(Arc::clone)
 }

@@ -11,7 +11,6 @@ pub mod validated;
 pub mod verdict;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::DeserializeGuard;
@@ -20,17 +19,12 @@ use kube::{Client, ResourceExt};
 use tokio::sync::watch;
 
 use super::clock::Clock;
+use super::events::Events;
+use super::outcome::{self, Outcome, Outcomes};
 use super::pools::Look;
 use super::report::Views;
 use super::stores::Stores;
 use crate::api::TieredPipeline;
-
-/// A pass that left something open is repeated after so long, if nothing wakes it sooner.
-const RETRY: Duration = Duration::from_secs(15);
-/// Nothing is trusted to wake us for ever.
-const REPEAT_SECONDS: u64 = 240;
-/// Passes are spread over so many seconds more.
-const SPREAD_SECONDS: u64 = 60;
 
 /// What passes share.
 pub struct Context {
@@ -42,6 +36,10 @@ pub struct Context {
     pub look: watch::Receiver<Arc<Look>>,
     /// What the rebalancer knows.
     pub views: Views,
+    /// Tells people.
+    pub events: Events,
+    /// Counts passes and backs off.
+    pub outcomes: Outcomes,
     /// The clock; here for display only.
     pub clock: Clock,
     /// Whether containers may name secrets.
@@ -62,15 +60,25 @@ pub enum Error {
     Status(#[from] status::Error),
 }
 
-/// One pass over one pipeline.
+/// One pass over one pipeline, counted, and isolated from all others.
 ///
 /// # Errors
-/// When the API server cannot be reached; the pass is repeated with back-off.
-pub async fn reconcile(object: Arc<DeserializeGuard<TieredPipeline>>, ctx: Arc<Context>) -> Result<Action, Error> {
+/// When the pass failed; it is repeated with back-off.
+pub async fn pass(
+    object: Arc<DeserializeGuard<TieredPipeline>>,
+    ctx: Arc<Context>,
+) -> Result<Action, outcome::Error<Error>> {
+    let uid = object.uid().unwrap_or_default();
+    let outcomes = ctx.outcomes.clone();
+    outcomes.run("pipeline", &uid, reconcile(object, ctx)).await
+}
+
+/// Five steps. The driver has no opinion of its own.
+async fn reconcile(object: Arc<DeserializeGuard<TieredPipeline>>, ctx: Arc<Context>) -> Result<Outcome, Error> {
     let raw = object.0.as_ref().map_err(|invalid| Error::Malformed(invalid.to_string()))?;
     if raw.metadata.deletion_timestamp.is_some() {
         // Owner references take the children away; there is no finalizer to wait for us.
-        return Ok(Action::await_change());
+        return Ok(Outcome::Skipped);
     }
     let look = Arc::clone(&ctx.look.borrow());
     let found = dereference::dereference(&ctx.stores, &look, ctx.allow_secrets, raw);
@@ -80,13 +88,24 @@ pub async fn reconcile(object: Arc<DeserializeGuard<TieredPipeline>>, ctx: Arc<C
     let view = ctx.views.get(&valid.id.uid);
     let now = Time(ctx.clock.wall());
     let status = status::compute_status(&valid, &report, view.as_deref(), raw.status.as_ref(), &now);
+    status::tell(&ctx.events, raw, &status);
     status::update(&ctx.client, raw, status).await?;
-    Ok(if report.refused.is_empty() { repeat(raw) } else { Action::requeue(RETRY) })
+    Ok(if report.refused.is_empty() { Outcome::Applied } else { Outcome::Waiting })
 }
 
-/// Four to five minutes, spread by identity.
-fn repeat(raw: &TieredPipeline) -> Action {
-    let uid = raw.uid().unwrap_or_default();
-    let spread = crate::api::names::key(&[&uid]) % SPREAD_SECONDS;
-    Action::requeue(Duration::from_secs(REPEAT_SECONDS + spread))
+/// What happens after a failed pass.
+pub fn error_policy(
+    object: Arc<DeserializeGuard<TieredPipeline>>,
+    error: &outcome::Error<Error>,
+    ctx: Arc<Context>,
+) -> Action {
+    let name = object.name_any();
+    tracing::warn!(controller = "pipeline", namespace = object.namespace(), name, %error, "a pass failed");
+    match error {
+        // Only its author can help.
+        outcome::Error::Failed(Error::Malformed(_)) => Action::await_change(),
+        outcome::Error::Failed(Error::Apply(_) | Error::Status(_)) | outcome::Error::Panicked(_) => {
+            ctx.outcomes.retry(&object.uid().unwrap_or_default())
+        }
+    }
 }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, ResourceExt};
+use kube::runtime::events::EventType;
+use kube::{Api, Client, Resource, ResourceExt};
 
+use super::super::events::Events;
 use super::super::report::PipelineView;
 use super::apply::Report;
-use super::dereference::Found;
 use super::validate::desired;
 use super::validated::{StagePool, ValidatedPipeline, ValidatedStage};
 use super::verdict;
@@ -168,11 +169,18 @@ pub async fn update(client: &Client, raw: &TieredPipeline, status: TieredPipelin
     }
 }
 
-/// Replaces the Deployments that validation saw with the ones that a pass returned, where the store is behind.
-pub fn refresh(valid: &mut ValidatedPipeline, found: &Found) {
-    for pool in valid.stages.iter_mut().flat_map(|stage| &mut stage.pools) {
-        if let Some(live) = found.deployments.get(&pool.child) {
-            pool.live = Some(live.clone());
-        }
+/// One event when the summary changes: a warning where somebody must act.
+pub fn tell(events: &Events, raw: &TieredPipeline, status: &TieredPipelineStatus) {
+    let ready = |status: &TieredPipelineStatus| {
+        status.conditions.iter().find(|condition| condition.type_ == conditions::Type::Ready.as_str()).cloned()
+    };
+    let Some(now) = ready(status) else { return };
+    let before = raw.status.as_ref().and_then(ready);
+    if before.is_some_and(|before| before.reason == now.reason && before.status == now.status) {
+        return;
     }
+    let Some(reason) = conditions::Reason::ALL.iter().find(|reason| reason.as_str() == now.reason) else { return };
+    let stalled = status.conditions.iter().any(|condition| condition.type_ == conditions::Type::Stalled.as_str());
+    let kind = if stalled { EventType::Warning } else { EventType::Normal };
+    events.publish(&raw.object_ref(&()), kind, reason.as_str(), "Reconcile", &now.message);
 }

@@ -31,6 +31,7 @@ use self::targets::Signals;
 use self::world::Index;
 use self::writes::{Outcome, Write};
 use super::clock::Clock;
+use super::events::Events;
 use super::pipeline::dereference::dereference;
 use super::pipeline::validate::validate;
 use super::pools::Look;
@@ -79,6 +80,8 @@ pub struct Context {
     pub stores: Stores,
     /// What the reconciler reads.
     pub views: Views,
+    /// Tells people.
+    pub events: Events,
     /// Wakes the reconciler of one pipeline.
     pub wake: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<TieredPipeline>>>,
     /// Where the latest look at the pools is shown.
