@@ -81,8 +81,12 @@ fn trace() {
     let mut sim = start(seeds()[0]);
     println!("{:#?}\nload {:?}", sim.world, sim.load);
     let ticks = std::env::var("TICKS").map_or(60, |text| text.parse().unwrap());
-    for _ in 0..ticks {
+    for tick in 0..ticks {
         let before = sim.decisions.len();
+        if std::env::var("RESTART").is_ok_and(|text| text == tick.to_string()) {
+            println!("restart");
+            sim.restart();
+        }
         let ready: Vec<u32> = (0..sim.desired.len()).map(|at| sim.ready(at)).collect();
         println!(
             "held {:?} leaving",

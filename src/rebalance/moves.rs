@@ -2,7 +2,7 @@
 //! Nothing about earlier steps is stored; the next observation leads to the next writes, also after a crash in between.
 
 use super::demand::cut;
-use super::plan::Ledger;
+use super::ledger::Ledger;
 use super::world::Variant;
 
 /// One pool of a stage, as the moves see it.
@@ -12,6 +12,8 @@ pub(super) struct Site {
     pub(super) desired: u32,
     /// Of these, the ones that are certain while a write is on its way.
     pub(super) certain: u32,
+    /// These, or more if a write on its way does not arrive.
+    pub(super) most: u32,
     /// A write is on its way: nothing more is written here before it is observed.
     pub(super) in_flight: bool,
     /// Ready ones among them.
@@ -264,7 +266,7 @@ fn grow(
     pipeline: usize,
     steps: &mut Steps,
 ) {
-    let desired_total = total(sites.iter().map(|site| site.desired));
+    let desired_total = total(sites.iter().map(|site| site.most));
     let planned_total = total(sites.iter().map(|site| site.planned));
     let ready_total = total(sites.iter().map(|site| site.ready));
     let pace = |count: fn(&Site) -> u32| {

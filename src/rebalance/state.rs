@@ -23,6 +23,8 @@ pub struct State {
     pub(super) plan: Option<Plan>,
     /// What the stages asked of it.
     pub(super) planned_asks: Vec<Ask>,
+    /// What ran when it was made.
+    pub(super) planned_from: Vec<u32>,
     pub(super) oracle: Oracle,
     pub(super) next_id: u64,
     pub(super) wake_ms: Option<u64>,
@@ -125,6 +127,11 @@ impl VariantMemory {
     /// Replicas asked for whether or not a write on its way arrives.
     pub(super) fn certain(&self) -> u32 {
         self.desired().min(self.observed.unwrap_or(0))
+    }
+
+    /// Replicas asked for if a write on its way does not arrive, or does.
+    pub(super) fn most(&self) -> u32 {
+        self.desired().max(self.observed.unwrap_or(0))
     }
 
     /// Ready replicas among those asked for.

@@ -5,9 +5,10 @@ use super::decision::{Decision, Move, Reason, StageReport, Trigger};
 use super::demand::{self, Range};
 use super::guard;
 use super::history::Dry;
+use super::ledger::Ledger;
 use super::moves::{self, Blocked, Site, Steps, Terms};
 use super::oracle::Need;
-use super::plan::{self, Ask, Bound, Ledger, Plan, Problem, price, variants_of, writes};
+use super::plan::{self, Ask, Bound, Plan, Problem, price, variants_of, writes};
 use super::report;
 use super::state::{Senses, State, WRITE_GRACE_MS};
 use super::verify::{Observed, verify};
@@ -338,16 +339,18 @@ fn replan(state: &mut State, now_ms: u64) {
             ..memory.ask
         })
         .collect();
-    let unchanged = state.planned_asks == asks && !bounds_changed;
-    if unchanged && state.plan.is_some() {
-        return;
-    }
     let bounds: Vec<Bound> = state.variants.iter().map(|memory| memory.bound).collect();
     let current: Vec<u32> = state
         .variants
         .iter()
         .map(super::state::VariantMemory::desired)
         .collect();
+    // Once a plan is reached, it is made once more from there: what runs is what a restart would start from.
+    let reached = |plan: &Plan| plan.counts == current && state.planned_from != current;
+    let unchanged = state.planned_asks == asks && !bounds_changed;
+    if unchanged && state.plan.as_ref().is_some_and(|plan| !reached(plan)) {
+        return;
+    }
     let problem = Problem {
         world: &state.world,
         asks: &asks,
@@ -356,6 +359,7 @@ fn replan(state: &mut State, now_ms: u64) {
     };
     state.plan = Some(plan::plan(&problem, &mut state.oracle));
     state.planned_asks = asks;
+    state.planned_from = current;
 }
 
 /// Moves, guards, check and report, stage by stage, the most important first.
@@ -367,6 +371,8 @@ fn act(state: &mut State, plan: &Plan, now_ms: u64) -> Vec<Decision> {
     for (variant, memory) in state.world.variants.iter().zip(&state.variants) {
         observed.push(Observed {
             desired: memory.desired(),
+            certain: memory.certain(),
+            most: memory.most(),
             ready: memory.ready(),
             held: memory.held(),
         });
@@ -483,6 +489,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         sites.push(Site {
             desired: seen.desired(),
             certain: seen.certain(),
+            most: seen.most(),
             in_flight: seen.in_flight(),
             ready: seen.ready(),
             planned,
@@ -631,6 +638,8 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
                 if let Some(slot) = context.observed.get_mut(one.variant.0 as usize) {
                     *slot = Observed {
                         desired: one.to,
+                        certain: slot.certain.min(one.to),
+                        most: slot.most.max(one.to),
                         ready: slot.ready.min(one.to),
                         held: slot.held.max(one.to),
                     };
