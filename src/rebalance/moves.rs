@@ -33,6 +33,8 @@ pub(super) struct Terms {
     pub(super) demand: u64,
     pub(super) floor: u32,
     pub(super) reliable_floor: u32,
+    /// Most replicas of the stage, a shift's surge apart. What exceeds it goes without a replacement.
+    pub(super) ceiling: u32,
     pub(super) uniform: bool,
     /// Demand is not known: count replicas instead of capacity.
     pub(super) blind: bool,
@@ -132,6 +134,7 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
         ),
     };
     let mut rate = terms.shrink_max;
+    let mut excess = desired_total.saturating_sub(terms.ceiling);
     let mut removable = 0;
     for at in dearest_first(sites) {
         let (Some(site), Some(to), Some(left)) = (sites.get(at), to.get_mut(at), ready.get(at).copied()) else {
@@ -148,12 +151,13 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
         let withdrawn = unready.min(spare.desired(site.reliable));
         steps.blocked.floor |= withdrawn < unready;
         *to -= withdrawn;
+        excess -= withdrawn.min(excess);
         spare.spend_desired(site.reliable, withdrawn);
 
         let wanted = site.ready.saturating_sub(site.planned).min(surplus);
         let spared = wanted.min(spare.ready(site.reliable)).min(spare.desired(site.reliable));
         steps.blocked.floor |= spared < wanted;
-        let replaced = replaced(terms.uniform, sites, &ready, at, spared, required);
+        let replaced = replaced(terms.uniform, sites, &ready, at, spared, required).max(spared.min(excess));
         steps.blocked.ready |= replaced < spared;
         removable += replaced;
         let allowed = u64::from(replaced).min(rate);
@@ -161,6 +165,7 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
         steps.blocked.rate |= gone < replaced;
         rate -= allowed;
         *to -= gone;
+        excess -= gone.min(excess);
         steps.ready_removed += gone;
         spare.spend_desired(site.reliable, gone);
         spare.spend_ready(site.reliable, gone);
@@ -280,13 +285,15 @@ fn grow(
         .zip(pace(|site| site.ready))
         .is_some_and(|(new, old)| new < old);
     // Replicas that share a Service with slower ones are only worth their pace: such a shift is made in one go.
-    let ceiling = if terms.uniform && slower {
+    let stays = ready_total - removable.min(ready_total);
+    let base = if terms.uniform && slower {
         u32::MAX
     } else {
-        planned_total
-            .max(ready_total - removable.min(ready_total))
-            .saturating_add(terms.surge.max(1))
+        planned_total.max(stays)
     };
+    let ceiling = base
+        .min(terms.ceiling.max(planned_total))
+        .saturating_add(terms.surge.max(1));
     let mut free = ceiling.saturating_sub(desired_total);
     for at in dearest_first(sites).into_iter().rev() {
         let (Some(site), Some(variant)) = (sites.get(at), variants.get(at)) else {

@@ -7,10 +7,11 @@ use super::demand::{self, Level, Range};
 use super::history::{Allowance, Dry, Pending};
 use super::oracle::Oracle;
 use super::plan::{Ask, Bound, Plan, variants_of};
+use super::verify::Violation;
 use super::world::{DryReason, Event, Key, Mode, Reading, Resources, Stage, Variant, VariantIdx, World};
 
 /// How long a write may take to be observed before what is observed counts again.
-pub(super) const WRITE_GRACE_MS: u64 = 5_000;
+const WRITE_GRACE_MS: u64 = 5_000;
 
 /// What the core knows: the world, what was observed, and bounded histories. Holds no assignment: what runs is observed.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,8 @@ pub struct State {
     pub(super) planned_from: Vec<u32>,
     pub(super) oracle: Oracle,
     pub(super) next_id: u64,
+    /// Decisions of the last step that failed their check, by stage.
+    pub(super) violations: Vec<(usize, Violation)>,
     pub(super) wake_ms: Option<u64>,
 }
 
@@ -44,6 +47,8 @@ pub(super) struct StageMemory {
     pub(super) changed_ms: u64,
     /// Since when readings have not added up.
     pub(super) mixed_since_ms: Option<u64>,
+    /// The budget has no room for old and new replicas together: this stage grows or shrinks, but does not shift.
+    pub(super) pinned: bool,
     pub(super) ask: Ask,
     /// Why the plan was last made anew for this stage; stays until the plan is reached.
     pub(super) cause: Option<Trigger>,
@@ -81,6 +86,7 @@ impl Default for StageMemory {
             silent_since_ms: None,
             changed_ms: 0,
             mixed_since_ms: None,
+            pinned: false,
             ask: Ask::default(),
             cause: None,
             advised: None,
@@ -117,6 +123,11 @@ impl VariantMemory {
     /// Replicas asked for: as decided while the write is on its way, else as observed.
     pub(super) fn desired(&self) -> u32 {
         self.asked.map_or(self.observed.unwrap_or(0), |(to, _)| to)
+    }
+
+    /// Until when a write on its way is waited for.
+    pub(super) fn grace_ms(&self) -> Option<u64> {
+        self.asked.map(|(_, at_ms)| at_ms.saturating_add(WRITE_GRACE_MS))
     }
 
     /// A write is on its way and not observed yet.
@@ -368,6 +379,7 @@ impl State {
             if change.mode {
                 memory.advised = None;
             }
+            memory.pinned &= change.cause.is_none();
             memory.cause = change.cause.or(memory.cause);
             self.stages.push(memory);
         }

@@ -10,7 +10,7 @@ use super::moves::{self, Blocked, Site, Steps, Terms};
 use super::oracle::Need;
 use super::plan::{self, Ask, Bound, Plan, Problem, price, variants_of, writes};
 use super::report;
-use super::state::{Senses, State, WRITE_GRACE_MS};
+use super::state::{Senses, State};
 use super::verify::{Observed, verify};
 use super::world::{Event, Mode, OnSignalLoss, Pipeline, Stage, StageIdx, Traffic, VariantIdx};
 
@@ -30,6 +30,7 @@ pub fn step(state: &mut State, events: &[Event], now_ms: u64) -> Vec<Decision> {
         state.absorb(event, now_ms);
     }
     state.age(now_ms);
+    state.violations.clear();
     state.wake_ms = None;
     sense(state, now_ms);
     replan(state, now_ms);
@@ -218,6 +219,9 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
         need.floor = need.floor.max(total).min(need.ceiling);
     }
     let before = memory.ask.need;
+    if before != need {
+        memory.pinned = false;
+    }
     if before.demand != need.demand {
         let trend = if need.demand > before.demand {
             Trigger::DemandRose
@@ -296,6 +300,7 @@ fn bound(state: &mut State, now_ms: u64) -> bool {
             .any(|(bound, seen)| seen.desired() > bound.upper);
         let spent = memory.shifts.spent(now_ms, HOUR_MS);
         memory.senses.exhausted = spent >= u64::from(stage.moves_per_hour);
+        let still = memory.senses.exhausted || memory.pinned;
         let usable = bounds.iter().zip(variants.iter()).zip(declared);
         let usable = usable.map(|((bound, seen), one)| (seen.desired().min(bound.upper), demand::capacity(one)));
         let covers = moves::serve(memory.ask.need.uniform, usable) >= memory.ask.need.demand;
@@ -310,8 +315,8 @@ fn bound(state: &mut State, now_ms: u64) -> bool {
                 }
                 _ if keep => bound.lower = here.min(bound.upper),
                 // Without a shift left, growth and shrinking are still possible, but not both at once.
-                _ if memory.senses.exhausted && covers => bound.upper = bound.upper.min(here),
-                _ if memory.senses.exhausted => bound.lower = here.min(bound.upper),
+                _ if still && covers => bound.upper = bound.upper.min(here),
+                _ if still => bound.lower = here.min(bound.upper),
                 _ => {}
             }
             if mode == Mode::NoScaleOut {
@@ -503,7 +508,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
             .dry
             .map(|dry: Dry| dry.until_ms)
             .filter(|&until_ms| until_ms > now_ms);
-        overdue_ms = [overdue_ms, due, dry].into_iter().flatten().min();
+        overdue_ms = [overdue_ms, due, dry, seen.grace_ms()].into_iter().flatten().min();
     }
     let need = memory.ask.need;
     let base: u64 = sites.iter().map(|site| u64::from(site.desired)).sum();
@@ -516,6 +521,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         demand: need.demand,
         floor: need.floor.min(stage.max),
         reliable_floor: need.reliable_floor,
+        ceiling: stage.max,
         uniform: need.uniform,
         blind: senses.blind,
         over_budget: context.over.get(pipeline).copied().unwrap_or(false),
@@ -588,7 +594,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
             (cost + each * u128::from(one.to)).saturating_sub(each * u128::from(one.from))
         });
         let second_half = !grows && steps.ready_removed > 0 && sites.iter().any(|site| site.planned > 0);
-        let shifted = second_half && !matches!(memory.cause, Some(Trigger::DemandFell));
+        let shifted = second_half && !matches!(memory.cause, Some(Trigger::DemandFell | Trigger::SignalsLost));
         let decision = Decision {
             id: state.next_id,
             at_ms: now_ms,
@@ -610,10 +616,17 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
             advisory: mode == Mode::Advisory,
             rejected: rejected.collect(),
         };
-        let checked = verify(&state.world, &context.observed, &decision, need.floor, need.uniform);
+        let checked = verify(&state.world, &context.observed, &decision, need.floor);
         checked.map(|()| Some((decision, after)))
     };
+    if steps.blocked.budget && steps.writes.is_empty() && !memory.pinned {
+        memory.pinned = true;
+        state.wake_ms = Some(now_ms.saturating_add(1));
+    }
     let rejected = decided.is_err();
+    state
+        .violations
+        .extend(decided.as_ref().err().map(|&violation| (at, violation)));
     let decided = decided.unwrap_or_default();
     let covers = |sites: &[Site]| {
         moves::serve(need.uniform, sites.iter().map(|site| (site.desired, site.capacity))) >= need.demand
@@ -657,7 +670,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         overdue_ms,
         steps.blocked.rate.then(|| memory.shrinks.frees_ms(MINUTE_MS)).flatten(),
         senses.exhausted.then(|| memory.shifts.frees_ms(HOUR_MS)).flatten(),
-        decided.as_ref().map(|_| now_ms.saturating_add(WRITE_GRACE_MS)),
+        decided.as_ref().map(|_| now_ms.saturating_add(1)),
     ];
     let level = &memory.level;
     let input = guard::Input {

@@ -40,14 +40,8 @@ pub(super) struct Observed {
 }
 
 /// Checks one decision against the replicas there are. `floor` is the stage's floor now: its `min`, or zero where idle
-/// is proven; `unbounded_surge` is set where a shift is made in one go.
-pub(super) fn verify(
-    world: &World,
-    observed: &[Observed],
-    decision: &Decision,
-    floor: u32,
-    unbounded_surge: bool,
-) -> Result<(), Violation> {
+/// is proven.
+pub(super) fn verify(world: &World, observed: &[Observed], decision: &Decision, floor: u32) -> Result<(), Violation> {
     let Some(stage) = world.stages.get(decision.stage.0 as usize) else {
         return Err(Violation::Inconsistent);
     };
@@ -118,7 +112,7 @@ pub(super) fn verify(
         .sum();
     let before: u64 = mine().map(|(at, _)| most(at)).sum();
     let ceiling = u64::from(stage.max).saturating_add(u64::from(stage.max_surge.max(1)));
-    if highest > before && highest > ceiling && !unbounded_surge {
+    if highest > before && highest > ceiling {
         return Err(Violation::StageCeiling);
     }
     resources(world, observed, decision)
