@@ -134,7 +134,8 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
         ),
     };
     let mut rate = terms.shrink_max;
-    let mut excess = desired_total.saturating_sub(terms.ceiling);
+    // A shift's replicas that are not Ready yet replace nobody, so only Ready ones can be too many.
+    let mut excess = ready_total.saturating_sub(terms.ceiling);
     let mut removable = 0;
     for at in dearest_first(sites) {
         let (Some(site), Some(to), Some(left)) = (sites.get(at), to.get_mut(at), ready.get(at).copied()) else {
@@ -151,7 +152,6 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
         let withdrawn = unready.min(spare.desired(site.reliable));
         steps.blocked.floor |= withdrawn < unready;
         *to -= withdrawn;
-        excess -= withdrawn.min(excess);
         spare.spend_desired(site.reliable, withdrawn);
 
         let wanted = site.ready.saturating_sub(site.planned).min(surplus);
@@ -295,10 +295,13 @@ fn grow(
         .min(terms.ceiling.max(planned_total))
         .saturating_add(terms.surge.max(1));
     let mut free = ceiling.saturating_sub(desired_total);
+    let before = ledger.clone();
+    let mut arrives: Vec<u32> = sites.iter().map(|site| site.ready).collect();
     for at in dearest_first(sites).into_iter().rev() {
-        let (Some(site), Some(variant)) = (sites.get(at), variants.get(at)) else {
+        let (Some(site), Some(variant), Some(arriving)) = (sites.get(at), variants.get(at), arrives.get_mut(at)) else {
             continue;
         };
+        *arriving = site.desired;
         let wanted = site.planned.saturating_sub(site.desired);
         if wanted == 0 || site.in_flight {
             continue;
@@ -316,8 +319,24 @@ fn grow(
         // What finds no room yet is set aside all the same, so that nobody behind in the queue takes it.
         ledger.take(pipeline, variant, paid);
         if placed > 0 {
-            steps.writes.push((at, site.desired.saturating_add(placed)));
+            *arriving = site.desired.saturating_add(placed);
+            steps.writes.push((at, *arriving));
             free -= placed;
         }
+    }
+    // A shift for its price alone starts only if what fits of it lets something go; else it would stay half done.
+    let goal = terms.demand.min(serve(
+        terms.uniform,
+        sites.iter().map(|site| (site.planned, site.capacity)),
+    ));
+    let serves = serve(terms.uniform, sites.iter().map(|site| (site.ready, site.capacity))) >= goal;
+    let stuck = steps.blocked.budget || steps.blocked.room;
+    let frees = || {
+        let mut sources = sites.iter().enumerate().filter(|(_, site)| site.desired > site.planned);
+        sources.any(|(at, _)| replaced(terms.uniform, sites, &arrives, at, 1, goal) > 0)
+    };
+    if serves && !terms.blind && stuck && !frees() {
+        steps.writes.clear();
+        *ledger = before;
     }
 }
