@@ -193,7 +193,7 @@ impl Rebalancer {
         }
         self.views_stale |= !events.is_empty() || !decisions.is_empty();
         if self.views_stale && now_ms >= self.views_built_ms + VIEWS_EVERY_MS {
-            self.publish(now_ms);
+            self.refresh(now_ms);
         }
     }
 
@@ -355,7 +355,7 @@ impl Rebalancer {
     }
 
     /// Refreshes the views and wakes the reconcilers of pipelines whose view changed.
-    fn publish(&mut self, now_ms: u64) {
+    fn refresh(&mut self, now_ms: u64) {
         self.views_stale = false;
         self.views_built_ms = now_ms;
         for child in self.children.values_mut() {
