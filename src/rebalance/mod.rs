@@ -54,6 +54,7 @@ mod plan;
 #[cfg(test)]
 mod properties;
 mod report;
+mod sense;
 #[cfg(test)]
 mod sim;
 mod state;

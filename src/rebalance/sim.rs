@@ -1,5 +1,6 @@
 //! A small cluster on a virtual clock: slow starts, full and dry pools, lost writes, silent pods, foreign edits, lost
 //! nodes, restarts. One seed replays a run. Every single write is checked against floors, ceilings, room and budget.
+#![allow(clippy::cast_possible_truncation, reason = "small numbers by construction")]
 
 use super::decision::{Decision, Move};
 use super::state::State;
@@ -196,16 +197,6 @@ impl Sim {
         };
     }
 
-    /// Every pod on a pool is gone at once.
-    pub(super) fn lose_nodes(&mut self, pool: usize) {
-        self.set_capacity(pool, 0);
-        for at in 0..self.pods.len() {
-            if self.world.variants[at].pool.0 as usize == pool {
-                self.pods[at].clear();
-            }
-        }
-    }
-
     fn run_pods(&mut self) {
         let now_ms = self.now_ms;
         for at in 0..self.pods.len() {
@@ -373,15 +364,6 @@ impl Sim {
     fn fault(&mut self, decision: &Decision, what: String) {
         self.violations
             .push(format!("{what} in {decision:?} with {:?}", self.desired));
-    }
-
-    /// Demand that Ready replicas do not serve, by stage.
-    pub(super) fn unserved(&self, stage: usize) -> u64 {
-        let sites = self
-            .stage_range(stage)
-            .map(|at| (self.ready(at), self.world.variants[at].capacity_millis));
-        let served = super::moves::serve(self.world.stages[stage].traffic == Traffic::Uniform, sites);
-        self.load[stage].saturating_sub(served)
     }
 }
 
