@@ -52,6 +52,8 @@ const WORLD_EVERY_MS: u64 = 100;
 const VIEWS_EVERY_MS: u64 = 200;
 /// Longest sleep: cool-downs, dry pools and stale signals are looked at at least so often.
 const TICK: Duration = Duration::from_millis(500);
+/// How often unclaimed Deployments are looked for while there are any.
+const CLAIM_EVERY_MS: u64 = 250;
 /// Notices taken in before the core is stepped.
 const BATCH_MAX: usize = 4_096;
 /// How often a lasting trouble with pods is told to the core.
@@ -110,6 +112,8 @@ struct Rebalancer {
     events: Vec<Event>,
     world_stale: bool,
     world_built_ms: Option<u64>,
+    /// When Deployments are looked through for unclaimed ones; absent once all are claimed.
+    claim_due_ms: Option<u64>,
     views_stale: bool,
     views_built_ms: u64,
 }
@@ -138,6 +142,7 @@ pub async fn run(
         events: Vec::new(),
         world_stale: true,
         world_built_ms: None,
+        claim_due_ms: None,
         views_stale: true,
         views_built_ms: 0,
         ctx,
@@ -190,6 +195,9 @@ impl Rebalancer {
         let decisions = step(&mut self.state, &events, now_ms);
         for decision in &decisions {
             self.act(decision);
+        }
+        if self.claim_due_ms.is_some_and(|due| now_ms >= due) {
+            self.claim_due_ms = self.claim(now_ms).then_some(now_ms + CLAIM_EVERY_MS);
         }
         self.views_stale |= !events.is_empty() || !decisions.is_empty();
         if self.views_stale && now_ms >= self.views_built_ms + VIEWS_EVERY_MS {
@@ -351,7 +359,7 @@ impl Rebalancer {
         }
         self.signals.all_changed();
         self.views_stale = true;
-        self.claim(&valid.iter().map(|pipeline| pipeline.mode).collect::<Vec<_>>());
+        self.claim_due_ms = Some(now_ms);
     }
 
     /// Refreshes the views and wakes the reconcilers of pipelines whose view changed.
