@@ -136,3 +136,45 @@ fn trace() {
         }
     }
 }
+
+#[test]
+#[ignore = "a measurement: run it in a release build"]
+fn a_full_plan_of_600_stages_on_5_pools() {
+    let mut random = Random::new(7);
+    let mut text = String::new();
+    for pool in 0..5 {
+        text += &format!("pool p{pool} {}\n", random.within(900, 1_400));
+    }
+    for stage in 0..600 {
+        let traffic = if stage % 2 == 0 { "uniform" } else { "" };
+        text += &format!(
+            "pipe q{stage} priority {}\nstage s{stage} {traffic}\n",
+            random.within(1, 3) * 100
+        );
+        for pool in 0..5 {
+            let has = random.within(0, 2);
+            let (cap, cost) = (random.within(1, 9), random.within(1, 30));
+            text += &format!(
+                " p{pool} cap {cap} cost {cost} has {has}/{has} at {}\n",
+                random.within(300, 960)
+            );
+        }
+    }
+    let fixture = super::fixture::Fixture::parse(&text);
+    let mut state = super::State::new();
+    super::step(&mut state, &fixture.events(1_000_000), 1_000_000);
+    let crowded = state.plan.as_ref().unwrap().crowded;
+    for (name, anew) in [("plan anew", true), ("nothing changed", false)] {
+        let mut best = u128::MAX;
+        for round in 1..=20 {
+            let mut state = state.clone();
+            if anew {
+                state.plan = None;
+            }
+            let begin = std::time::Instant::now();
+            super::step(&mut state, &[], 1_000_000 + round);
+            best = best.min(begin.elapsed().as_micros());
+        }
+        println!("{name}: {best} us, crowded: {crowded}");
+    }
+}
