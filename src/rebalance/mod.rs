@@ -12,7 +12,7 @@
 //! # One step
 //!
 //! 1. [`state`]: events are absorbed. Nothing is decided while they are; what runs is observed, never stored progress.
-//! 2. [`demand`]: readings become a demand per stage, callers before the called, so that a rise reaches all stages of a
+//! 2. [`sense`] and [`demand`]: readings become a demand per stage, callers before the called, so that a rise reaches all stages of a
 //!    pipeline in the same step. It is held still inside the tolerance and the windows.
 //! 3. [`plan`]: if any input of the plan changed, the joint plan is made anew from [`oracle`] answers. What runs is
 //!    priced a little lower than what would be new, which makes plans stay: if `x` is the cheapest cover when `n` runs,

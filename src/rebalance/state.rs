@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::decision::{StageReport, Trigger};
-use super::demand::{self, Level, Range};
+use super::demand::{self, Level};
 use super::history::{Allowance, Dry, Pending};
 use super::oracle::Oracle;
 use super::plan::{Ask, Bound, Plan, variants_of};
