@@ -10,6 +10,9 @@ use super::state::{Senses, State, VariantMemory};
 use super::step::{HOUR_MS, mode};
 use super::world::{Mode, OnSignalLoss, Traffic};
 
+/// For how long a demand that was seen whole bounds what saturation may hide.
+const WHOLE_MS: u64 = 10 * 60_000;
+
 /// How long readings from before and after a change of Ready replicas may be left unused.
 const MIXED_MS_MAX: u64 = 5_000;
 
@@ -65,6 +68,7 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
     };
     let mut wake_ms = None;
     let mut mixed = false;
+    let mut hidden = 0_u64;
     let newest_ms = variants
         .iter()
         .filter_map(|seen| seen.reading)
@@ -81,7 +85,8 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
             // Whoever left took the load along to the others: their newer readings have it.
             Some(reading) if ready == 0 && Some(reading.taken_ms) < newest_ms => {}
             Some(reading) => {
-                let load = seen.load(stage, variant, &reading);
+                let load = demand::of_reading(stage, variant, &reading);
+                hidden = hidden.saturating_add(seen.hidden(variant, &reading, load.low));
                 if ready > 0 || reading.sampled > 0 || load.low > 0 {
                     own = Some(own.map_or(load, |sum| sum.plus(load)));
                 }
@@ -99,6 +104,24 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
     }
     senses.fresh = own.is_some();
     let own = own.map(|seen| seen.plus(silent));
+    // What saturation hides is known where it has been seen lately: less capacity is no more demand.
+    let known = memory
+        .whole
+        .filter(|&(_, at_ms)| now_ms < at_ms.saturating_add(WHOLE_MS))
+        .map(|(demand, _)| demand);
+    let own = own.map(|seen| {
+        let hidden = match known {
+            Some(known) if known >= seen.low => hidden.min(known - seen.low),
+            _ => hidden,
+        };
+        seen.plus(Range {
+            low: hidden,
+            high: hidden,
+        })
+    });
+    if let Some(own) = own.filter(|own| hidden == 0 && !mixed && own.low == own.high) {
+        memory.whole = Some((own.low, now_ms));
+    }
     // Nobody reports where nobody runs: only the callers can say.
     let quiet = ready_total == 0 && own.is_none();
     let seen = match own {
@@ -186,7 +209,7 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
     }
     let before = memory.ask.need;
     if before.demand != need.demand {
-        memory.pinned = false;
+        memory.turn_over();
     }
     if before.demand != need.demand {
         let trend = if need.demand > before.demand {
@@ -223,7 +246,8 @@ pub(super) fn bound(state: &mut State, now_ms: u64) -> bool {
             continue;
         };
         let goes = memory.senses.fallback && matches!(stage.on_signal_loss, OnSignalLoss::Static(_));
-        let keep = (!goes && (!memory.senses.fresh || memory.senses.blind))
+        let keep = memory.steady
+            || (!goes && (!memory.senses.fresh || memory.senses.blind))
             || mode == Mode::NoScaleIn
             || stage.down_percent_per_minute == 0;
         let mut bounds: Vec<Bound> = Vec::with_capacity(declared.len());

@@ -203,6 +203,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
     let mode = mode(state.world.pipelines.get(pipeline));
     let memory = state.stages.get_mut(at)?;
     let senses = memory.senses;
+    let was_steady = memory.steady;
     let declared = state.world.variants.get(range.clone())?;
     let variants = state.variants.get(range.clone())?;
     let planned = context.plan.counts.get(range.clone())?;
@@ -265,6 +266,20 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
                 .writes
                 .retain(|&(site, to)| sites.get(site).is_some_and(|site| to < site.desired)),
             _ => {}
+        }
+    }
+    // Under constant demand nothing turns around: what was added for it stays, unless something else changed.
+    if !senses.forced && !terms.over_budget {
+        let added = |at: usize| {
+            variants
+                .get(at)
+                .is_some_and(|seen| seen.dry.is_none() && seen.grown == Some(memory.epoch))
+        };
+        let returns =
+            |write: &(usize, u32)| sites.get(write.0).is_some_and(|site| write.1 < site.desired) && added(write.0);
+        if steps.writes.iter().any(returns) {
+            memory.steady = true;
+            steps = Steps::default();
         }
     }
     let mut report = state
@@ -368,6 +383,9 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
             for one in &decision.moves {
                 if let Some(seen) = state.variants.get_mut(one.variant.0 as usize) {
                     seen.ask(one.to, now_ms);
+                    if one.to > one.from {
+                        seen.grown = Some(memory.epoch);
+                    }
                 }
                 if let Some(slot) = context.observed.get_mut(one.variant.0 as usize) {
                     *slot = Observed {
@@ -391,7 +409,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         overdue_ms,
         steps.blocked.rate.then(|| memory.shrinks.frees_ms(MINUTE_MS)).flatten(),
         senses.exhausted.then(|| memory.shifts.frees_ms(HOUR_MS)).flatten(),
-        pins.then(|| now_ms.saturating_add(1)),
+        (pins || memory.steady && !was_steady).then(|| now_ms.saturating_add(1)),
     ];
     let level = &memory.level;
     let input = guard::Input {
