@@ -52,6 +52,8 @@ const WORLD_EVERY_MS: u64 = 100;
 const VIEWS_EVERY_MS: u64 = 200;
 /// Longest sleep: cool-downs, dry pools and stale signals are looked at at least so often.
 const TICK: Duration = Duration::from_millis(500);
+/// A Deployment that is not there after so long has been refused.
+const CREATION_MS: u64 = 10_000;
 /// How often unclaimed Deployments are looked for while there are any.
 const CLAIM_EVERY_MS: u64 = 250;
 /// Notices taken in before the core is stepped.
@@ -103,6 +105,8 @@ struct Rebalancer {
     state: State,
     index: Index,
     children: HashMap<(String, String), Child>,
+    /// Deployments that do not exist, and since when.
+    missing: HashMap<(String, String), u64>,
     pods: Pods,
     signals: Signals,
     decisions: HashMap<String, VecDeque<DecisionSummary>>,
@@ -136,6 +140,7 @@ pub async fn run(
         state: State::new(),
         index: Index::default(),
         children: HashMap::new(),
+        missing: HashMap::new(),
         decisions: HashMap::new(),
         told_dry: BTreeMap::new(),
         writes: JoinSet::new(),
@@ -188,6 +193,9 @@ impl Rebalancer {
         let now_ms = self.ctx.clock.now_ms();
         if self.world_stale && self.world_built_ms.is_none_or(|at| now_ms >= at + WORLD_EVERY_MS) {
             self.rebuild(now_ms);
+        }
+        if self.missing.values().any(|since| (since + CREATION_MS..since + CREATION_MS + 1_000).contains(&now_ms)) {
+            self.world_stale = true;
         }
         self.signals.collect(&self.index, &self.pods, now_ms, &mut self.events);
         self.trouble(now_ms);
@@ -278,9 +286,23 @@ impl Rebalancer {
     /// Tells the core what a variant has.
     fn observe(&mut self, variant: VariantIdx) {
         let Some(reference) = self.index.variant(variant) else { return };
-        let Some(child) = self.child(variant) else { return };
-        let event = Event::Replicas { variant, desired: child.desired, ready: self.pods.ready(&reference.variant_id) };
-        self.events.push(event);
+        let desired = match self.child(variant) {
+            Some(child) => child.desired,
+            // Not there yet: the core leaves a stage alone that it has not seen whole.
+            None if self.is_coming(variant) => return,
+            // Refused, by a quota or an admission plug-in: the rest of the stage goes on without it. It has nothing, and
+            // the world gives it no room.
+            None => 0,
+        };
+        let (ready, leaving) = (self.pods.ready(&reference.variant_id), self.pods.leaving(&reference.variant_id));
+        self.events.push(Event::Leaving { variant, count: leaving });
+        self.events.push(Event::Replicas { variant, desired, ready });
+    }
+
+    /// A Deployment that the reconciler is about to create.
+    fn is_coming(&self, variant: VariantIdx) -> bool {
+        let since = self.key(variant).and_then(|key| self.missing.get(&key).copied());
+        since.is_some_and(|since| self.ctx.clock.now_ms() < since + CREATION_MS)
     }
 
     fn key(&self, variant: VariantIdx) -> Option<(String, String)> {
@@ -328,13 +350,18 @@ impl Rebalancer {
             *known = look;
             differs
         });
+        let mut missing = HashMap::new();
         let mut children = HashMap::with_capacity(self.index.variants.len());
         for pool in valid.iter().flat_map(|pipeline| pipeline.stages.iter().map(move |s| (pipeline, s))).flat_map(
             |(pipeline, stage)| stage.pools.iter().map(move |pool| (&pipeline.id.namespace, pool)),
         ) {
             let (namespace, pool) = pool;
             let key = (namespace.clone(), pool.child.clone());
-            let Some(live) = &pool.live else { continue };
+            let Some(live) = &pool.live else {
+                let since = self.missing.get(&key).copied().unwrap_or(now_ms);
+                missing.insert(key, since);
+                continue;
+            };
             let child = match self.children.remove(&key) {
                 Some(mut known) => {
                     known.observe(live, now_ms);
@@ -345,6 +372,7 @@ impl Rebalancer {
             children.insert(key, child);
         }
         self.children = children;
+        self.missing = missing;
         self.told_dry.clear();
         self.signals.targets_changed();
         let live: BTreeSet<&str> = self.index.pipelines.iter().map(|id| id.uid.as_str()).collect();
