@@ -200,7 +200,9 @@ impl Rebalancer {
         self.signals.collect(&self.index, &self.pods, now_ms, &mut self.events);
         self.trouble(now_ms);
         let events = std::mem::take(&mut self.events);
+        let started = self.ctx.clock.now();
         let decisions = step(&mut self.state, &events, now_ms);
+        self.ctx.metrics.decision_took(started.elapsed());
         for decision in &decisions {
             self.act(decision);
         }
@@ -344,7 +346,7 @@ impl Rebalancer {
             valid.push(validate(pipeline, &found));
         }
         let (world, index) = world::world(&valid, &look.observed);
-        self.index = index;
+        let before = std::mem::replace(&mut self.index, index).pipelines;
         self.ctx.look.send_if_modified(|known| {
             let differs = !known.places_like(&look) || self.views_built_ms == 0;
             *known = look;
@@ -375,6 +377,11 @@ impl Rebalancer {
         self.missing = missing;
         self.told_dry.clear();
         self.signals.targets_changed();
+        for gone in &before {
+            if !self.index.pipelines.iter().any(|id| id.namespace == gone.namespace && id.name == gone.name) {
+                self.ctx.metrics.forget_pipeline(&gone.namespace, &gone.name);
+            }
+        }
         let live: BTreeSet<&str> = self.index.pipelines.iter().map(|id| id.uid.as_str()).collect();
         self.ctx.views.retain(|uid| live.contains(uid));
         self.decisions.retain(|uid, _| live.contains(uid.as_str()));
@@ -398,6 +405,14 @@ impl Rebalancer {
             child.relax(now_ms);
         }
         let none = VecDeque::new();
+        for (at, id) in (0_u32..).zip(&self.index.pipelines) {
+            let sample = view::sample(PipelineIdx(at), &self.index, &self.state, |variant| view::Have {
+                desired: self.child(variant).map_or(0, |child| child.desired),
+                ready: self.index.variant(variant).map_or(0, |found| self.pods.ready(&found.variant_id)),
+                dry: self.told_dry.contains_key(&variant),
+            });
+            self.ctx.metrics.set_pipeline(&id.namespace, &id.name, sample);
+        }
         for (at, id) in (0_u32..).zip(&self.index.pipelines) {
             let decisions = self.decisions.get(&id.uid).unwrap_or(&none);
             let view = view::view(PipelineIdx(at), &self.index, &self.state, decisions, |variant| {
