@@ -11,6 +11,7 @@
     reason = "scenarios fail by panicking"
 )]
 
+mod admission;
 mod harness;
 mod suite;
 
@@ -42,7 +43,10 @@ fn main() {
     arguments.test_threads.get_or_insert(AT_ONCE);
     let suite = Arc::new(Suite::default());
     suite.stop_on_interrupt();
-    let trials: Vec<Trial> = harness::scenarios(&suite).into_iter().collect();
+    let trials: Vec<Trial> = harness::scenarios(&suite)
+        .into_iter()
+        .chain(admission::scenarios(&suite))
+        .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     suite.stop();
     conclusion.exit();
