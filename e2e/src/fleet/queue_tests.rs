@@ -177,6 +177,7 @@ fn pace_stretches_what_is_left_and_zero_freezes_it() {
     let mut s = Station::new(capacity(1, 1.0, 1.0), 0.0);
     s.arrive(0.0, 1, 1.0);
     s.set_pace(0.5, 0.0);
+    close(s.busy_s(), 0.5, 1e-12, "work in progress counts");
     assert_eq!(s.next_completion(), None);
     s.set_pace(10.0, 0.5);
     s.advance(20.0);

@@ -58,7 +58,7 @@ pub struct StageWait {
     /// Calls answered.
     pub calls: u64,
     /// Mean wait, ms.
-    pub mean_ms: f64,
+    pub mean_ms: Option<f64>,
     /// Wait, ms.
     pub wait_ms: Percentiles,
 }
@@ -211,7 +211,7 @@ impl Recorder {
         let stages = counts.waits.iter_mut().map(|(stage, waits)| StageWait {
             stage: stage.clone(),
             calls: waits.len() as u64,
-            mean_ms: waits.iter().map(|w| f64::from(*w)).sum::<f64>() / waits.len().max(1) as f64,
+            mean_ms: (!waits.is_empty()).then(|| waits.iter().map(|w| f64::from(*w)).sum::<f64>() / waits.len() as f64),
             wait_ms: Percentiles::of(waits),
         });
         let stages = stages.collect();

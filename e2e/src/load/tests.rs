@@ -256,7 +256,9 @@ async fn with_unequal_replicas_pull_and_weighted_beat_uniform() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_wait_for_the_first_replica_and_a_lost_one_costs_a_retry_not_the_request() {
-    let fleet = Fleet::new(Behaviours::new(Behaviour::http(100.0, 4)), 1.0);
+    // A second stage that takes a second, so that the lost replica is lost in the middle of requests.
+    let table = Behaviours::new(Behaviour::http(100.0, 4)).stage("generate", Behaviour::http(20.0, 20));
+    let fleet = Fleet::new(table, 1.0);
     for (uid, stage) in [("g", "guard"), ("p", "post")] {
         fleet.upsert(pod(uid, stage, "any")).await.unwrap();
     }
@@ -284,10 +286,47 @@ async fn requests_wait_for_the_first_replica_and_a_lost_one_costs_a_retry_not_th
     fleet.crash("n2");
     let summary = driving.await.unwrap();
     assert_eq!((summary.served, summary.failed), (20, 0), "{summary:?}");
+    assert!(summary.retries > 0, "{summary:?}");
     let wait = &summary.stages[1];
     assert!(
         wait.wait_ms.p99.unwrap() > 150.0,
         "the first ones waited for a replica: {wait:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stage_begins_once_when_all_stages_before_it_are_done() {
+    let stages = vec![
+        stage("fast", &[], Traffic::Uniform),
+        stage("slow", &[], Traffic::Uniform),
+        stage("join", &[("fast", 1.0), ("slow", 1.0)], Traffic::Uniform),
+    ];
+    let route = Route::new("agents/support", stages).unwrap();
+    let table = Behaviours::new(Behaviour::http(1_000.0, 10)).stage("slow", Behaviour::http(25.0, 10));
+    let fleet = Fleet::new(table, 1.0);
+    for stage in ["fast", "slow", "join"] {
+        fleet.upsert(pod(stage, stage, "any")).await.unwrap();
+    }
+    let trace = Rate::constant(10.0, s(0.5)).trace(Spacing::Regular, 1, 1);
+    let summary = drive(
+        route,
+        &trace,
+        fleet.directory(),
+        DriveOptions::default(),
+        Arc::default(),
+    )
+    .await;
+    assert_eq!((summary.requests, summary.served), (5, 5));
+    let joins: u64 = fleet
+        .loads()
+        .iter()
+        .filter(|(p, _)| p.stage == "join")
+        .map(|(_, load)| load.served)
+        .sum();
+    assert_eq!(joins, 2 * 5, "one call per edge");
+    assert!(
+        summary.latency_ms.p50.unwrap() >= 410.0,
+        "400 ms and 10 ms, one after the other: {summary:?}"
     );
 }
 

@@ -71,7 +71,7 @@ pub(super) fn waits(out: &mut String, report: &Report) {
             "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
             escape(&wait.stage),
             whole(wait.calls),
-            ms(Some(wait.mean_ms)),
+            ms(wait.mean_ms),
             ms(wait.wait_ms.p50),
             ms(wait.wait_ms.p95),
             ms(wait.wait_ms.p99)

@@ -155,6 +155,15 @@ fn a_stack_ends_at_the_sum_and_missing_values_leave_a_gap_in_a_line() {
         svg.contains("d=\"M46.0 97.0H96.0H146.0\"") && svg.contains("d=\"M46.0 22.0H96.0H146.0\""),
         "{svg}"
     );
+    let sly = Curve {
+        label: "</script>".into(),
+        ..curve(two(1.0), Shape::Line)
+    };
+    assert_eq!(
+        plot(false, vec![sly]).svg().matches("</script>").count(),
+        1,
+        "a name does not end the data"
+    );
     let gap = plot(false, vec![curve(vec![Some(4.0), None, Some(2.0)], Shape::Line)]).svg();
     assert!(
         gap.contains("d=\"M46.0 22.0\"") && gap.contains("d=\"M146.0 72.0\""),
