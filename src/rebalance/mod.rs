@@ -47,6 +47,7 @@ mod guard;
 mod history;
 #[cfg(test)]
 mod judge;
+mod ledger;
 mod moves;
 mod oracle;
 mod plan;

@@ -2,7 +2,7 @@
 //! Nothing about earlier steps is stored; the next observation leads to the next writes, also after a crash in between.
 
 use super::demand::cut;
-use super::plan::Ledger;
+use super::ledger::Ledger;
 use super::world::Variant;
 
 /// One pool of a stage, as the moves see it.
@@ -12,6 +12,8 @@ pub(super) struct Site {
     pub(super) desired: u32,
     /// Of these, the ones that are certain while a write is on its way.
     pub(super) certain: u32,
+    /// These, or more if a write on its way does not arrive.
+    pub(super) most: u32,
     /// A write is on its way: nothing more is written here before it is observed.
     pub(super) in_flight: bool,
     /// Ready ones among them.
@@ -31,6 +33,8 @@ pub(super) struct Terms {
     pub(super) demand: u64,
     pub(super) floor: u32,
     pub(super) reliable_floor: u32,
+    /// Most replicas of the stage, a shift's surge apart. What exceeds it goes without a replacement.
+    pub(super) ceiling: u32,
     pub(super) uniform: bool,
     /// Demand is not known: count replicas instead of capacity.
     pub(super) blind: bool,
@@ -130,6 +134,8 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
         ),
     };
     let mut rate = terms.shrink_max;
+    // A shift's replicas that are not Ready yet replace nobody, so only Ready ones can be too many.
+    let mut excess = ready_total.saturating_sub(terms.ceiling);
     let mut removable = 0;
     for at in dearest_first(sites) {
         let (Some(site), Some(to), Some(left)) = (sites.get(at), to.get_mut(at), ready.get(at).copied()) else {
@@ -151,7 +157,7 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
         let wanted = site.ready.saturating_sub(site.planned).min(surplus);
         let spared = wanted.min(spare.ready(site.reliable)).min(spare.desired(site.reliable));
         steps.blocked.floor |= spared < wanted;
-        let replaced = replaced(terms.uniform, sites, &ready, at, spared, required);
+        let replaced = replaced(terms.uniform, sites, &ready, at, spared, required).max(spared.min(excess));
         steps.blocked.ready |= replaced < spared;
         removable += replaced;
         let allowed = u64::from(replaced).min(rate);
@@ -159,6 +165,7 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
         steps.blocked.rate |= gone < replaced;
         rate -= allowed;
         *to -= gone;
+        excess -= gone.min(excess);
         steps.ready_removed += gone;
         spare.spend_desired(site.reliable, gone);
         spare.spend_ready(site.reliable, gone);
@@ -264,7 +271,7 @@ fn grow(
     pipeline: usize,
     steps: &mut Steps,
 ) {
-    let desired_total = total(sites.iter().map(|site| site.desired));
+    let desired_total = total(sites.iter().map(|site| site.most));
     let planned_total = total(sites.iter().map(|site| site.planned));
     let ready_total = total(sites.iter().map(|site| site.ready));
     let pace = |count: fn(&Site) -> u32| {
@@ -278,18 +285,23 @@ fn grow(
         .zip(pace(|site| site.ready))
         .is_some_and(|(new, old)| new < old);
     // Replicas that share a Service with slower ones are only worth their pace: such a shift is made in one go.
-    let ceiling = if terms.uniform && slower {
+    let stays = ready_total - removable.min(ready_total);
+    let base = if terms.uniform && slower {
         u32::MAX
     } else {
-        planned_total
-            .max(ready_total - removable.min(ready_total))
-            .saturating_add(terms.surge.max(1))
+        planned_total.max(stays)
     };
+    let ceiling = base
+        .min(terms.ceiling.max(planned_total))
+        .saturating_add(terms.surge.max(1));
     let mut free = ceiling.saturating_sub(desired_total);
+    let before = ledger.clone();
+    let mut arrives: Vec<u32> = sites.iter().map(|site| site.ready).collect();
     for at in dearest_first(sites).into_iter().rev() {
-        let (Some(site), Some(variant)) = (sites.get(at), variants.get(at)) else {
+        let (Some(site), Some(variant), Some(arriving)) = (sites.get(at), variants.get(at), arrives.get_mut(at)) else {
             continue;
         };
+        *arriving = site.desired;
         let wanted = site.planned.saturating_sub(site.desired);
         if wanted == 0 || site.in_flight {
             continue;
@@ -307,8 +319,24 @@ fn grow(
         // What finds no room yet is set aside all the same, so that nobody behind in the queue takes it.
         ledger.take(pipeline, variant, paid);
         if placed > 0 {
-            steps.writes.push((at, site.desired.saturating_add(placed)));
+            *arriving = site.desired.saturating_add(placed);
+            steps.writes.push((at, *arriving));
             free -= placed;
         }
+    }
+    // A shift for its price alone starts only if what fits of it lets something go; else it would stay half done.
+    let goal = terms.demand.min(serve(
+        terms.uniform,
+        sites.iter().map(|site| (site.planned, site.capacity)),
+    ));
+    let serves = serve(terms.uniform, sites.iter().map(|site| (site.ready, site.capacity))) >= goal;
+    let stuck = steps.blocked.budget || steps.blocked.room;
+    let frees = || {
+        let mut sources = sites.iter().enumerate().filter(|(_, site)| site.desired > site.planned);
+        sources.any(|(at, _)| replaced(terms.uniform, sites, &arrives, at, 1, goal) > 0)
+    };
+    if serves && !terms.blind && stuck && !frees() {
+        steps.writes.clear();
+        *ledger = before;
     }
 }

@@ -6,6 +6,7 @@
 //! bound it reports stays one.
 
 use super::demand::cut;
+use super::moves::serve;
 
 /// Branches one search may look at.
 const NODES_MAX: u32 = 10_000;
@@ -68,6 +69,26 @@ pub(super) struct Value {
     /// Demand that is not covered.
     pub(super) unserved: u64,
     pub(super) price: u128,
+}
+
+/// Value of given counts of one stage.
+pub(super) fn value_of(items: &[Item], need: &Need, counts: &[u32]) -> Value {
+    let (mut total, mut reliable, mut price) = (0_u64, 0_u64, 0_u128);
+    for (item, &count) in items.iter().zip(counts) {
+        total += u64::from(count);
+        reliable += if item.reliable { u64::from(count) } else { 0 };
+        price += item.price_of(count);
+    }
+    let served = serve(
+        need.uniform,
+        items.iter().zip(counts).map(|(item, &count)| (count, item.capacity)),
+    );
+    let floor = u64::from(need.floor).saturating_sub(total);
+    Value {
+        short: floor.max(u64::from(need.reliable_floor).saturating_sub(reliable)),
+        unserved: need.demand.saturating_sub(served),
+        price,
+    }
 }
 
 /// The oracle's answer; the counts are left in [`Oracle::counts`].

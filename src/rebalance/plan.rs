@@ -5,11 +5,21 @@
 //! from what is left, by priority and, among equals, by regret: what it would lose without the contested pools. Passes
 //! of one-stage re-optimisation follow. Demand that finds no room stays unserved; there is always a plan.
 
-use super::oracle::{Item, Need, Oracle, Value};
-use super::world::{Mode, Resources, Variant, World};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use super::ledger::Ledger;
+use super::oracle::{Item, Need, Oracle, Value, value_of};
+use super::world::{Mode, Variant, World};
 
 /// Passes of one-stage re-optimisation after the first assignment.
 const PASSES_MAX: usize = 2;
+
+/// A plan from nothing must leave this much less unserved, in thousandths of a stage's demand, to replace what runs.
+const UNSERVED_MARGIN_PERMILLE: u128 = 10;
+
+/// Or be cheaper by one part in this many.
+const PRICE_MARGIN: u128 = 100;
 
 /// Prices are cut here, so that no sum or product of the search overflows.
 const PRICE_MAX: u64 = 1 << 40;
@@ -48,75 +58,6 @@ pub(super) struct Plan {
     pub(super) values: Vec<Value>,
     /// What is left of pools and budgets.
     pub(super) ledger: Ledger,
-}
-
-/// What is left of every pool and of every pipeline's budget.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Ledger {
-    pools: Vec<Resources>,
-    budgets: Vec<u64>,
-}
-
-impl Ledger {
-    pub(super) fn new(world: &World) -> Self {
-        Self {
-            pools: world.pools.iter().map(|pool| pool.capacity).collect(),
-            budgets: world
-                .pipelines
-                .iter()
-                .map(|pipeline| pipeline.budget_micros.unwrap_or(u64::MAX))
-                .collect(),
-        }
-    }
-
-    /// Replicas of a variant for which its pool has room.
-    pub(super) fn room(&self, variant: &Variant) -> u32 {
-        let Some(pool) = self.pools.get(variant.pool.0 as usize) else {
-            return 0;
-        };
-        let fit = |left: u64, each: u64| left.checked_div(each).unwrap_or(u64::MAX);
-        let fits = fit(pool.cpu_millis, variant.request.cpu_millis)
-            .min(fit(pool.memory_kib, variant.request.memory_kib))
-            .min(fit(pool.device_millis, variant.request.device_millis));
-        u32::try_from(fits).unwrap_or(u32::MAX)
-    }
-
-    /// What is left of a pipeline's budget.
-    pub(super) fn budget(&self, pipeline: usize) -> u64 {
-        self.budgets.get(pipeline).copied().unwrap_or(u64::MAX)
-    }
-
-    /// Takes replicas out. More than there is leaves nothing, and says so.
-    pub(super) fn take(&mut self, pipeline: usize, variant: &Variant, count: u32) -> bool {
-        let mut fits = true;
-        let mut take = |left: &mut u64, each: u64| {
-            let amount = each.saturating_mul(u64::from(count));
-            fits &= amount <= *left;
-            *left = left.saturating_sub(amount);
-        };
-        if let Some(pool) = self.pools.get_mut(variant.pool.0 as usize) {
-            take(&mut pool.cpu_millis, variant.request.cpu_millis);
-            take(&mut pool.memory_kib, variant.request.memory_kib);
-            take(&mut pool.device_millis, variant.request.device_millis);
-        }
-        if let Some(budget) = self.budgets.get_mut(pipeline).filter(|budget| **budget < u64::MAX) {
-            take(budget, variant.cost_micros);
-        }
-        fits
-    }
-
-    /// Gives back what `take` took. Only right if that had fitted.
-    fn give(&mut self, pipeline: usize, variant: &Variant, count: u32) {
-        let give = |left: &mut u64, each: u64| *left = left.saturating_add(each.saturating_mul(u64::from(count)));
-        if let Some(pool) = self.pools.get_mut(variant.pool.0 as usize) {
-            give(&mut pool.cpu_millis, variant.request.cpu_millis);
-            give(&mut pool.memory_kib, variant.request.memory_kib);
-            give(&mut pool.device_millis, variant.request.device_millis);
-        }
-        if let Some(budget) = self.budgets.get_mut(pipeline).filter(|budget| **budget < u64::MAX) {
-            give(budget, variant.cost_micros);
-        }
-    }
 }
 
 /// Price of one replica for decisions: marginal price times hint. What a replica is reported to cost and the power it
@@ -342,30 +283,78 @@ impl Build<'_, '_> {
         }
     }
 
+    /// Two candidates: one built from nothing, in order of need, and what runs, improved stage by stage. The first must
+    /// be better by a margin, so that a crowded cluster is not reshuffled for little.
     fn by_turns(&mut self) {
         let whole = Ledger::new(self.problem.world);
         let turns = self.turns(&whole);
-        self.plan.counts.iter_mut().for_each(|count| *count = 0);
-        self.plan.ledger = whole;
         let stages: Vec<usize> = turns.iter().map(|turn| turn.3).collect();
-        for stage in 0..self.plan.values.len() {
-            if self.is_aside(stage) {
-                self.oracle.counts.clear();
-                for at in self.range(stage) {
-                    let room = self
-                        .problem
-                        .world
-                        .variants
-                        .get(at)
-                        .map_or(0, |variant| self.plan.ledger.room(variant));
-                    self.oracle
-                        .counts
-                        .push(self.problem.current.get(at).copied().unwrap_or(0).min(room));
-                }
-                self.take(stage, Value::default());
+        self.from_nothing(&stages, whole.clone());
+        let fresh = std::mem::take(&mut self.plan);
+        self.from_current(&stages, whole);
+        if self.is_better(&turns, &fresh) {
+            self.plan = fresh;
+        }
+    }
+
+    fn clear(&mut self, ledger: Ledger) {
+        self.plan.counts.clear();
+        self.plan.counts.resize(self.problem.world.variants.len(), 0);
+        self.plan.values.clear();
+        self.plan
+            .values
+            .resize(self.problem.world.stages.len(), Value::default());
+        self.plan.ledger = ledger;
+        for stage in (0..self.plan.values.len())
+            .filter(|&stage| self.is_aside(stage))
+            .collect::<Vec<_>>()
+        {
+            self.take_current(stage, false);
+        }
+    }
+
+    /// Hands a stage what it has, as far as that fits.
+    fn take_current(&mut self, stage: usize, bounded: bool) {
+        let pipeline = self.pipeline(stage);
+        let ceiling = if bounded { self.need(stage).ceiling } else { u32::MAX };
+        let mut left = ceiling;
+        self.oracle.counts.clear();
+        for at in self.range(stage) {
+            let Some(variant) = self.problem.world.variants.get(at) else {
+                continue;
+            };
+            let bound = self.problem.bounds.get(at).copied().unwrap_or_default();
+            let here = self
+                .problem
+                .current
+                .get(at)
+                .copied()
+                .unwrap_or(0)
+                .min(self.plan.ledger.room(variant))
+                .min(left);
+            let here = if bounded {
+                here.min(bound.upper).min(variant.max)
+            } else {
+                here
+            };
+            let budget = self
+                .plan
+                .ledger
+                .budget(pipeline)
+                .checked_div(variant.cost_micros)
+                .unwrap_or(u64::MAX);
+            let here = here.min(u32::try_from(budget).unwrap_or(u32::MAX));
+            left -= here;
+            self.plan.ledger.take(pipeline, variant, here);
+            if let Some(slot) = self.plan.counts.get_mut(at) {
+                *slot = here;
             }
         }
-        self.assign(&stages, Aim::Price);
+    }
+
+    fn from_nothing(&mut self, stages: &[usize], whole: Ledger) {
+        self.clear(whole);
+        self.assign(stages, Aim::Price);
         for pipeline in 0..self.problem.world.pipelines.len() {
             let short = |value: &Value| value.short > 0 || value.unserved > 0;
             let mine: Vec<usize> = stages
@@ -387,15 +376,54 @@ impl Build<'_, '_> {
                 self.assign(&mine, Aim::Cost);
             }
         }
+        self.improve_all(stages);
+    }
+
+    fn from_current(&mut self, stages: &[usize], whole: Ledger) {
+        self.clear(whole);
+        for &stage in stages {
+            self.take_current(stage, true);
+        }
+        self.improve_all(stages);
+    }
+
+    fn improve_all(&mut self, stages: &[usize]) {
         for _ in 0..PASSES_MAX {
             let mut better = false;
-            for &stage in &stages {
+            for &stage in stages {
                 better |= self.improve(stage);
             }
             if !better {
                 break;
             }
         }
+    }
+
+    /// Whether `other` beats the plan at hand: class by class in what is missing, then in price.
+    fn is_better(&self, turns: &[Turn], other: &Plan) -> bool {
+        let mut classes: BTreeMap<Reverse<u16>, [(u64, u128); 2]> = BTreeMap::new();
+        let mut prices = [0_u128; 2];
+        for &(priority, _, Reverse(demand), stage) in turns {
+            for ((plan, class), price) in [&self.plan, other]
+                .iter()
+                .zip(classes.entry(priority).or_default())
+                .zip(&mut prices)
+            {
+                let value = plan.values.get(stage).copied().unwrap_or_default();
+                class.0 = class.0.saturating_add(value.short);
+                class.1 += u128::from(value.unserved) * 1_000 / u128::from(demand.max(1));
+                *price += value.price;
+            }
+        }
+        for [mine, theirs] in classes.into_values() {
+            if mine.0 != theirs.0 {
+                return theirs.0 < mine.0;
+            }
+            if mine.1.abs_diff(theirs.1) > UNSERVED_MARGIN_PERMILLE {
+                return theirs.1 < mine.1;
+            }
+        }
+        prices[1] < prices[0] - prices[0] / PRICE_MARGIN
     }
 
     /// Floors first, then covers, in the order given.
@@ -421,7 +449,7 @@ impl Build<'_, '_> {
         }
     }
 
-    /// Re-optimises one stage with everything else as it is.
+    /// Re-optimises one stage with everything else as it is. Keeps what it has unless something is better.
     fn improve(&mut self, stage: usize) -> bool {
         let before: Vec<u32> = self
             .plan
@@ -429,16 +457,25 @@ impl Build<'_, '_> {
             .get(self.range(stage))
             .map(<[u32]>::to_vec)
             .unwrap_or_default();
+        let need = self.need(stage);
         self.give_back(stage);
-        let value = self.solve(stage, &self.need(stage), Aim::Price, false, true);
-        let changed = before != self.oracle.counts;
-        self.take(stage, value);
-        changed
+        let best = self.solve(stage, &need, Aim::Price, false, true);
+        let kept = value_of(&self.items, &need, &before);
+        let allowed = self
+            .items
+            .iter()
+            .zip(&before)
+            .all(|(item, &count)| count >= item.lower.min(item.upper));
+        let better = best < kept || !allowed;
+        if !better {
+            self.oracle.counts.clone_from(&before);
+        }
+        self.take(stage, if better { best } else { kept });
+        better
     }
 
     /// The order in which stages take from scarce pools.
     fn turns(&mut self, whole: &Ledger) -> Vec<Turn> {
-        use std::cmp::Reverse;
         let mut turns = Vec::with_capacity(self.plan.values.len());
         for stage in 0..self.plan.values.len() {
             if self.is_aside(stage) {

@@ -155,6 +155,14 @@ impl Sim {
                 self.write(decision, one);
             }
         }
+        for (stage, violation) in &self.state.violations {
+            let sites = self
+                .stage_range(*stage)
+                .map(|at| (self.desired[at], self.ready(at)))
+                .collect::<Vec<_>>();
+            self.violations
+                .push(format!("stage {stage} at {}: {violation:?}, {sites:?}", self.now_ms));
+        }
         self.decisions.extend(decisions);
     }
 
@@ -339,10 +347,7 @@ impl Sim {
         if after.0 < declared.min.min(before.0) || after.1 < declared.min.min(before.1) {
             self.fault(decision, format!("floor: desired, ready {before:?} -> {after:?}"));
         }
-        if after.0 > before.0
-            && after.0 > declared.max + declared.max_surge.max(1)
-            && declared.traffic != Traffic::Uniform
-        {
+        if after.0 > before.0 && after.0 > declared.max + declared.max_surge.max(1) {
             self.fault(decision, format!("ceiling: {before:?} -> {after:?}"));
         }
         if one.to > one.from {

@@ -7,10 +7,11 @@ use super::demand::{self, Level, Range};
 use super::history::{Allowance, Dry, Pending};
 use super::oracle::Oracle;
 use super::plan::{Ask, Bound, Plan, variants_of};
+use super::verify::Violation;
 use super::world::{DryReason, Event, Key, Mode, Reading, Resources, Stage, Variant, VariantIdx, World};
 
 /// How long a write may take to be observed before what is observed counts again.
-pub(super) const WRITE_GRACE_MS: u64 = 5_000;
+const WRITE_GRACE_MS: u64 = 5_000;
 
 /// What the core knows: the world, what was observed, and bounded histories. Holds no assignment: what runs is observed.
 #[derive(Clone, Debug, Default)]
@@ -23,8 +24,12 @@ pub struct State {
     pub(super) plan: Option<Plan>,
     /// What the stages asked of it.
     pub(super) planned_asks: Vec<Ask>,
+    /// What ran when it was made.
+    pub(super) planned_from: Vec<u32>,
     pub(super) oracle: Oracle,
     pub(super) next_id: u64,
+    /// Decisions of the last step that failed their check, by stage.
+    pub(super) violations: Vec<(usize, Violation)>,
     pub(super) wake_ms: Option<u64>,
 }
 
@@ -42,6 +47,9 @@ pub(super) struct StageMemory {
     pub(super) changed_ms: u64,
     /// Since when readings have not added up.
     pub(super) mixed_since_ms: Option<u64>,
+    /// The budget has no room for old and new replicas together: this stage grows or shrinks, but does not shift, while
+    /// its pipeline costs no less than this.
+    pub(super) pinned: Option<u128>,
     pub(super) ask: Ask,
     /// Why the plan was last made anew for this stage; stays until the plan is reached.
     pub(super) cause: Option<Trigger>,
@@ -79,6 +87,7 @@ impl Default for StageMemory {
             silent_since_ms: None,
             changed_ms: 0,
             mixed_since_ms: None,
+            pinned: None,
             ask: Ask::default(),
             cause: None,
             advised: None,
@@ -117,6 +126,11 @@ impl VariantMemory {
         self.asked.map_or(self.observed.unwrap_or(0), |(to, _)| to)
     }
 
+    /// Until when a write on its way is waited for.
+    pub(super) fn grace_ms(&self) -> Option<u64> {
+        self.asked.map(|(_, at_ms)| at_ms.saturating_add(WRITE_GRACE_MS))
+    }
+
     /// A write is on its way and not observed yet.
     pub(super) fn in_flight(&self) -> bool {
         self.asked.is_some()
@@ -125,6 +139,11 @@ impl VariantMemory {
     /// Replicas asked for whether or not a write on its way arrives.
     pub(super) fn certain(&self) -> u32 {
         self.desired().min(self.observed.unwrap_or(0))
+    }
+
+    /// Replicas asked for if a write on its way does not arrive, or does.
+    pub(super) fn most(&self) -> u32 {
+        self.desired().max(self.observed.unwrap_or(0))
     }
 
     /// Ready replicas among those asked for.
@@ -361,6 +380,7 @@ impl State {
             if change.mode {
                 memory.advised = None;
             }
+            memory.pinned = memory.pinned.filter(|_| change.cause.is_none());
             memory.cause = change.cause.or(memory.cause);
             self.stages.push(memory);
         }

@@ -5,11 +5,12 @@ use super::decision::{Decision, Move, Reason, StageReport, Trigger};
 use super::demand::{self, Range};
 use super::guard;
 use super::history::Dry;
+use super::ledger::Ledger;
 use super::moves::{self, Blocked, Site, Steps, Terms};
 use super::oracle::Need;
-use super::plan::{self, Ask, Bound, Ledger, Plan, Problem, price, variants_of, writes};
+use super::plan::{self, Ask, Bound, Plan, Problem, price, variants_of, writes};
 use super::report;
-use super::state::{Senses, State, WRITE_GRACE_MS};
+use super::state::{Senses, State};
 use super::verify::{Observed, verify};
 use super::world::{Event, Mode, OnSignalLoss, Pipeline, Stage, StageIdx, Traffic, VariantIdx};
 
@@ -29,6 +30,7 @@ pub fn step(state: &mut State, events: &[Event], now_ms: u64) -> Vec<Decision> {
         state.absorb(event, now_ms);
     }
     state.age(now_ms);
+    state.violations.clear();
     state.wake_ms = None;
     sense(state, now_ms);
     replan(state, now_ms);
@@ -217,6 +219,9 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
         need.floor = need.floor.max(total).min(need.ceiling);
     }
     let before = memory.ask.need;
+    if before != need {
+        memory.pinned = None;
+    }
     if before.demand != need.demand {
         let trend = if need.demand > before.demand {
             Trigger::DemandRose
@@ -295,6 +300,7 @@ fn bound(state: &mut State, now_ms: u64) -> bool {
             .any(|(bound, seen)| seen.desired() > bound.upper);
         let spent = memory.shifts.spent(now_ms, HOUR_MS);
         memory.senses.exhausted = spent >= u64::from(stage.moves_per_hour);
+        let still = memory.senses.exhausted || memory.pinned.is_some();
         let usable = bounds.iter().zip(variants.iter()).zip(declared);
         let usable = usable.map(|((bound, seen), one)| (seen.desired().min(bound.upper), demand::capacity(one)));
         let covers = moves::serve(memory.ask.need.uniform, usable) >= memory.ask.need.demand;
@@ -309,8 +315,8 @@ fn bound(state: &mut State, now_ms: u64) -> bool {
                 }
                 _ if keep => bound.lower = here.min(bound.upper),
                 // Without a shift left, growth and shrinking are still possible, but not both at once.
-                _ if memory.senses.exhausted && covers => bound.upper = bound.upper.min(here),
-                _ if memory.senses.exhausted => bound.lower = here.min(bound.upper),
+                _ if still && covers => bound.upper = bound.upper.min(here),
+                _ if still => bound.lower = here.min(bound.upper),
                 _ => {}
             }
             if mode == Mode::NoScaleOut {
@@ -338,16 +344,18 @@ fn replan(state: &mut State, now_ms: u64) {
             ..memory.ask
         })
         .collect();
-    let unchanged = state.planned_asks == asks && !bounds_changed;
-    if unchanged && state.plan.is_some() {
-        return;
-    }
     let bounds: Vec<Bound> = state.variants.iter().map(|memory| memory.bound).collect();
     let current: Vec<u32> = state
         .variants
         .iter()
         .map(super::state::VariantMemory::desired)
         .collect();
+    // Once a plan is reached, it is made once more from there: what runs is what a restart would start from.
+    let reached = |plan: &Plan| plan.counts == current && state.planned_from != current;
+    let unchanged = state.planned_asks == asks && !bounds_changed;
+    if unchanged && state.plan.as_ref().is_some_and(|plan| !reached(plan)) {
+        return;
+    }
     let problem = Problem {
         world: &state.world,
         asks: &asks,
@@ -356,6 +364,7 @@ fn replan(state: &mut State, now_ms: u64) {
     };
     state.plan = Some(plan::plan(&problem, &mut state.oracle));
     state.planned_asks = asks;
+    state.planned_from = current;
 }
 
 /// Moves, guards, check and report, stage by stage, the most important first.
@@ -367,6 +376,8 @@ fn act(state: &mut State, plan: &Plan, now_ms: u64) -> Vec<Decision> {
     for (variant, memory) in state.world.variants.iter().zip(&state.variants) {
         observed.push(Observed {
             desired: memory.desired(),
+            certain: memory.certain(),
+            most: memory.most(),
             ready: memory.ready(),
             held: memory.held(),
         });
@@ -483,6 +494,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         sites.push(Site {
             desired: seen.desired(),
             certain: seen.certain(),
+            most: seen.most(),
             in_flight: seen.in_flight(),
             ready: seen.ready(),
             planned,
@@ -496,7 +508,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
             .dry
             .map(|dry: Dry| dry.until_ms)
             .filter(|&until_ms| until_ms > now_ms);
-        overdue_ms = [overdue_ms, due, dry].into_iter().flatten().min();
+        overdue_ms = [overdue_ms, due, dry, seen.grace_ms()].into_iter().flatten().min();
     }
     let need = memory.ask.need;
     let base: u64 = sites.iter().map(|site| u64::from(site.desired)).sum();
@@ -509,6 +521,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         demand: need.demand,
         floor: need.floor.min(stage.max),
         reliable_floor: need.reliable_floor,
+        ceiling: stage.max,
         uniform: need.uniform,
         blind: senses.blind,
         over_budget: context.over.get(pipeline).copied().unwrap_or(false),
@@ -581,7 +594,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
             (cost + each * u128::from(one.to)).saturating_sub(each * u128::from(one.from))
         });
         let second_half = !grows && steps.ready_removed > 0 && sites.iter().any(|site| site.planned > 0);
-        let shifted = second_half && !matches!(memory.cause, Some(Trigger::DemandFell));
+        let shifted = second_half && !matches!(memory.cause, Some(Trigger::DemandFell | Trigger::SignalsLost));
         let decision = Decision {
             id: state.next_id,
             at_ms: now_ms,
@@ -603,10 +616,18 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
             advisory: mode == Mode::Advisory,
             rejected: rejected.collect(),
         };
-        let checked = verify(&state.world, &context.observed, &decision, need.floor, need.uniform);
+        let checked = verify(&state.world, &context.observed, &decision, need.floor);
         checked.map(|()| Some((decision, after)))
     };
+    let cost = context.costs.get(pipeline).copied().unwrap_or(0);
+    let pinned = memory.pinned.filter(|&was| cost >= was);
+    let pins = steps.blocked.budget && steps.writes.is_empty();
+    memory.pinned = pinned.or(pins.then_some(cost));
+    let pin_changed = memory.pinned.is_some() != pinned.is_some();
     let rejected = decided.is_err();
+    state
+        .violations
+        .extend(decided.as_ref().err().map(|&violation| (at, violation)));
     let decided = decided.unwrap_or_default();
     let covers = |sites: &[Site]| {
         moves::serve(need.uniform, sites.iter().map(|site| (site.desired, site.capacity))) >= need.demand
@@ -631,6 +652,8 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
                 if let Some(slot) = context.observed.get_mut(one.variant.0 as usize) {
                     *slot = Observed {
                         desired: one.to,
+                        certain: slot.certain.min(one.to),
+                        most: slot.most.max(one.to),
                         ready: slot.ready.min(one.to),
                         held: slot.held.max(one.to),
                     };
@@ -648,7 +671,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         overdue_ms,
         steps.blocked.rate.then(|| memory.shrinks.frees_ms(MINUTE_MS)).flatten(),
         senses.exhausted.then(|| memory.shifts.frees_ms(HOUR_MS)).flatten(),
-        decided.as_ref().map(|_| now_ms.saturating_add(WRITE_GRACE_MS)),
+        pin_changed.then(|| now_ms.saturating_add(1)),
     ];
     let level = &memory.level;
     let input = guard::Input {

@@ -29,6 +29,10 @@ pub(super) enum Violation {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Observed {
     pub(super) desired: u32,
+    /// Asked for whether or not writes on their way arrive.
+    pub(super) certain: u32,
+    /// Asked for at most, whether or not writes on their way arrive.
+    pub(super) most: u32,
     /// Ready among them.
     pub(super) ready: u32,
     /// Replicas that may still hold resources, those that are going included.
@@ -36,14 +40,8 @@ pub(super) struct Observed {
 }
 
 /// Checks one decision against the replicas there are. `floor` is the stage's floor now: its `min`, or zero where idle
-/// is proven; `unbounded_surge` is set where a shift is made in one go.
-pub(super) fn verify(
-    world: &World,
-    observed: &[Observed],
-    decision: &Decision,
-    floor: u32,
-    unbounded_surge: bool,
-) -> Result<(), Violation> {
+/// is proven.
+pub(super) fn verify(world: &World, observed: &[Observed], decision: &Decision, floor: u32) -> Result<(), Violation> {
     let Some(stage) = world.stages.get(decision.stage.0 as usize) else {
         return Err(Violation::Inconsistent);
     };
@@ -91,8 +89,10 @@ pub(super) fn verify(
     let mut after_all = Tally::default();
     for (at, variant) in mine() {
         let (index, now) = (VariantIdx(at), seen(VariantIdx(at)));
-        before_all.add(now.desired, now.ready, is_reliable(variant.pool.0));
-        after_all.add(after(index), now.ready.min(after(index)), is_reliable(variant.pool.0));
+        before_all.add(now.certain, now.ready, is_reliable(variant.pool.0));
+        // Growth may fail while the shrinking that follows is written: it does not hold a floor.
+        let kept = after(index).min(now.certain);
+        after_all.add(kept, now.ready.min(kept), is_reliable(variant.pool.0));
     }
     let least = u64::from(floor.min(stage.max));
     if after_all.desired < least.min(before_all.desired) || after_all.ready < least.min(before_all.ready) {
@@ -106,11 +106,13 @@ pub(super) fn verify(
         return Err(Violation::ReliableFloor);
     }
     // At every instant between the writes, that is with the larger of old and new.
+    let most = |at: u32| u64::from(seen(VariantIdx(at)).most);
     let highest: u64 = mine()
-        .map(|(at, _)| u64::from(after(VariantIdx(at)).max(seen(VariantIdx(at)).desired)))
+        .map(|(at, _)| most(at).max(u64::from(after(VariantIdx(at)))))
         .sum();
+    let before: u64 = mine().map(|(at, _)| most(at)).sum();
     let ceiling = u64::from(stage.max).saturating_add(u64::from(stage.max_surge.max(1)));
-    if highest > before_all.desired && highest > ceiling && !unbounded_surge {
+    if highest > before && highest > ceiling {
         return Err(Violation::StageCeiling);
     }
     resources(world, observed, decision)

@@ -1,0 +1,72 @@
+//! What is left of pools and budgets while replicas are handed out.
+
+use super::world::{Resources, Variant, World};
+
+/// What is left of every pool and of every pipeline's budget.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ledger {
+    pub(super) pools: Vec<Resources>,
+    pub(super) budgets: Vec<u64>,
+}
+
+impl Ledger {
+    pub(super) fn new(world: &World) -> Self {
+        Self {
+            pools: world.pools.iter().map(|pool| pool.capacity).collect(),
+            budgets: world
+                .pipelines
+                .iter()
+                .map(|pipeline| pipeline.budget_micros.unwrap_or(u64::MAX))
+                .collect(),
+        }
+    }
+
+    /// Replicas of a variant for which its pool has room.
+    pub(super) fn room(&self, variant: &Variant) -> u32 {
+        let Some(pool) = self.pools.get(variant.pool.0 as usize) else {
+            return 0;
+        };
+        let fit = |left: u64, each: u64| left.checked_div(each).unwrap_or(u64::MAX);
+        let fits = fit(pool.cpu_millis, variant.request.cpu_millis)
+            .min(fit(pool.memory_kib, variant.request.memory_kib))
+            .min(fit(pool.device_millis, variant.request.device_millis));
+        u32::try_from(fits).unwrap_or(u32::MAX)
+    }
+
+    /// What is left of a pipeline's budget.
+    pub(super) fn budget(&self, pipeline: usize) -> u64 {
+        self.budgets.get(pipeline).copied().unwrap_or(u64::MAX)
+    }
+
+    /// Takes replicas out. More than there is leaves nothing, and says so.
+    pub(super) fn take(&mut self, pipeline: usize, variant: &Variant, count: u32) -> bool {
+        let mut fits = true;
+        let mut take = |left: &mut u64, each: u64| {
+            let amount = each.saturating_mul(u64::from(count));
+            fits &= amount <= *left;
+            *left = left.saturating_sub(amount);
+        };
+        if let Some(pool) = self.pools.get_mut(variant.pool.0 as usize) {
+            take(&mut pool.cpu_millis, variant.request.cpu_millis);
+            take(&mut pool.memory_kib, variant.request.memory_kib);
+            take(&mut pool.device_millis, variant.request.device_millis);
+        }
+        if let Some(budget) = self.budgets.get_mut(pipeline).filter(|budget| **budget < u64::MAX) {
+            take(budget, variant.cost_micros);
+        }
+        fits
+    }
+
+    /// Gives back what `take` took. Only right if that had fitted.
+    pub(super) fn give(&mut self, pipeline: usize, variant: &Variant, count: u32) {
+        let give = |left: &mut u64, each: u64| *left = left.saturating_add(each.saturating_mul(u64::from(count)));
+        if let Some(pool) = self.pools.get_mut(variant.pool.0 as usize) {
+            give(&mut pool.cpu_millis, variant.request.cpu_millis);
+            give(&mut pool.memory_kib, variant.request.memory_kib);
+            give(&mut pool.device_millis, variant.request.device_millis);
+        }
+        if let Some(budget) = self.budgets.get_mut(pipeline).filter(|budget| **budget < u64::MAX) {
+            give(budget, variant.cost_micros);
+        }
+    }
+}
