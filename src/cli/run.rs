@@ -14,7 +14,8 @@ use crate::controller::Rate;
 use crate::controller::clients::{self, Clients, Limits};
 use crate::controller::clock::Clock;
 use crate::controller::lease::{Leader, Leadership};
-use crate::controller::run::{self as controller, Settings};
+use crate::controller::run::{self as controller, Ground, Settings};
+use crate::controller::watch::{self as watches, watch_everything};
 use crate::signals::address::{AddressRules, Network, NetworkError};
 use crate::signals::presets;
 use crate::signals::scraper::ScrapeConfig;
@@ -107,6 +108,9 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A watch ended.
+    #[error(transparent)]
+    Watches(#[from] watches::Ended),
     /// The controllers ended with an error.
     #[error(transparent)]
     Controller(#[from] controller::Error),
@@ -165,7 +169,7 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
         instance: host(),
     };
     let watched = tokio::select! {
-        watched = controller::watch_everything(&clients, namespace.as_deref()) => watched?,
+        watched = watch_everything(&clients.watch, namespace.as_deref()) => watched?,
         () = stopping.cancelled() => return Ok(()),
     };
     health.set_synced(true);
@@ -188,15 +192,16 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
         metrics.set_leading(true);
         health.set_leading(true);
         let stop = stopped_or_deposed(leadership, stopping.clone());
-        let result = controller::lead(clients, watched, settings, clock().clone(), metrics.clone(), term.epoch, stop).await;
+        let ground = Ground { clients, clock: clock().clone(), metrics: metrics.clone(), epoch: term.epoch };
+        let result = controller::lead(ground, watched, settings, stop).await;
         // Only now: no write of ours is under way any more.
         lease.release().await;
         result
     } else {
         metrics.set_leading(true);
         health.set_leading(true);
-        let stop = stopping.clone().cancelled_owned();
-        controller::lead(clients, watched, settings, clock().clone(), metrics.clone(), 0, stop).await
+        let ground = Ground { clients, clock: clock().clone(), metrics: metrics.clone(), epoch: 0 };
+        controller::lead(ground, watched, settings, stopping.clone().cancelled_owned()).await
     };
     tracing::info!("stopped");
     stopping.cancel();

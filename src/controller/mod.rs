@@ -15,5 +15,6 @@ pub mod run;
 pub mod stores;
 mod token_bucket;
 pub mod view;
+pub mod watch;
 
 pub use token_bucket::Rate;

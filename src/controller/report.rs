@@ -32,14 +32,23 @@ pub struct StageView {
     pub hold: Option<HoldReason>,
     /// What shaped the plan.
     pub reason: Reason,
-    /// Signals are fresh.
-    pub signals_fresh: bool,
-    /// A signal has been seen at all.
-    pub signals_seen: bool,
+    /// How far its signals can be trusted.
+    pub signals: Signals,
     /// Why pools are not used more.
     pub not_used: BTreeMap<String, NotUsed>,
     /// Who else writes the replicas.
     pub foreign: Option<Foreign>,
+}
+
+/// How far the signals of a stage can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signals {
+    /// Fresh enough to shrink on.
+    Fresh,
+    /// Too old, or from too few replicas.
+    Stale,
+    /// None has ever come.
+    Unseen,
 }
 
 /// Somebody else writes the replicas of a stage.

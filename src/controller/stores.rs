@@ -61,7 +61,7 @@ impl Stores {
 
 /// Watches what tiercel manages of one kind, in all namespaces.
 pub fn watch_children<K>(
-    client: Client,
+    client: &Client,
     namespace: Option<&str>,
 ) -> (Store<K>, impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + use<K>)
 where
@@ -73,14 +73,14 @@ where
 
 /// Watches the labels of namespaces.
 pub fn watch_namespaces(
-    client: Client,
+    client: &Client,
 ) -> (
     Store<PartialObjectMeta<Namespace>>,
-    impl Stream<Item = watcher::Result<watcher::Event<PartialObjectMeta<Namespace>>>> + Send,
+    impl Stream<Item = watcher::Result<watcher::Event<PartialObjectMeta<Namespace>>>> + Send + use<>,
 ) {
     let config = watcher_config();
     let (store, writer) = reflector::store();
-    let stream = watcher(Api::<PartialObjectMeta<Namespace>>::all(client), config).default_backoff();
+    let stream = watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), config).default_backoff();
     let stream = stream.modify(|namespace| {
         namespace.managed_fields_mut().clear();
         namespace.annotations_mut().clear();
@@ -90,7 +90,7 @@ pub fn watch_namespaces(
 
 /// Watches the pipelines.
 pub fn watch_pipelines(
-    client: Client,
+    client: &Client,
     namespace: Option<&str>,
 ) -> (
     Store<DeserializeGuard<TieredPipeline>>,
@@ -101,7 +101,7 @@ pub fn watch_pipelines(
     })
 }
 
-fn scope<K>(client: Client, namespace: Option<&str>) -> Api<K>
+fn scope<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {

@@ -58,6 +58,8 @@ pub(super) struct Plan {
     pub(super) values: Vec<Value>,
     /// What is left of pools and budgets.
     pub(super) ledger: Ledger,
+    /// The cheapest covers did not fit side by side.
+    pub(super) crowded: bool,
 }
 
 /// Price of one replica for decisions: marginal price times hint. What a replica is reported to cost and the power it
@@ -89,11 +91,13 @@ pub(super) fn plan(problem: &Problem<'_>, oracle: &mut Oracle) -> Plan {
             counts: vec![0; problem.world.variants.len()],
             values: vec![Value::default(); stage_count],
             ledger: Ledger::new(problem.world),
+            crowded: false,
         },
         scarce: vec![false; problem.world.pools.len()],
     };
     if !build.all_at_once() {
         build.by_turns();
+        build.plan.crowded = true;
     }
     build.aside();
     build.plan

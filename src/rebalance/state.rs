@@ -47,9 +47,9 @@ pub(super) struct StageMemory {
     pub(super) changed_ms: u64,
     /// Since when readings have not added up.
     pub(super) mixed_since_ms: Option<u64>,
-    /// The budget has no room for old and new replicas together: this stage grows or shrinks, but does not shift, while
-    /// its pipeline costs no less than this.
-    pub(super) pinned: Option<u128>,
+    /// The budget has no room for old and new replicas together: this stage grows or shrinks, but does not shift, until
+    /// what it needs or the world changes.
+    pub(super) pinned: bool,
     pub(super) ask: Ask,
     /// Why the plan was last made anew for this stage; stays until the plan is reached.
     pub(super) cause: Option<Trigger>,
@@ -87,7 +87,7 @@ impl Default for StageMemory {
             silent_since_ms: None,
             changed_ms: 0,
             mixed_since_ms: None,
-            pinned: None,
+            pinned: false,
             ask: Ask::default(),
             cause: None,
             advised: None,
@@ -380,7 +380,7 @@ impl State {
             if change.mode {
                 memory.advised = None;
             }
-            memory.pinned = memory.pinned.filter(|_| change.cause.is_none());
+            memory.pinned &= change.cause.is_none();
             memory.cause = change.cause.or(memory.cause);
             self.stages.push(memory);
         }

@@ -219,8 +219,8 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
         need.floor = need.floor.max(total).min(need.ceiling);
     }
     let before = memory.ask.need;
-    if before != need {
-        memory.pinned = None;
+    if before.demand != need.demand {
+        memory.pinned = false;
     }
     if before.demand != need.demand {
         let trend = if need.demand > before.demand {
@@ -300,7 +300,7 @@ fn bound(state: &mut State, now_ms: u64) -> bool {
             .any(|(bound, seen)| seen.desired() > bound.upper);
         let spent = memory.shifts.spent(now_ms, HOUR_MS);
         memory.senses.exhausted = spent >= u64::from(stage.moves_per_hour);
-        let still = memory.senses.exhausted || memory.pinned.is_some();
+        let still = memory.senses.exhausted || memory.pinned;
         let usable = bounds.iter().zip(variants.iter()).zip(declared);
         let usable = usable.map(|((bound, seen), one)| (seen.desired().min(bound.upper), demand::capacity(one)));
         let covers = moves::serve(memory.ask.need.uniform, usable) >= memory.ask.need.demand;
@@ -619,11 +619,8 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         let checked = verify(&state.world, &context.observed, &decision, need.floor);
         checked.map(|()| Some((decision, after)))
     };
-    let cost = context.costs.get(pipeline).copied().unwrap_or(0);
-    let pinned = memory.pinned.filter(|&was| cost >= was);
-    let pins = steps.blocked.budget && steps.writes.is_empty();
-    memory.pinned = pinned.or(pins.then_some(cost));
-    let pin_changed = memory.pinned.is_some() != pinned.is_some();
+    let pins = !memory.pinned && steps.blocked.budget && steps.writes.is_empty();
+    memory.pinned |= pins;
     let rejected = decided.is_err();
     state
         .violations
@@ -671,7 +668,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         overdue_ms,
         steps.blocked.rate.then(|| memory.shrinks.frees_ms(MINUTE_MS)).flatten(),
         senses.exhausted.then(|| memory.shifts.frees_ms(HOUR_MS)).flatten(),
-        pin_changed.then(|| now_ms.saturating_add(1)),
+        pins.then(|| now_ms.saturating_add(1)),
     ];
     let level = &memory.level;
     let input = guard::Input {

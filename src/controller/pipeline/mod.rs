@@ -94,6 +94,7 @@ async fn reconcile(object: Arc<DeserializeGuard<TieredPipeline>>, ctx: Arc<Conte
 }
 
 /// What happens after a failed pass.
+#[expect(clippy::needless_pass_by_value, reason = "the controller hands over what it owns")]
 pub fn error_policy(
     object: Arc<DeserializeGuard<TieredPipeline>>,
     error: &outcome::Error<Error>,

@@ -59,8 +59,7 @@ fn permission(raw: &TieredPipeline) -> Permission {
     match raw.annotations().get(labels::PAUSE).map(String::as_str) {
         Some("scale-in") => Permission::NoScaleIn,
         Some("scale-out") => Permission::NoScaleOut,
-        Some("all") => Permission::Mode(Mode::Paused),
-        // An unknown word must not unpause by accident what somebody meant to stop.
+        // `all`. An unknown word must not unpause by accident what somebody meant to stop.
         Some(_) => Permission::Mode(Mode::Paused),
         None => Permission::Mode(raw.spec.mode),
     }

@@ -1,6 +1,6 @@
 //! Pure: conditions and messages. The order of the checks is the order of importance to a reader.
 
-use super::super::report::{Foreign, PipelineView, StageView};
+use super::super::report::{Foreign, PipelineView, Signals, StageView};
 use super::apply::Report;
 use super::status::{cost_micros, running};
 use super::validated::{Exclusion, Permission, StagePool, ValidatedPipeline, ValidatedStage};
@@ -131,11 +131,11 @@ fn signals_available(view: Option<&PipelineView>) -> New {
     let Some(view) = view else {
         return New { type_, status: Status::Unknown, reason: Reason::Pending, message: "no signal has been read yet".into() };
     };
-    let stale: Vec<&str> = view.stages.iter().filter(|(_, stage)| !stage.signals_fresh).map(|(name, _)| name.as_str()).collect();
+    let stale: Vec<&str> = view.stages.iter().filter(|(_, stage)| stage.signals != Signals::Fresh).map(|(name, _)| name.as_str()).collect();
     if stale.is_empty() {
         return New { type_, status: Status::True, reason: Reason::Fresh, message: "every stage has fresh signals".into() };
     }
-    let never = view.stages.values().all(|stage| !stage.signals_seen);
+    let never = view.stages.values().all(|stage| stage.signals == Signals::Unseen);
     let status = if never { Status::Unknown } else { Status::False };
     let message = format!("no fresh signal from {}: nothing shrinks there", stages(&stale));
     New { type_, status, reason: Reason::MetricsStale, message }

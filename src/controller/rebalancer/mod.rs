@@ -5,6 +5,7 @@
 //! writes is `spec.replicas`, through `/scale`.
 
 pub mod children;
+mod execute;
 pub mod pods;
 pub mod record;
 mod targets;
@@ -35,12 +36,11 @@ use super::events::Events;
 use super::pipeline::dereference::dereference;
 use super::pipeline::validate::validate;
 use super::pools::Look;
-use super::report::{DECISIONS_MAX, Views};
+use super::report::Views;
 use super::stores::Stores;
 use super::view::{Change, PodView};
 use crate::api::TieredPipeline;
 use crate::api::tiered_pipeline::DecisionSummary;
-use crate::rebalance::decision::{Decision, Trigger};
 use crate::rebalance::world::{Event, PipelineIdx, VariantIdx};
 use crate::rebalance::{State, step};
 use crate::signals::scraper::Scraped;
@@ -56,8 +56,6 @@ const TICK: Duration = Duration::from_millis(500);
 const BATCH_MAX: usize = 4_096;
 /// How often a lasting trouble with pods is told to the core.
 const DRY_EVERY_MS: u64 = 10_000;
-/// Writes under way at once.
-const WRITES_MAX: usize = 32;
 
 /// Something that the rebalancer must look at.
 #[derive(Debug)]
@@ -120,7 +118,7 @@ struct Rebalancer {
 pub async fn run(
     ctx: Context,
     scraper: crate::signals::scraper::Scraper,
-    mut scraped: mpsc::Receiver<Scraped>,
+    mut answers: mpsc::Receiver<Scraped>,
     notices: (mpsc::UnboundedSender<Notice>, mpsc::UnboundedReceiver<Notice>),
     mut stopped: watch::Receiver<bool>,
 ) {
@@ -154,7 +152,7 @@ pub async fn run(
                 let Some(notice) = notice else { break };
                 loop_.take(notice);
             }
-            answer = scraped.recv() => {
+            answer = answers.recv() => {
                 let Some(answer) = answer else { break };
                 loop_.answer(answer);
             }
@@ -165,7 +163,7 @@ pub async fn run(
         for _ in 0..BATCH_MAX {
             if let Ok(notice) = notices.try_recv() {
                 loop_.take(notice);
-            } else if let Ok(answer) = scraped.try_recv() {
+            } else if let Ok(answer) = answers.try_recv() {
                 loop_.answer(answer);
             } else if let Some(done) = loop_.writes.try_join_next() {
                 loop_.written(done);
@@ -191,7 +189,7 @@ impl Rebalancer {
         let events = std::mem::take(&mut self.events);
         let decisions = step(&mut self.state, &events, now_ms);
         for decision in &decisions {
-            self.act(decision, now_ms);
+            self.act(decision);
         }
         self.views_stale |= !events.is_empty() || !decisions.is_empty();
         if self.views_stale && now_ms >= self.views_built_ms + VIEWS_EVERY_MS {
@@ -215,8 +213,7 @@ impl Rebalancer {
     fn take(&mut self, notice: Notice) {
         let now_ms = self.ctx.clock.now_ms();
         match notice {
-            Notice::World => self.world_stale = true,
-            Notice::Deployment(None) => self.world_stale = true,
+            Notice::World | Notice::Deployment(None) => self.world_stale = true,
             Notice::Deployment(Some(live)) => self.deployment(&live, now_ms),
             Notice::Pod(change) => {
                 let variant = match *change {
@@ -355,147 +352,6 @@ impl Rebalancer {
         self.signals.all_changed();
         self.views_stale = true;
         self.claim(&valid.iter().map(|pipeline| pipeline.mode).collect::<Vec<_>>());
-    }
-
-    /// Claims `spec.replicas` of Deployments that the reconciler has created, with the value that is there.
-    fn claim(&mut self, modes: &[super::pipeline::validated::Permission]) {
-        use super::pipeline::validated::Permission;
-        let unclaimed: Vec<(VariantIdx, (String, String), u32)> = (0_u32..)
-            .zip(&self.index.variants)
-            .filter_map(|(at, variant)| {
-                let pipeline = self.index.stage(variant.stage)?.pipeline;
-                let writes = match modes.get(pipeline.0 as usize)? {
-                    Permission::Mode(mode) => *mode == crate::api::tiered_pipeline::Mode::Automatic,
-                    Permission::NoScaleIn | Permission::NoScaleOut => true,
-                };
-                let key = self.key(VariantIdx(at))?;
-                let child = self.children.get(&key)?;
-                let open = writes && !child.claimed && !child.in_flight && child.foreign.is_none();
-                open.then(|| (VariantIdx(at), key, child.desired))
-            })
-            .take(WRITES_MAX)
-            .collect();
-        for (_, key, replicas) in unclaimed {
-            let Some(child) = self.children.get_mut(&key) else { continue };
-            child.in_flight = true;
-            let write = Write {
-                child: key.clone(),
-                from: replicas,
-                to: replicas,
-                resource_version: child.resource_version.clone(),
-                sampled_ms: None,
-            };
-            let client = self.ctx.client.clone();
-            self.writes.spawn(async move {
-                let outcome = writes::claim(&client, &key, replicas).await;
-                (write, outcome)
-            });
-        }
-    }
-
-    /// Records a decision and sends its writes off.
-    fn act(&mut self, decision: &Decision, now_ms: u64) {
-        let Some(stage) = self.index.stage(decision.stage) else { return };
-        let (stage_name, pipeline) = (stage.name.clone(), stage.pipeline);
-        let Some(id) = self.index.pipeline(pipeline).cloned() else { return };
-        let sampled_ms = matches!(decision.trigger, Trigger::DemandRose | Trigger::DemandFell)
-            .then(|| self.signals.newest_ms(decision.stage))
-            .flatten();
-        let mut sent = Vec::new();
-        if !decision.advisory {
-            for step in &decision.moves {
-                let Some(key) = self.key(step.variant) else { continue };
-                let Some(child) = self.children.get_mut(&key) else { continue };
-                if child.in_flight || child.foreign.is_some() || child.desired == step.to {
-                    continue;
-                }
-                let write = Write {
-                    child: key,
-                    from: child.desired,
-                    to: step.to,
-                    resource_version: child.resource_version.clone(),
-                    sampled_ms,
-                };
-                child.in_flight = true;
-                child.desired = step.to;
-                sent.push((step.variant, write));
-            }
-            if sent.is_empty() {
-                return;
-            }
-        }
-        let summary = view::summarize(decision, &self.index, self.ctx.epoch, self.ctx.clock.wall());
-        tracing::info!(
-            namespace = id.namespace,
-            pipeline = id.name,
-            stage = stage_name,
-            decision = summary.id,
-            trigger = summary.trigger,
-            reason = summary.reason,
-            cost_before = summary.cost_before,
-            cost_after = summary.cost_after,
-            "{}",
-            summary.summary
-        );
-        self.ctx.metrics.decided(view::trigger_word(decision.trigger), view::reason_word(decision.reason));
-        if let Some(log) = &mut self.ctx.log {
-            log.append(&id.namespace, &id.name, decision.demand_millis, &summary);
-        }
-        let recent = self.decisions.entry(id.uid).or_default();
-        recent.push_front(summary);
-        recent.truncate(DECISIONS_MAX);
-        for (variant, write) in sent {
-            self.ctx.metrics.scaled(write.from, write.to);
-            // The core sees its own decision at once; a write that fails is taken back when its outcome is known.
-            self.observe(variant);
-            let client = self.ctx.client.clone();
-            self.writes.spawn(async move {
-                let outcome = writes::scale(&client, &write).await;
-                (write, outcome)
-            });
-        }
-        let _ = now_ms;
-    }
-
-    /// The outcome of a write.
-    fn written(&mut self, done: Result<(Write, Outcome), tokio::task::JoinError>) {
-        let Ok((write, outcome)) = done else {
-            // A panic inside a write leaves its child unknown: look at everything again.
-            self.children.clear();
-            self.world_stale = true;
-            return;
-        };
-        let Some(child) = self.children.get_mut(&write.child) else { return };
-        let now_ms = self.ctx.clock.now_ms();
-        match outcome {
-            Outcome::Written(version) => {
-                child.acknowledge(write.to, version);
-                self.ctx.metrics.scale_write("written");
-                if let Some(sampled_ms) = write.sampled_ms {
-                    self.ctx.metrics.reacted(Duration::from_millis(now_ms.saturating_sub(sampled_ms)));
-                }
-            }
-            Outcome::Moved(replicas, version) => {
-                child.in_flight = false;
-                child.desired = replicas;
-                child.resource_version = version;
-                self.ctx.metrics.scale_write("moved");
-            }
-            Outcome::Gone => {
-                child.in_flight = false;
-                self.world_stale = true;
-                self.ctx.metrics.scale_write("gone");
-            }
-            Outcome::Failed(message) => {
-                child.in_flight = false;
-                child.desired = write.from;
-                self.ctx.metrics.scale_write("failed");
-                tracing::warn!(namespace = write.child.0, deployment = write.child.1, message, "replicas were not written");
-            }
-        }
-        if let Some(&variant) = self.index.children.get(&write.child) {
-            self.observe(variant);
-        }
     }
 
     /// Refreshes the views and wakes the reconcilers of pipelines whose view changed.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use jiff::Timestamp;
 
-use super::super::report::{Foreign, PipelineView, StageView};
+use super::super::report::{Foreign, PipelineView, Signals, StageView};
 use super::world::Index;
 use crate::api::decimal::money;
 use crate::api::tiered_pipeline::DecisionSummary;
@@ -119,8 +119,11 @@ fn stage(
         bottleneck,
         hold: report.hold,
         reason: report.reason,
-        signals_fresh: report.signals_fresh,
-        signals_seen: report.signal_age_ms.is_some(),
+        signals: match (report.signals_fresh, report.signal_age_ms) {
+            (true, _) => Signals::Fresh,
+            (false, Some(_)) => Signals::Stale,
+            (false, None) => Signals::Unseen,
+        },
         not_used,
         foreign: (start..end).find_map(|variant| foreign(VariantIdx(variant))),
     }

@@ -1,0 +1,157 @@
+//! What follows from decisions: claims and writes sent off, their outcomes taken in.
+
+use std::time::Duration;
+
+use tokio::task::JoinError;
+
+use super::super::pipeline::validated::Permission;
+use super::super::report::DECISIONS_MAX;
+use super::writes::{self, Outcome, Write};
+use super::{Rebalancer, view};
+use crate::api::tiered_pipeline::Mode;
+use crate::rebalance::decision::{Decision, Trigger};
+use crate::rebalance::world::VariantIdx;
+
+/// Claims sent off at once; the rest follow with the next look at the world.
+const CLAIMS_MAX: usize = 32;
+
+impl Rebalancer {
+    /// Claims `spec.replicas` of Deployments that the reconciler has created, with the value that is there.
+    pub(super) fn claim(&mut self, modes: &[Permission]) {
+        let unclaimed: Vec<((String, String), u32)> = (0_u32..)
+            .zip(&self.index.variants)
+            .filter_map(|(at, variant)| {
+                let pipeline = self.index.stage(variant.stage)?.pipeline;
+                let writes = match modes.get(pipeline.0 as usize)? {
+                    Permission::Mode(mode) => *mode == Mode::Automatic,
+                    Permission::NoScaleIn | Permission::NoScaleOut => true,
+                };
+                let key = self.key(VariantIdx(at))?;
+                let child = self.children.get(&key)?;
+                let open = writes && !child.claimed && !child.in_flight && child.foreign.is_none();
+                open.then_some((key.clone(), child.desired))
+            })
+            .take(CLAIMS_MAX)
+            .collect();
+        for (key, replicas) in unclaimed {
+            let Some(child) = self.children.get_mut(&key) else { continue };
+            child.in_flight = true;
+            let write = Write {
+                child: key.clone(),
+                from: replicas,
+                to: replicas,
+                resource_version: child.resource_version.clone(),
+                sampled_ms: None,
+            };
+            let client = self.ctx.client.clone();
+            self.writes.spawn(async move {
+                let outcome = writes::claim(&client, &key, replicas).await;
+                (write, outcome)
+            });
+        }
+    }
+
+    /// Records a decision and sends its writes off.
+    pub(super) fn act(&mut self, decision: &Decision) {
+        let Some(stage) = self.index.stage(decision.stage) else { return };
+        let (stage_name, pipeline) = (stage.name.clone(), stage.pipeline);
+        let Some(id) = self.index.pipeline(pipeline).cloned() else { return };
+        let sampled_ms = matches!(decision.trigger, Trigger::DemandRose | Trigger::DemandFell)
+            .then(|| self.signals.newest_ms(decision.stage))
+            .flatten();
+        let mut sent = Vec::new();
+        if !decision.advisory {
+            for step in &decision.moves {
+                let Some(key) = self.key(step.variant) else { continue };
+                let Some(child) = self.children.get_mut(&key) else { continue };
+                if child.in_flight || child.foreign.is_some() || child.desired == step.to {
+                    continue;
+                }
+                let write = Write {
+                    child: key,
+                    from: child.desired,
+                    to: step.to,
+                    resource_version: child.resource_version.clone(),
+                    sampled_ms,
+                };
+                child.in_flight = true;
+                child.desired = step.to;
+                sent.push((step.variant, write));
+            }
+            if sent.is_empty() {
+                return;
+            }
+        }
+        let summary = view::summarize(decision, &self.index, self.ctx.epoch, self.ctx.clock.wall());
+        tracing::info!(
+            namespace = id.namespace,
+            pipeline = id.name,
+            stage = stage_name,
+            decision = summary.id,
+            trigger = summary.trigger,
+            reason = summary.reason,
+            cost_before = summary.cost_before,
+            cost_after = summary.cost_after,
+            "{}",
+            summary.summary
+        );
+        self.ctx.metrics.decided(view::trigger_word(decision.trigger), view::reason_word(decision.reason));
+        if let Some(log) = &mut self.ctx.log {
+            log.append(&id.namespace, &id.name, decision.demand_millis, &summary);
+        }
+        let recent = self.decisions.entry(id.uid).or_default();
+        recent.push_front(summary);
+        recent.truncate(DECISIONS_MAX);
+        for (variant, write) in sent {
+            self.ctx.metrics.scaled(write.from, write.to);
+            // The core sees its own decision at once; a write that fails is taken back when its outcome is known.
+            self.observe(variant);
+            let client = self.ctx.client.clone();
+            self.writes.spawn(async move {
+                let outcome = writes::scale(&client, &write).await;
+                (write, outcome)
+            });
+        }
+    }
+
+    /// The outcome of a write.
+    pub(super) fn written(&mut self, done: Result<(Write, Outcome), JoinError>) {
+        let Ok((write, outcome)) = done else {
+            // A panic inside a write leaves its child unknown: look at everything again.
+            self.children.clear();
+            self.world_stale = true;
+            return;
+        };
+        let Some(child) = self.children.get_mut(&write.child) else { return };
+        let now_ms = self.ctx.clock.now_ms();
+        match outcome {
+            Outcome::Written(version) => {
+                child.acknowledge(write.to, version);
+                self.ctx.metrics.scale_write("written");
+                if let Some(sampled_ms) = write.sampled_ms {
+                    self.ctx.metrics.reacted(Duration::from_millis(now_ms.saturating_sub(sampled_ms)));
+                }
+            }
+            Outcome::Moved(replicas, version) => {
+                child.in_flight = false;
+                child.desired = replicas;
+                child.resource_version = version;
+                self.ctx.metrics.scale_write("moved");
+            }
+            Outcome::Gone => {
+                child.in_flight = false;
+                self.world_stale = true;
+                self.ctx.metrics.scale_write("gone");
+            }
+            Outcome::Failed(message) => {
+                child.in_flight = false;
+                child.desired = write.from;
+                self.ctx.metrics.scale_write("failed");
+                tracing::warn!(namespace = write.child.0, deployment = write.child.1, message, "replicas were not written");
+            }
+        }
+        if let Some(&variant) = self.index.children.get(&write.child) {
+            self.observe(variant);
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Every watch, what it wakes, and the stores it fills. Caches are warm before leadership.
+
+use std::future::ready;
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::rebalancer::Notice;
+use super::stores::{self, Stores, touched};
+use super::view::{Change, watch_nodes, watch_pods, watch_pools};
+use crate::api::{TieredPipeline, labels};
+
+/// Reference to a pipeline that is to be reconciled.
+pub type Pipeline = ObjectRef<DeserializeGuard<TieredPipeline>>;
+
+/// A watch ended before its store was filled.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("a watch ended before its store was filled; check the operator's rights to list and watch")]
+pub struct Ended;
+
+/// Everything that is watched.
+pub struct Watched {
+    /// The stores.
+    pub stores: Stores,
+    /// What the rebalancer must look at; the sender is for sources beside the watches.
+    pub notices: (mpsc::UnboundedSender<Notice>, mpsc::UnboundedReceiver<Notice>),
+    /// Pipelines that must be reconciled; likewise.
+    pub wake: (mpsc::UnboundedSender<Pipeline>, mpsc::UnboundedReceiver<Pipeline>),
+    /// All pipelines must be reconciled.
+    pub all: watch::Receiver<()>,
+    /// The capacity of pools may have changed.
+    pub capacity: watch::Receiver<()>,
+    /// The watches themselves. They end with the value.
+    pub tasks: JoinSet<()>,
+}
+
+/// Where the watches report.
+#[derive(Clone)]
+struct Sinks {
+    notices: mpsc::UnboundedSender<Notice>,
+    wake: mpsc::UnboundedSender<Pipeline>,
+    all: watch::Sender<()>,
+    capacity: watch::Sender<()>,
+}
+
+impl Sinks {
+    /// A receiver that is gone belongs to a loop that has ended: nobody needs the news.
+    fn notice(&self, notice: Notice) {
+        let _ = self.notices.send(notice);
+    }
+
+    fn wake(&self, pipeline: Pipeline) {
+        let _ = self.wake.send(pipeline);
+    }
+
+    /// Wakes the owner, by owner reference: a label that somebody changed still wakes the right one.
+    fn wake_owner(&self, child: &impl Resource) {
+        let meta = child.meta();
+        let owners = meta.owner_references.iter().flatten();
+        let owner = owners.filter(|owner| owner.controller == Some(true)).map(|owner| &owner.name).next();
+        let labelled = meta.labels.as_ref().and_then(|labels| labels.get(labels::PIPELINE));
+        if let (Some(name), Some(namespace)) = (owner.or(labelled), &meta.namespace) {
+            self.wake(ObjectRef::new(name).within(namespace));
+        }
+    }
+}
+
+/// Starts every watch and waits until each store has been filled. Pipelines and their children are looked at in one
+/// namespace or in all; pods, nodes and namespaces always in all, because they take room from each other.
+///
+/// # Errors
+/// When a watch ends before that.
+pub async fn watch_everything(client: &Client, namespace: Option<&str>) -> Result<Watched, Ended> {
+    let notices = mpsc::unbounded_channel();
+    let wake = mpsc::unbounded_channel();
+    let (all, everybody) = watch::channel(());
+    let (capacity, capacities) = watch::channel(());
+    let sinks = Sinks { notices: notices.0.clone(), wake: wake.0.clone(), all, capacity };
+    let mut tasks = JoinSet::new();
+    let stores = Stores {
+        pipelines: pipelines(client, namespace, &sinks, &mut tasks),
+        pools: pools(client, &sinks, &mut tasks),
+        deployments: deployments(client, namespace, &sinks, &mut tasks),
+        services: children(client, namespace, &sinks, &mut tasks),
+        budgets: children(client, namespace, &sinks, &mut tasks),
+        accounts: children(client, namespace, &sinks, &mut tasks),
+        namespaces: namespaces(client, &sinks, &mut tasks),
+        nodes: nodes(client, &sinks, &mut tasks),
+        pods: pods(client, &sinks, &mut tasks),
+    };
+    stores.wait_until_ready().await.map_err(|_| Ended)?;
+    Ok(Watched { stores, notices, wake, all: everybody, capacity: capacities, tasks })
+}
+
+fn pipelines(
+    client: &Client,
+    namespace: Option<&str>,
+    sinks: &Sinks,
+    tasks: &mut JoinSet<()>,
+) -> Store<DeserializeGuard<TieredPipeline>> {
+    let (store, stream) = stores::watch_pipelines(client, namespace);
+    let sinks = sinks.clone();
+    tasks.spawn(touched(stream).for_each(move |object| {
+        sinks.notice(Notice::World);
+        match object {
+            Some(object) => sinks.wake(ObjectRef::from_obj(&object)),
+            None => drop(sinks.all.send(())),
+        }
+        ready(())
+    }));
+    store
+}
+
+fn pools(client: &Client, sinks: &Sinks, tasks: &mut JoinSet<()>) -> Store<DeserializeGuard<crate::api::ComputePool>> {
+    let (store, stream) = watch_pools(client.clone());
+    let sinks = sinks.clone();
+    tasks.spawn(touched(stream).for_each(move |_| {
+        sinks.capacity.send_replace(());
+        sinks.notice(Notice::World);
+        ready(())
+    }));
+    store
+}
+
+fn deployments(
+    client: &Client,
+    namespace: Option<&str>,
+    sinks: &Sinks,
+    tasks: &mut JoinSet<()>,
+) -> Store<Deployment> {
+    let (store, stream) = stores::watch_children(client, namespace);
+    let sinks = sinks.clone();
+    tasks.spawn(touched(stream).for_each(move |object| {
+        match &object {
+            Some(deployment) => sinks.wake_owner(deployment),
+            // Whatever vanished in the gap has an owner that nobody else would wake.
+            None => drop(sinks.all.send(())),
+        }
+        sinks.notice(Notice::Deployment(object.map(Box::new)));
+        ready(())
+    }));
+    store
+}
+
+/// A child that changed wakes its owner; a list read anew wakes everybody.
+fn children<K>(client: &Client, namespace: Option<&str>, sinks: &Sinks, tasks: &mut JoinSet<()>) -> Store<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + Sync
+        + 'static,
+{
+    let (store, stream) = stores::watch_children(client, namespace);
+    tasks.spawn(owned(stream, sinks.clone()));
+    store
+}
+
+async fn owned<K>(stream: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send, sinks: Sinks)
+where
+    K: Resource<DynamicType = ()> + Send,
+{
+    let mut changes = std::pin::pin!(touched(stream));
+    while let Some(change) = changes.next().await {
+        match &change {
+            Some(child) => sinks.wake_owner(child),
+            None => drop(sinks.all.send(())),
+        }
+    }
+}
+
+fn namespaces(
+    client: &Client,
+    sinks: &Sinks,
+    tasks: &mut JoinSet<()>,
+) -> Store<kube::api::PartialObjectMeta<k8s_openapi::api::core::v1::Namespace>> {
+    let (store, stream) = stores::watch_namespaces(client);
+    let sinks = sinks.clone();
+    tasks.spawn(touched(stream).for_each(move |_| {
+        sinks.notice(Notice::World);
+        sinks.all.send_replace(());
+        ready(())
+    }));
+    store
+}
+
+fn nodes(client: &Client, sinks: &Sinks, tasks: &mut JoinSet<()>) -> Store<super::view::NodeView> {
+    let (store, stream) = watch_nodes(client.clone());
+    let sinks = sinks.clone();
+    tasks.spawn(stream.for_each(move |change| {
+        match change {
+            Ok(_) => {
+                sinks.capacity.send_replace(());
+                sinks.notice(Notice::World);
+            }
+            Err(error) => tracing::warn!(%error, "the watch of nodes failed and is tried again"),
+        }
+        ready(())
+    }));
+    store
+}
+
+fn pods(client: &Client, sinks: &Sinks, tasks: &mut JoinSet<()>) -> Store<super::view::PodView> {
+    let (store, stream) = watch_pods(client.clone());
+    let sinks = sinks.clone();
+    tasks.spawn(stream.for_each(move |change| {
+        match change {
+            Ok(change) => {
+                let foreign = match &change {
+                    Change::Applied(pod) | Change::Deleted(pod) => pod.variant_id().is_none(),
+                    Change::Relisted => true,
+                };
+                if foreign {
+                    sinks.notice(Notice::World);
+                }
+                sinks.capacity.send_replace(());
+                sinks.notice(Notice::Pod(Box::new(change)));
+            }
+            Err(error) => tracing::warn!(%error, "the watch of pods failed and is tried again"),
+        }
+        ready(())
+    }));
+    store
+}
