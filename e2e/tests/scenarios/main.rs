@@ -13,7 +13,9 @@
 
 mod admission;
 mod harness;
+mod lifecycle;
 mod suite;
+mod support;
 
 use std::sync::Arc;
 
@@ -43,10 +45,10 @@ fn main() {
     arguments.test_threads.get_or_insert(AT_ONCE);
     let suite = Arc::new(Suite::default());
     suite.stop_on_interrupt();
-    let trials: Vec<Trial> = harness::scenarios(&suite)
-        .into_iter()
-        .chain(admission::scenarios(&suite))
-        .collect();
+    let mut trials: Vec<Trial> = Vec::new();
+    trials.extend(harness::scenarios(&suite));
+    trials.extend(admission::scenarios(&suite));
+    trials.extend(lifecycle::scenarios(&suite));
     let conclusion = libtest_mimic::run(&arguments, trials);
     suite.stop();
     conclusion.exit();
