@@ -238,7 +238,10 @@ impl TaintEffect {
 #[serde(rename_all = "camelCase")]
 pub struct Device {
     /// Extended resource under which nodes offer the device, such as `nvidia.com/gpu`, `google.com/tpu`.
-    #[schemars(length(min = 3, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"))]
+    #[schemars(
+        length(min = 3, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
+    )]
     pub resource_name: String,
 }
 

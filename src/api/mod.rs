@@ -31,5 +31,8 @@ pub const VERSION: &str = "v1alpha1";
 /// # Errors
 /// When a derived schema is not valid JSON for a definition; a defect of the types, caught by a test.
 pub fn crds() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
-    [ComputePool::crd(), TieredPipeline::crd()].into_iter().map(schema::normalise).collect()
+    [ComputePool::crd(), TieredPipeline::crd()]
+        .into_iter()
+        .map(schema::normalise)
+        .collect()
 }

@@ -26,7 +26,11 @@ fn tidy(node: &mut Value) {
     let Value::Object(schema) = node else { return };
     schema.remove("title");
     schema.remove("nullable");
-    if schema.get("format").and_then(Value::as_str).is_some_and(|format| !matches!(format, "int32" | "int64")) {
+    if schema
+        .get("format")
+        .and_then(Value::as_str)
+        .is_some_and(|format| !matches!(format, "int32" | "int64"))
+    {
         schema.remove("format");
     }
     if schema.get("format").and_then(Value::as_str) == Some("int64") && schema.contains_key("maximum") {
@@ -60,19 +64,34 @@ const fn whole(number: f64) -> i64 {
 }
 
 fn is_condition(schema: &Map<String, Value>) -> bool {
-    let Some(Value::Object(properties)) = schema.get("properties") else { return false };
-    ["lastTransitionTime", "reason", "status", "type", "message"].iter().all(|name| properties.contains_key(*name))
+    let Some(Value::Object(properties)) = schema.get("properties") else {
+        return false;
+    };
+    ["lastTransitionTime", "reason", "status", "type", "message"]
+        .iter()
+        .all(|name| properties.contains_key(*name))
 }
 
 /// Bounds and patterns of `k8s.io/apimachinery` `metav1.Condition`.
 fn bound_condition(schema: &mut Map<String, Value>) {
-    let Some(Value::Object(properties)) = schema.get_mut("properties") else { return };
+    let Some(Value::Object(properties)) = schema.get_mut("properties") else {
+        return;
+    };
     let bounds = [
         ("lastTransitionTime", serde_json::json!({"maxLength": 40})),
         ("message", serde_json::json!({"maxLength": 32768})),
-        ("observedGeneration", serde_json::json!({"minimum": 0, "maximum": 9_007_199_254_740_991_i64})),
-        ("reason", serde_json::json!({"minLength": 1, "maxLength": 1024, "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"})),
-        ("status", serde_json::json!({"maxLength": 7, "enum": ["True", "False", "Unknown"]})),
+        (
+            "observedGeneration",
+            serde_json::json!({"minimum": 0, "maximum": 9_007_199_254_740_991_i64}),
+        ),
+        (
+            "reason",
+            serde_json::json!({"minLength": 1, "maxLength": 1024, "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"}),
+        ),
+        (
+            "status",
+            serde_json::json!({"maxLength": 7, "enum": ["True", "False", "Unknown"]}),
+        ),
         ("type", serde_json::json!({"maxLength": 316})),
     ];
     for (name, bound) in bounds {
@@ -86,7 +105,10 @@ fn bound_condition(schema: &mut Map<String, Value>) {
 fn describe_root(schema: &mut Value) {
     for (name, text) in [
         ("spec", "What is wanted."),
-        ("status", "What is known. Written by tiercel; anything written here by others is overwritten."),
+        (
+            "status",
+            "What is known. Written by tiercel; anything written here by others is overwritten.",
+        ),
     ] {
         if let Some(Value::Object(node)) = schema.pointer_mut(&format!("/properties/{name}")) {
             node.insert("description".to_owned(), Value::from(text));

@@ -9,7 +9,9 @@ use super::container::{Container, ContainerOverride};
 use super::decimal::Decimal;
 
 /// Signal presets that ship with tiercel; `src/signals/presets` holds their data.
-pub const PRESETS: [&str; 8] = ["cpu", "vllm", "llamacpp", "sglang", "trtllm", "triton", "tgi", "rayserve"];
+pub const PRESETS: [&str; 8] = [
+    "cpu", "vllm", "llamacpp", "sglang", "trtllm", "triton", "tgi", "rayserve",
+];
 
 /// One step of a pipeline: a container, where it may run, how far it scales and by which signal.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -141,7 +143,10 @@ impl TierHint {
 
     /// Whether the hint allows the tier at all.
     pub const fn allows(self, tier: Tier) -> bool {
-        !matches!((self, tier), (Self::AcceleratorRequired, Tier::Cpu) | (Self::CpuSufficient, Tier::Accelerator))
+        !matches!(
+            (self, tier),
+            (Self::AcceleratorRequired, Tier::Cpu) | (Self::CpuSufficient, Tier::Accelerator)
+        )
     }
 
     /// The tier that the hint would rather have.
@@ -257,7 +262,11 @@ const fn ten() -> i32 {
 
 impl Default for Replicas {
     fn default() -> Self {
-        Self { min: one(), max: ten(), reliable_min: 0 }
+        Self {
+            min: one(),
+            max: ten(),
+            reliable_min: 0,
+        }
     }
 }
 
@@ -354,7 +363,11 @@ pub struct Scaling {
 
 impl Default for Scaling {
     fn default() -> Self {
-        Self { scale_up: ScaleUp::default(), scale_down: ScaleDown::default(), tolerance_percent: ten() }
+        Self {
+            scale_up: ScaleUp::default(),
+            scale_down: ScaleDown::default(),
+            tolerance_percent: ten(),
+        }
     }
 }
 
@@ -392,7 +405,10 @@ const fn hundred() -> i32 {
 
 impl Default for ScaleDown {
     fn default() -> Self {
-        Self { stabilization_window_seconds: down_window(), percent_per_minute: hundred() }
+        Self {
+            stabilization_window_seconds: down_window(),
+            percent_per_minute: hundred(),
+        }
     }
 }
 
@@ -428,6 +444,10 @@ const fn drain_seconds() -> i32 {
 
 impl Default for Disruption {
     fn default() -> Self {
-        Self { max_moves_per_hour: moves_per_hour(), max_surge: surge(), drain_seconds: drain_seconds() }
+        Self {
+            max_moves_per_hour: moves_per_hour(),
+            max_surge: surge(),
+            drain_seconds: drain_seconds(),
+        }
     }
 }

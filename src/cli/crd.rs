@@ -89,7 +89,9 @@ fn template(yaml: &str) -> String {
         let _ = writeln!(text, "{line}");
         if line == "metadata:" {
             text.push_str("  labels:\n    {{- include \"tiercel.labels\" . | nindent 4 }}\n");
-            text.push_str("  {{- if .Values.crds.keep }}\n  annotations:\n    helm.sh/resource-policy: keep\n  {{- end }}\n");
+            text.push_str(
+                "  {{- if .Values.crds.keep }}\n  annotations:\n    helm.sh/resource-policy: keep\n  {{- end }}\n",
+            );
         }
     }
     text.push_str("{{- end }}\n");
@@ -97,5 +99,8 @@ fn template(yaml: &str) -> String {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Error> {
-    std::fs::write(path, text).map_err(|source| Error::Write { path: path.to_owned(), source })
+    std::fs::write(path, text).map_err(|source| Error::Write {
+        path: path.to_owned(),
+        source,
+    })
 }

@@ -12,7 +12,9 @@
 )]
 
 mod harness;
+mod lifecycle;
 mod suite;
+mod support;
 
 use std::sync::Arc;
 
@@ -42,7 +44,9 @@ fn main() {
     arguments.test_threads.get_or_insert(AT_ONCE);
     let suite = Arc::new(Suite::default());
     suite.stop_on_interrupt();
-    let trials: Vec<Trial> = harness::scenarios(&suite).into_iter().collect();
+    let mut trials: Vec<Trial> = Vec::new();
+    trials.extend(harness::scenarios(&suite));
+    trials.extend(lifecycle::scenarios(&suite));
     let conclusion = libtest_mimic::run(&arguments, trials);
     suite.stop();
     conclusion.exit();

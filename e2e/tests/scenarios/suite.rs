@@ -11,6 +11,8 @@ use tiercel_e2e::tools::{self, Tools};
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 
+use crate::support::Installed;
+
 /// What all scenarios of one run share.
 pub(crate) struct Suite {
     runtime: Runtime,
@@ -18,6 +20,9 @@ pub(crate) struct Suite {
     cluster: OnceCell<Result<Arc<Cluster>, String>>,
     /// The same once more, for whoever stops it.
     running: Mutex<Option<Arc<Cluster>>>,
+    /// Chart and operator on the shared cluster, likewise.
+    installed: OnceCell<Result<Arc<Installed>, String>>,
+    operator: Mutex<Option<Arc<Installed>>>,
     spaces: AtomicUsize,
 }
 
@@ -33,6 +38,8 @@ impl Default for Suite {
             runtime: Runtime::new().unwrap(),
             cluster: OnceCell::new(),
             running: Mutex::new(None),
+            installed: OnceCell::new(),
+            operator: Mutex::new(None),
             spaces: AtomicUsize::new(1),
         }
     }
@@ -70,6 +77,19 @@ impl Suite {
         }
     }
 
+    /// The shared cluster with the chart installed and the operator running.
+    pub(crate) async fn installed(&self) -> Arc<Installed> {
+        let start = async || {
+            let installed = Installed::on(self.cluster().await, "").await.map(Arc::new)?;
+            *self.operator.lock().unwrap() = Some(Arc::clone(&installed));
+            Ok(installed)
+        };
+        match self.installed.get_or_init(start).await {
+            Ok(installed) => Arc::clone(installed),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     /// A new namespace whose annotations say how its pods behave (see e2e/kwok/annotate-pods.yaml).
     pub(crate) async fn space(&self, annotations: &[(&str, &str)]) -> Space {
         let cluster = self.cluster().await;
@@ -87,8 +107,12 @@ impl Suite {
         }
     }
 
-    /// Ends the shared cluster, if one was started.
+    /// Ends the shared operator and cluster, if they were started.
     pub(crate) fn stop(&self) {
+        let operator = self.operator.lock().unwrap().take();
+        if let Some(installed) = operator {
+            installed.operator().stop();
+        }
         // Waits for a stop that is under way already.
         let mut running = self.running.lock().unwrap();
         if let Some(cluster) = running.take() {

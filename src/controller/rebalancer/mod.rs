@@ -204,7 +204,9 @@ impl Rebalancer {
             sleep = sleep.min(Duration::from_millis(at.saturating_sub(now_ms).max(1)));
         }
         if self.world_stale {
-            let due = self.world_built_ms.map_or(0, |at| (at + WORLD_EVERY_MS).saturating_sub(now_ms));
+            let due = self
+                .world_built_ms
+                .map_or(0, |at| (at + WORLD_EVERY_MS).saturating_sub(now_ms));
             sleep = sleep.min(Duration::from_millis(due));
         }
         sleep
@@ -260,7 +262,12 @@ impl Rebalancer {
             Seen::Same => {}
             Seen::Replicas(_) => self.observe(variant),
             Seen::Changed(replicas) => {
-                tracing::info!(namespace = key.0, deployment = key.1, replicas, "somebody else changed the replicas");
+                tracing::info!(
+                    namespace = key.0,
+                    deployment = key.1,
+                    replicas,
+                    "somebody else changed the replicas"
+                );
                 self.observe(variant);
             }
         }
@@ -269,16 +276,25 @@ impl Rebalancer {
 
     /// Tells the core what a variant has.
     fn observe(&mut self, variant: VariantIdx) {
-        let Some(reference) = self.index.variant(variant) else { return };
+        let Some(reference) = self.index.variant(variant) else {
+            return;
+        };
         let Some(child) = self.child(variant) else { return };
-        let event = Event::Replicas { variant, desired: child.desired, ready: self.pods.ready(&reference.variant_id) };
+        let event = Event::Replicas {
+            variant,
+            desired: child.desired,
+            ready: self.pods.ready(&reference.variant_id),
+        };
         self.events.push(event);
     }
 
     fn key(&self, variant: VariantIdx) -> Option<(String, String)> {
         let reference = self.index.variant(variant)?;
         let stage = self.index.stage(reference.stage)?;
-        Some((self.index.pipeline(stage.pipeline)?.namespace.clone(), reference.child.clone()))
+        Some((
+            self.index.pipeline(stage.pipeline)?.namespace.clone(),
+            reference.child.clone(),
+        ))
     }
 
     fn child(&self, variant: VariantIdx) -> Option<&Child> {
@@ -289,7 +305,9 @@ impl Rebalancer {
     fn trouble(&mut self, now_ms: u64) {
         for (at, variant) in (0_u32..).zip(&self.index.variants) {
             let at = VariantIdx(at);
-            let Some(reason) = self.pods.dry(&variant.variant_id, variant.provision_ms, now_ms) else { continue };
+            let Some(reason) = self.pods.dry(&variant.variant_id, variant.provision_ms, now_ms) else {
+                continue;
+            };
             if self.told_dry.get(&at).is_none_or(|told| now_ms >= told + DRY_EVERY_MS) {
                 self.told_dry.insert(at, now_ms);
                 self.events.push(Event::Dry { variant: at, reason });
@@ -321,9 +339,11 @@ impl Rebalancer {
             differs
         });
         let mut children = HashMap::with_capacity(self.index.variants.len());
-        for pool in valid.iter().flat_map(|pipeline| pipeline.stages.iter().map(move |s| (pipeline, s))).flat_map(
-            |(pipeline, stage)| stage.pools.iter().map(move |pool| (&pipeline.id.namespace, pool)),
-        ) {
+        for pool in valid
+            .iter()
+            .flat_map(|pipeline| pipeline.stages.iter().map(move |s| (pipeline, s)))
+            .flat_map(|(pipeline, stage)| stage.pools.iter().map(move |pool| (&pipeline.id.namespace, pool)))
+        {
             let (namespace, pool) = pool;
             let key = (namespace.clone(), pool.child.clone());
             let Some(live) = &pool.live else { continue };

@@ -79,7 +79,9 @@ pub fn view(
     decisions: &VecDeque<DecisionSummary>,
     foreign: impl Fn(VariantIdx) -> Option<Foreign>,
 ) -> PipelineView {
-    let of_pipeline = (0_u32..).zip(&index.stages).filter(|(_, stage)| stage.pipeline == pipeline);
+    let of_pipeline = (0_u32..)
+        .zip(&index.stages)
+        .filter(|(_, stage)| stage.pipeline == pipeline);
     let reported: Vec<(&str, StageIdx, &StageReport)> = of_pipeline
         .filter_map(|(at, stage)| Some((stage.name.as_str(), StageIdx(at), state.report(StageIdx(at))?)))
         .collect();
@@ -94,9 +96,17 @@ pub fn view(
         .map(|(_, at, _)| *at);
     let stages = reported
         .iter()
-        .map(|(name, at, report)| ((*name).to_owned(), stage(*at, report, index, state, bottleneck == Some(*at), &foreign)))
+        .map(|(name, at, report)| {
+            (
+                (*name).to_owned(),
+                stage(*at, report, index, state, bottleneck == Some(*at), &foreign),
+            )
+        })
         .collect();
-    PipelineView { stages, decisions: decisions.clone() }
+    PipelineView {
+        stages,
+        decisions: decisions.clone(),
+    }
 }
 
 fn stage(
@@ -107,12 +117,20 @@ fn stage(
     bottleneck: bool,
     foreign: impl Fn(VariantIdx) -> Option<Foreign>,
 ) -> StageView {
-    let (start, end) = state.world().stages.get(at.0 as usize).map_or((0, 0), |stage| stage.variants);
+    let (start, end) = state
+        .world()
+        .stages
+        .get(at.0 as usize)
+        .map_or((0, 0), |stage| stage.variants);
     let pool = |variant: u32| index.variant(VariantIdx(variant)).map(|variant| variant.pool.clone());
-    let planned: BTreeMap<String, u32> =
-        (start..end).zip(&report.planned).filter_map(|(variant, count)| Some((pool(variant)?, *count))).collect();
-    let not_used: BTreeMap<String, NotUsed> =
-        (start..end).zip(&report.not_used).filter_map(|(variant, why)| Some((pool(variant)?, steady((*why)?)))).collect();
+    let planned: BTreeMap<String, u32> = (start..end)
+        .zip(&report.planned)
+        .filter_map(|(variant, count)| Some((pool(variant)?, *count)))
+        .collect();
+    let not_used: BTreeMap<String, NotUsed> = (start..end)
+        .zip(&report.not_used)
+        .filter_map(|(variant, why)| Some((pool(variant)?, steady((*why)?))))
+        .collect();
     StageView {
         planned,
         short: report.unserved_millis > 0,

@@ -49,7 +49,10 @@ pub enum Outcome {
 pub async fn scale(client: &Client, write: &Write) -> Outcome {
     let (namespace, name) = &write.child;
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    let params = PatchParams { field_manager: Some(labels::REBALANCER_FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let params = PatchParams {
+        field_manager: Some(labels::REBALANCER_FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
     let mut version = write.resource_version.clone();
     for _ in 0..TRIES_MAX {
         let body = serde_json::json!({"metadata": {"resourceVersion": version}, "spec": {"replicas": write.to}});
@@ -78,7 +81,9 @@ pub async fn claim(client: &Client, child: &(String, String), replicas: u32) -> 
             namespace: Some(child.0.clone()),
             ..ObjectMeta::default()
         },
-        spec: Some(ScaleSpec { replicas: Some(i32::try_from(replicas).unwrap_or(i32::MAX)) }),
+        spec: Some(ScaleSpec {
+            replicas: Some(i32::try_from(replicas).unwrap_or(i32::MAX)),
+        }),
         status: None,
     };
     let params = PatchParams::apply(labels::REBALANCER_FIELD_MANAGER);
@@ -103,7 +108,10 @@ async fn read(deployments: &Api<Deployment>, name: &str) -> Result<(u32, String)
         Ok(Ok(scale)) => {
             // An absent number in a Scale is 0: the field is left out when it is.
             let replicas = scale.spec.and_then(|spec| spec.replicas).unwrap_or_default();
-            Ok((u32::try_from(replicas).unwrap_or_default(), scale.metadata.resource_version.unwrap_or_default()))
+            Ok((
+                u32::try_from(replicas).unwrap_or_default(),
+                scale.metadata.resource_version.unwrap_or_default(),
+            ))
         }
     }
 }
