@@ -11,6 +11,13 @@
     reason = "scenarios fail by panicking"
 )]
 
+mod behaviour;
+mod behaviour_faults;
+mod behaviour_load;
+mod behaviour_modes;
+mod behaviour_owners;
+mod behaviour_restart;
+mod behaviour_shift;
 mod harness;
 mod lifecycle;
 mod suite;
@@ -47,6 +54,12 @@ fn main() {
     let mut trials: Vec<Trial> = Vec::new();
     trials.extend(harness::scenarios(&suite));
     trials.extend(lifecycle::scenarios(&suite));
+    trials.extend(behaviour_faults::scenarios(&suite));
+    trials.extend(behaviour_load::scenarios(&suite));
+    trials.extend(behaviour_modes::scenarios(&suite));
+    trials.extend(behaviour_owners::scenarios(&suite));
+    trials.extend(behaviour_restart::scenarios(&suite));
+    trials.extend(behaviour_shift::scenarios(&suite));
     let conclusion = libtest_mimic::run(&arguments, trials);
     suite.stop();
     conclusion.exit();
