@@ -28,7 +28,7 @@ pub use pods::{CpuUsage, Fleet, FleetError};
 pub use queue::Capacity;
 pub use server::RequestSize;
 pub use usage::report_cpu;
-pub use watch::watch_pods;
+pub use watch::{watch_pods, watch_pods_in};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -12,6 +12,13 @@
 )]
 
 mod admission;
+mod behaviour;
+mod behaviour_faults;
+mod behaviour_load;
+mod behaviour_modes;
+mod behaviour_owners;
+mod behaviour_restart;
+mod behaviour_shift;
 mod harness;
 mod lifecycle;
 mod suite;
@@ -46,8 +53,14 @@ fn main() {
     let suite = Arc::new(Suite::default());
     suite.stop_on_interrupt();
     let mut trials: Vec<Trial> = Vec::new();
-    trials.extend(harness::scenarios(&suite));
     trials.extend(admission::scenarios(&suite));
+    trials.extend(behaviour_faults::scenarios(&suite));
+    trials.extend(behaviour_load::scenarios(&suite));
+    trials.extend(behaviour_modes::scenarios(&suite));
+    trials.extend(behaviour_owners::scenarios(&suite));
+    trials.extend(behaviour_restart::scenarios(&suite));
+    trials.extend(behaviour_shift::scenarios(&suite));
+    trials.extend(harness::scenarios(&suite));
     trials.extend(lifecycle::scenarios(&suite));
     let conclusion = libtest_mimic::run(&arguments, trials);
     suite.stop();
