@@ -284,7 +284,7 @@ pub struct Exec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.emptyDir), has(self.configMap), has(self.secret), has(self.persistentVolumeClaim), has(self.modelCache)].filter(set, set).size() == 1").message("exactly one of `emptyDir`, `configMap`, `secret`, `persistentVolumeClaim` and `modelCache` must be set"))]
 #[x_kube(validation = Rule::new("self.mountPath.matches('^(/[!-.0-9;-~][!-.0-9;-~]*)+$') && !self.mountPath.contains('/.')").message("`mountPath` must be a plain absolute path such as '/models': no ':', no white space, no part that begins with '.'").field_path(".mountPath"))]
-#[x_kube(validation = Rule::new("!self.mountPath.matches('^/(proc|sys|dev)(/|$)')").message("`mountPath` must not be under '/proc', '/sys' or '/dev', which belong to the node; '/models' or '/cache' would do").field_path(".mountPath"))]
+#[x_kube(validation = Rule::new("!self.mountPath.matches('^/(proc|sys|dev)(/|$)') || self.mountPath == '/dev/shm'").message("`mountPath` must not be under '/proc', '/sys' or '/dev', but for '/dev/shm': they belong to the node").field_path(".mountPath"))]
 pub struct Volume {
     /// Name of the volume.
     #[schemars(length(min = 1, max = 63))]

