@@ -11,8 +11,12 @@
     reason = "scenarios fail by panicking"
 )]
 
+mod hardware;
 mod harness;
 mod lifecycle;
+mod lifecycle_refusals;
+mod pools;
+mod quickstart;
 mod suite;
 mod support;
 
@@ -46,7 +50,11 @@ fn main() {
     suite.stop_on_interrupt();
     let mut trials: Vec<Trial> = Vec::new();
     trials.extend(harness::scenarios(&suite));
+    trials.extend(hardware::scenarios(&suite));
     trials.extend(lifecycle::scenarios(&suite));
+    trials.extend(lifecycle_refusals::scenarios(&suite));
+    trials.extend(pools::scenarios(&suite));
+    trials.extend(quickstart::scenarios(&suite));
     let conclusion = libtest_mimic::run(&arguments, trials);
     suite.stop();
     conclusion.exit();
