@@ -23,3 +23,5 @@ pub mod quantity;
 pub mod rebalance;
 pub mod signals;
 pub mod telemetry;
+#[cfg(test)]
+mod tidy;

@@ -11,12 +11,14 @@
 //! | [`fleet`] | every model server and stage server, one listener per pod address |
 //! | [`load`] | recorded and synthetic load through all stages of a pipeline |
 //! | [`report`] | what a run showed, as JSON and as a page with plots |
+//! | [`demo`] | the story that `make demo` tells, and its live view |
 //! | [`wait`] | waiting with failures that say what was seen |
 
 pub mod audit;
 pub mod certs;
 pub mod command;
 pub mod controlplane;
+pub mod demo;
 pub mod fleet;
 pub mod helm;
 pub mod kubectl;

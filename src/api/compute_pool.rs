@@ -40,12 +40,14 @@ use super::decimal::Decimal;
 #[x_kube(validation = Rule::new("(has(self.nodeSelector) && self.nodeSelector.size() > 0) || (has(self.matchExpressions) && self.matchExpressions.size() > 0)").message("`nodeSelector` or `matchExpressions` must name at least one label: a pool never means all nodes").field_path(".nodeSelector"))]
 #[x_kube(validation = Rule::new("self.tier != 'Accelerator' || has(self.device)").message("`device` must be set when `tier` is 'Accelerator', such as {resourceName: nvidia.com/gpu}").field_path(".device"))]
 #[x_kube(validation = Rule::new("self.tier != 'CPU' || !has(self.device)").message("`device` must not be set when `tier` is 'CPU'").field_path(".device"))]
+#[x_kube(validation = Rule::new("!has(self.elastic) || !has(self.elastic.nodeAllocatable) || ('cpu' in self.elastic.nodeAllocatable && 'memory' in self.elastic.nodeAllocatable && (!has(self.device) || self.device.resourceName in self.elastic.nodeAllocatable))").message("`elastic.nodeAllocatable` must name 'cpu', 'memory' and the pool's device").field_path(".elastic.nodeAllocatable"))]
 pub struct ComputePoolSpec {
     /// Tier of the hardware: `CPU` or `Accelerator`.
     pub tier: Tier,
     /// Hardware class that stage profiles name, such as `nvidia-l4`; the pool's name if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = super::rules::class())]
     pub class: Option<String>,
     /// Processor architecture, `amd64` or `arm64`; read from the nodes if absent and they agree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,7 +69,8 @@ pub struct ComputePoolSpec {
     pub device: Option<Device>,
     /// RuntimeClass of the pods, such as `nvidia`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = super::rules::object_name())]
     pub runtime_class_name: Option<String>,
     /// How the nodes are bought: `OnDemand`, `Spot` (may be taken away) or `Reserved` (paid for whether used or not).
     #[serde(default)]
@@ -139,12 +142,14 @@ impl Architecture {
 pub struct MatchExpression {
     /// Label key.
     #[schemars(length(min = 1, max = 317))]
+    #[x_kube(validation = super::rules::label_key())]
     pub key: String,
     /// How the label's value relates to `values`: `In`, `NotIn`, `Exists`, `DoesNotExist`, `Gt` or `Lt`.
     pub operator: Operator,
     /// Values to compare with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 63)))]
+    #[x_kube(validation = Rule::new("self.all(v, v.matches('^(-?[0-9]+|([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?)$'))").message("must hold values of labels: letters, digits, '-', '_' and '.', beginning and ending with a letter or digit"))]
     pub values: Vec<String>,
 }
 
@@ -184,10 +189,12 @@ impl Operator {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.operator == 'Exists' ? !has(self.value) : true").message("`value` must not be set when `operator` is 'Exists'").field_path(".value"))]
-#[x_kube(validation = Rule::new("!self.key.startsWith('node-role.kubernetes.io/') && self.key != 'CriticalAddonsOnly'").message("`key` must not be a taint that keeps workloads off control-plane or system nodes").field_path(".key"))]
+#[x_kube(validation = Rule::new("!self.key.startsWith('node-role.kubernetes.io/') && self.key != 'CriticalAddonsOnly'").message("`key` must not be a taint that keeps workloads off control-plane or system nodes; name a taint of the pool's own, such as 'nvidia.com/gpu'").field_path(".key"))]
+#[x_kube(validation = Rule::new("!self.key.startsWith('node.kubernetes.io/')").message("`key` must not be a taint that marks a node as unhealthy or cordoned; name a taint of the pool's own, such as 'nvidia.com/gpu'").field_path(".key"))]
 pub struct Toleration {
     /// Taint key.
     #[schemars(length(min = 1, max = 317))]
+    #[x_kube(validation = super::rules::label_key())]
     pub key: String,
     /// How the taint's value is compared: `Exists` (any value) or `Equal`.
     #[serde(default)]
@@ -195,6 +202,7 @@ pub struct Toleration {
     /// Taint value, with `Equal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
+    #[x_kube(validation = super::rules::label_value())]
     pub value: Option<String>,
     /// Taint effect, `NoSchedule`, `PreferNoSchedule` or `NoExecute`; all effects if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -234,11 +242,12 @@ impl TaintEffect {
 }
 
 /// The device of an accelerator pool.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Device {
     /// Extended resource under which nodes offer the device, such as `nvidia.com/gpu`, `google.com/tpu`.
-    #[schemars(length(min = 3, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"))]
+    #[schemars(length(min = 3, max = 253))]
+    #[x_kube(validation = super::rules::device())]
     pub resource_name: String,
 }
 
@@ -308,7 +317,8 @@ pub enum NamespacesFrom {
 /// Labels that a namespace must have; `kubernetes.io/metadata.name` selects one by name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("(has(self.matchLabels) && self.matchLabels.size() > 0) || (has(self.matchExpressions) && self.matchExpressions.size() > 0)").message("`matchLabels` or `matchExpressions` must name at least one label; use `from: All` for every namespace"))]
+#[x_kube(validation = Rule::new("(has(self.matchLabels) && self.matchLabels.size() > 0) || (has(self.matchExpressions) && self.matchExpressions.size() > 0)").message("`matchLabels` or `matchExpressions` must name at least one label; set `from` to 'All' for every namespace"))]
+#[x_kube(validation = Rule::new("!has(self.matchExpressions) || self.matchExpressions.all(e, !(e.operator in ['Gt', 'Lt']))").message("`matchExpressions` of a namespace must use 'In', 'NotIn', 'Exists' or 'DoesNotExist'").field_path(".matchExpressions"))]
 pub struct NamespaceSelector {
     /// Labels with their values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -324,7 +334,13 @@ fn labels(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "maxProperties": 16,
-        "additionalProperties": {"type": "string", "maxLength": 63, "description": "Value of the label."},
+        "additionalProperties": {
+            "type": "string",
+            "maxLength": 63,
+            "description": "Value of the label.",
+            "x-kubernetes-validations": [super::rules::label_value()],
+        },
+        "x-kubernetes-validations": [super::rules::label_keys()],
     })
 }
 
@@ -368,7 +384,7 @@ pub struct ComputePoolStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 24))]
     pub shadow_price: Option<String>,
-    /// `Ready`, `CapacityAvailable`; `Reconciling` and `Stalled` only while true.
+    /// Conditions: `Ready` and `CapacityAvailable`; `Reconciling` and `Stalled` only while true.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

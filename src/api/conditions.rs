@@ -165,7 +165,12 @@ const MESSAGE_BYTES_MAX: usize = 1_024;
 
 /// Sets one condition. The transition time moves only when the status does.
 pub fn set(conditions: &mut Vec<Condition>, now: &Time, generation: Option<i64>, new: New) {
-    let New { type_, status, reason, message } = new;
+    let New {
+        type_,
+        status,
+        reason,
+        message,
+    } = new;
     let mut condition = Condition {
         type_: type_.as_str().to_owned(),
         status: status.as_str().to_owned(),
@@ -226,7 +231,12 @@ mod tests {
     }
 
     fn ready(status: Status) -> New {
-        New { type_: Type::Ready, status, reason: Reason::RollingOut, message: "2 of 3 stages are Ready".into() }
+        New {
+            type_: Type::Ready,
+            status,
+            reason: Reason::RollingOut,
+            message: "2 of 3 stages are Ready".into(),
+        }
     }
 
     #[test]
@@ -244,7 +254,15 @@ mod tests {
     #[test]
     fn a_long_message_is_cut_between_characters() {
         let mut conditions = Vec::new();
-        set(&mut conditions, &at(1), None, New { message: "é".repeat(2_000), ..ready(Status::True) });
+        set(
+            &mut conditions,
+            &at(1),
+            None,
+            New {
+                message: "é".repeat(2_000),
+                ..ready(Status::True)
+            },
+        );
         assert!(conditions[0].message.len() <= MESSAGE_BYTES_MAX);
         assert!(conditions[0].message.ends_with('…'));
     }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Container {
     /// Image reference. Pin a tag or a digest.
     #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = super::rules::image())]
     pub image: String,
     /// Entrypoint; the image's own if absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -46,6 +47,7 @@ pub struct Container {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(validation = Rule::new("self.all(v, self.exists_one(w, w.mountPath == v.mountPath))").message("`mountPath` must not be the same for two volumes"))]
     pub volumes: Vec<Volume>,
 }
 
@@ -56,6 +58,7 @@ pub struct ContainerOverride {
     /// Image reference for this hardware.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = super::rules::image())]
     pub image: Option<String>,
     /// Entrypoint for this hardware.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,7 +75,8 @@ pub struct ContainerOverride {
     pub env: Vec<EnvVar>,
     /// Ports for this hardware; replaces the stage's list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 8))]
+    #[schemars(length(min = 1, max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub ports: Option<Vec<Port>>,
     /// What one replica needs on this hardware; replaces the stage's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,7 +99,8 @@ pub struct ContainerOverride {
 #[x_kube(validation = Rule::new("!self.name.startsWith('TIERCEL_')").message("`name` must not begin with 'TIERCEL_': such variables are set by tiercel").field_path(".name"))]
 pub struct EnvVar {
     /// Name of the variable.
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_.-]*$"))]
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = super::rules::variable_name())]
     pub name: String,
     /// Literal value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,23 +125,26 @@ pub struct EnvVarSource {
 }
 
 /// A key of a ConfigMap or Secret.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyRef {
     /// Name of the object.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = super::rules::object_name())]
     pub name: String,
     /// Key within the object.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = super::rules::data_key())]
     pub key: String,
 }
 
 /// One port of a container.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Port {
     /// Name of the port: lower-case letters, digits and dashes, at most 15.
-    #[schemars(length(min = 1, max = 15), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 15))]
+    #[x_kube(validation = super::rules::port_name())]
     pub name: String,
     /// Number of the port.
     #[schemars(range(min = 1, max = 65535))]
@@ -147,6 +155,11 @@ pub struct Port {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.requests) && 'cpu' in self.requests && 'memory' in self.requests").message("`requests` must name 'cpu' and 'memory': placement and cost follow from them").field_path(".requests"))]
+#[x_kube(validation = Rule::new("!has(self.requests) || ['cpu'].all(k, !(k in self.requests) || !isQuantity(string(self.requests[k])) || (quantity(string(self.requests[k])).compareTo(quantity('1m')) >= 0 && quantity(string(self.requests[k])).compareTo(quantity('4096')) <= 0))").message("`requests.cpu` must be from '1m' to '4096' cores").field_path(".requests"))]
+#[x_kube(validation = Rule::new("!has(self.requests) || ['memory'].all(k, !(k in self.requests) || !isQuantity(string(self.requests[k])) || (quantity(string(self.requests[k])).compareTo(quantity('1Mi')) >= 0 && quantity(string(self.requests[k])).compareTo(quantity('64Ti')) <= 0))").message("`requests.memory` must be from '1Mi' to '64Ti'; 'Mi' are mebibytes, 'm' are thousandths of a byte").field_path(".requests"))]
+#[x_kube(validation = Rule::new("!has(self.requests) || !has(self.limits) || ['cpu', 'memory', 'ephemeral-storage'].all(k, !(k in self.requests) || !(k in self.limits) || !isQuantity(string(self.requests[k])) || !isQuantity(string(self.limits[k])) || quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k]))) <= 0)").message("`limits` must not be less than `requests`").field_path(".limits"))]
+#[x_kube(validation = Rule::new("!has(self.requests) || self.requests.all(k, k in ['cpu', 'memory', 'ephemeral-storage'] || (has(self.limits) && k in self.limits && string(self.limits[k]) == string(self.requests[k])))").message("`limits` must name the devices that `requests` names, with the same amount: Kubernetes does not share a device; leave it out of `requests`").field_path(".limits"))]
+#[x_kube(validation = Rule::new("!has(self.limits) || self.limits.all(k, k in ['cpu', 'memory', 'ephemeral-storage'] || k.startsWith('hugepages-') || string(self.limits[k]).matches('^[1-9][0-9]{0,4}$'))").message("`limits` must count devices in whole numbers from 1 to 99999, such as {nvidia.com/gpu: 1}").field_path(".limits"))]
 pub struct Resources {
     /// What the scheduler sets aside; `cpu` and `memory` are required.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -185,7 +198,9 @@ fn quantity(description: &str) -> serde_json::Value {
         "x-kubernetes-int-or-string": true,
         "anyOf": [{"type": "integer"}, {"type": "string"}],
         "maxLength": 24,
-        "pattern": r"^[0-9]{1,15}(\.[0-9]{1,9})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$",
+        "minimum": 0,
+        "maximum": 1_000_000_000_000_000_i64,
+        "x-kubernetes-validations": [super::rules::quantity()],
     })
 }
 
@@ -194,6 +209,7 @@ pub(super) fn quantities(_: &mut SchemaGenerator) -> Schema {
         "type": "object",
         "maxProperties": 8,
         "additionalProperties": quantity("A quantity such as '500m', '4Gi' or 1."),
+        "x-kubernetes-validations": [super::rules::resource_names()],
     })
 }
 
@@ -233,11 +249,12 @@ pub struct Probe {
 }
 
 /// HTTP GET on the pod's own address.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpGet {
     /// Path, beginning with a slash.
-    #[schemars(length(min = 1, max = 256), regex(pattern = r"^/"))]
+    #[schemars(length(min = 1, max = 256))]
+    #[x_kube(validation = super::rules::http_path())]
     pub path: String,
     /// Number of the port.
     #[schemars(range(min = 1, max = 65535))]
@@ -266,13 +283,15 @@ pub struct Exec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.emptyDir), has(self.configMap), has(self.secret), has(self.persistentVolumeClaim), has(self.modelCache)].filter(set, set).size() == 1").message("exactly one of `emptyDir`, `configMap`, `secret`, `persistentVolumeClaim` and `modelCache` must be set"))]
-#[x_kube(validation = Rule::new("!self.mountPath.contains('..')").message("`mountPath` must not contain '..'").field_path(".mountPath"))]
+#[x_kube(validation = Rule::new("self.mountPath.matches('^(/[!-.0-9;-~][!-.0-9;-~]*)+$') && !self.mountPath.contains('/.')").message("`mountPath` must be a plain absolute path such as '/models': no ':', no white space, no part that begins with '.'").field_path(".mountPath"))]
+#[x_kube(validation = Rule::new("!self.mountPath.matches('^/(proc|sys|dev)(/|$)')").message("`mountPath` must not be under '/proc', '/sys' or '/dev', which belong to the node; '/models' or '/cache' would do").field_path(".mountPath"))]
 pub struct Volume {
     /// Name of the volume.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = super::rules::label_name())]
     pub name: String,
     /// Where it appears in the container, beginning with a slash.
-    #[schemars(length(min = 2, max = 256), regex(pattern = r"^/[^:]+$"))]
+    #[schemars(length(min = 2, max = 256))]
     pub mount_path: String,
     /// Scratch space that goes with the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -319,10 +338,11 @@ pub enum Medium {
 }
 
 /// An object of the pipeline's namespace, by name.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NameRef {
     /// Name of the object.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = super::rules::object_name())]
     pub name: String,
 }

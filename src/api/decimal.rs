@@ -26,7 +26,10 @@ impl Decimal {
     /// When the text is not of the accepted form.
     pub fn micros(&self) -> Result<u64, InvalidDecimal> {
         let invalid = || InvalidDecimal(self.0.clone());
-        let (whole, fraction) = self.0.split_once('.').map_or((self.0.as_str(), None), |(w, f)| (w, Some(f)));
+        let (whole, fraction) = self
+            .0
+            .split_once('.')
+            .map_or((self.0.as_str(), None), |(w, f)| (w, Some(f)));
         let digits = |text: &str, most: usize| {
             (!text.is_empty() && text.len() <= most && text.bytes().all(|b| b.is_ascii_digit())).then_some(())
         };
@@ -106,7 +109,21 @@ mod tests {
 
     #[test]
     fn what_is_not_a_plain_decimal_is_refused() {
-        for text in ["", ".", "1.", ".5", "-1", "+1", "1e3", "NaN", "0.1234567", "1234567890", "1,5", " 1", "١"] {
+        for text in [
+            "",
+            ".",
+            "1.",
+            ".5",
+            "-1",
+            "+1",
+            "1e3",
+            "NaN",
+            "0.1234567",
+            "1234567890",
+            "1,5",
+            " 1",
+            "١",
+        ] {
             check(text, None);
         }
     }

@@ -10,9 +10,13 @@ pub mod container;
 pub mod decimal;
 pub mod labels;
 pub mod names;
+mod rules;
 pub mod schema;
 pub mod stage;
 pub mod tiered_pipeline;
+
+#[cfg(test)]
+mod tests;
 
 pub use compute_pool::{ComputePool, ComputePoolSpec, ComputePoolStatus};
 pub use stage::Stage;
@@ -31,5 +35,8 @@ pub const VERSION: &str = "v1alpha1";
 /// # Errors
 /// When a derived schema is not valid JSON for a definition; a defect of the types, caught by a test.
 pub fn crds() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
-    [ComputePool::crd(), TieredPipeline::crd()].into_iter().map(schema::normalise).collect()
+    [ComputePool::crd(), TieredPipeline::crd()]
+        .into_iter()
+        .map(schema::normalise)
+        .collect()
 }

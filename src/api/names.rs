@@ -42,7 +42,10 @@ pub fn stage_url_variable(stage: &str) -> String {
 
 /// 64 bits of identity for the core, which knows no names.
 pub fn key(parts: &[&str]) -> u64 {
-    digest(parts).iter().take(8).fold(0, |key, byte| key << 8 | u64::from(*byte))
+    digest(parts)
+        .iter()
+        .take(8)
+        .fold(0, |key, byte| key << 8 | u64::from(*byte))
 }
 
 /// The parts joined by two dashes, which no part contains: `a-b` + `c` and `a` + `b-c` stay apart. A hash of all parts and
@@ -59,16 +62,26 @@ fn bounded(parts: &[&str], uid: &str, max: usize) -> String {
     hashed.extend_from_slice(parts);
     let suffix = hash(&hashed);
     let keep = max - HASH_LENGTH - 1;
-    let prefix: String = parts.join("-").chars().map(|c| if c == '.' { '-' } else { c }).take(keep).collect();
+    let prefix: String = parts
+        .join("-")
+        .chars()
+        .map(|c| if c == '.' { '-' } else { c })
+        .take(keep)
+        .collect();
     format!("{}-{suffix}", prefix.trim_end_matches('-'))
 }
 
 fn hash(parts: &[&str]) -> String {
     let digest = digest(parts);
-    let mut bits = digest.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1));
+    let mut bits = digest
+        .iter()
+        .flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1));
     let mut text = String::with_capacity(HASH_LENGTH);
     for _ in 0..HASH_LENGTH {
-        let index = bits.by_ref().take(5).fold(0usize, |index, bit| index << 1 | usize::from(bit));
+        let index = bits
+            .by_ref()
+            .take(5)
+            .fold(0usize, |index, bit| index << 1 | usize::from(bit));
         text.push(BASE32.get(index).copied().map_or('a', char::from));
     }
     text
@@ -121,8 +134,9 @@ mod tests {
 
     #[test]
     fn a_hundred_thousand_names_do_not_collide() {
-        let names: BTreeSet<String> =
-            (0..100_000u32).map(|i| deployment(&"p".repeat(40), &format!("{i:x}"), "stage", "pool")).collect();
+        let names: BTreeSet<String> = (0..100_000u32)
+            .map(|i| deployment(&"p".repeat(40), &format!("{i:x}"), "stage", "pool"))
+            .collect();
         assert_eq!(names.len(), 100_000);
     }
 

@@ -9,18 +9,22 @@ use super::container::{Container, ContainerOverride};
 use super::decimal::Decimal;
 
 /// Signal presets that ship with tiercel; `src/signals/presets` holds their data.
-pub const PRESETS: [&str; 8] = ["cpu", "vllm", "llamacpp", "sglang", "trtllm", "triton", "tgi", "rayserve"];
+pub const PRESETS: [&str; 8] = [
+    "cpu", "vllm", "llamacpp", "sglang", "trtllm", "triton", "tgi", "rayserve",
+];
 
 /// One step of a pipeline: a container, where it may run, how far it scales and by which signal.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.tierHint) || self.tierHint != 'AcceleratorRequired' || !has(self.profiles) || self.profiles.size() == 0 || self.profiles.exists(p, !has(p.pools) || !has(p.pools.tier) || p.pools.tier == 'Accelerator')").message("`tierHint` must not be 'AcceleratorRequired' when every profile is for CPU pools").field_path(".tierHint"))]
-#[x_kube(validation = Rule::new("!has(self.tierHint) || self.tierHint != 'CPUSufficient' || !has(self.profiles) || self.profiles.size() == 0 || self.profiles.exists(p, !has(p.pools) || !has(p.pools.tier) || p.pools.tier == 'CPU')").message("`tierHint` must not be 'CPUSufficient' when every profile is for accelerator pools").field_path(".tierHint"))]
+#[x_kube(validation = Rule::new("(has(self.tierHint) ? self.tierHint != 'CPUSufficient' : self.kind == 'Inference') || !has(self.profiles) || self.profiles.size() == 0 || self.profiles.exists(p, !has(p.pools) || !has(p.pools.tier) || p.pools.tier == 'CPU')").message("`tierHint` must not be 'CPUSufficient', which is the default unless `kind` is 'Inference', when every profile is for accelerator pools; set another one").field_path(".tierHint"))]
 #[x_kube(validation = Rule::new("self.replicas.min > 0 || self.signal.preset != 'cpu'").message("`replicas.min` must be at least 1 when `signal.preset` is 'cpu': without replicas nobody would see waiting work").field_path(".replicas.min"))]
-#[x_kube(validation = Rule::new("self.signal.preset == 'cpu' || (has(self.container.ports) && self.container.ports.size() > 0) || (has(self.profiles) && self.profiles.size() > 0)").message("`container.ports` must not be empty when `signal.preset` is not 'cpu': the first port serves the metrics").field_path(".container.ports"))]
+#[x_kube(validation = Rule::new("(has(self.container.ports) && self.container.ports.size() > 0) || (has(self.profiles) && self.profiles.size() > 0 ? self.profiles.all(p, (has(p.preset) ? p.preset : self.signal.preset) == 'cpu' || (has(p.container) && has(p.container.ports))) : self.signal.preset == 'cpu')").message("`container.ports` must not be empty when the preset of the stage or of a profile is not 'cpu': the first port serves the metrics").field_path(".container.ports"))]
+#[x_kube(validation = Rule::new("!has(self.signal.staticReplicas) || (self.signal.staticReplicas >= self.replicas.min && self.signal.staticReplicas <= self.replicas.max)").message("`signal.staticReplicas` must be at least `replicas.min` and at most `replicas.max`").field_path(".signal.staticReplicas"))]
 pub struct Stage {
     /// Name of the stage: at most 30 lower-case letters, digits and single dashes, beginning with a letter.
-    #[schemars(length(min = 1, max = 30), regex(pattern = r"^[a-z]([a-z0-9]|-[a-z0-9])*$"))]
+    #[schemars(length(min = 1, max = 30))]
+    #[x_kube(validation = super::rules::part_name())]
     pub name: String,
     /// What the stage does: `Retrieval`, `Orchestration`, `PolicyCheck`, `ToolUse`, `Inference`, `PostProcessing` or `Custom`. Sets the default tier hint.
     #[serde(default)]
@@ -141,7 +145,10 @@ impl TierHint {
 
     /// Whether the hint allows the tier at all.
     pub const fn allows(self, tier: Tier) -> bool {
-        !matches!((self, tier), (Self::AcceleratorRequired, Tier::Cpu) | (Self::CpuSufficient, Tier::Accelerator))
+        !matches!(
+            (self, tier),
+            (Self::AcceleratorRequired, Tier::Cpu) | (Self::CpuSufficient, Tier::Accelerator)
+        )
     }
 
     /// The tier that the hint would rather have.
@@ -159,9 +166,12 @@ impl TierHint {
 pub struct Caller {
     /// Name of a stage that is listed above.
     #[schemars(length(min = 1, max = 30))]
+    #[x_kube(validation = super::rules::part_name())]
     pub stage: String,
     /// Calls per request of that stage, on average; below 1 for a branch that is not always taken.
     #[serde(default = "one_call")]
+    #[x_kube(validation = super::rules::positive())]
+    #[x_kube(validation = Rule::new("self.matches('^[0-9]{1,4}([.]|$)')").message("must be less than 10000 calls for each request"))]
     pub calls_per_request: Decimal,
 }
 
@@ -174,7 +184,8 @@ fn one_call() -> Decimal {
 #[serde(rename_all = "camelCase")]
 pub struct Profile {
     /// Name of the profile.
-    #[schemars(length(min = 1, max = 30), regex(pattern = r"^[a-z]([a-z0-9]|-[a-z0-9])*$"))]
+    #[schemars(length(min = 1, max = 30))]
+    #[x_kube(validation = super::rules::part_name())]
     pub name: String,
     /// Pools it is for; all that the hint allows if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -192,7 +203,7 @@ pub struct Profile {
     /// Which metrics are read on this hardware, where another server runs than on the rest: a name as in `signal.preset`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 30))]
-    #[x_kube(validation = Rule::new("self in ['cpu', 'vllm', 'llamacpp', 'sglang', 'trtllm', 'triton', 'tgi', 'rayserve']").message("must be one of 'cpu', 'vllm', 'llamacpp', 'sglang', 'trtllm', 'triton', 'tgi', 'rayserve'"))]
+    #[x_kube(validation = super::rules::preset())]
     pub preset: Option<String>,
 }
 
@@ -206,10 +217,13 @@ pub struct PoolSelector {
     /// Hardware classes; any of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 63)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(validation = Rule::new("self.all(c, c.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$'))").message("must hold lower-case letters, digits, dashes and dots, such as 'nvidia-l4'"))]
     pub classes: Vec<String>,
     /// Processor architectures; any of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub architectures: Vec<Architecture>,
 }
 
@@ -220,6 +234,7 @@ pub struct PoolSelector {
 pub struct Capacity {
     /// Requests per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = super::rules::positive())]
     pub requests_per_second: Option<Decimal>,
     /// Requests handled at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -257,7 +272,11 @@ const fn ten() -> i32 {
 
 impl Default for Replicas {
     fn default() -> Self {
-        Self { min: one(), max: ten(), reliable_min: 0 }
+        Self {
+            min: one(),
+            max: ten(),
+            reliable_min: 0,
+        }
     }
 }
 
@@ -281,7 +300,7 @@ pub struct Signal {
     /// Which metrics are read: `cpu` (metrics.k8s.io), or the metrics of a model server, `vllm`, `llamacpp`, `sglang`, `trtllm`, `triton`, `tgi` or `rayserve`.
     #[serde(default = "cpu")]
     #[schemars(length(min = 1, max = 30))]
-    #[x_kube(validation = Rule::new("self in ['cpu', 'vllm', 'llamacpp', 'sglang', 'trtllm', 'triton', 'tgi', 'rayserve']").message("must be one of 'cpu', 'vllm', 'llamacpp', 'sglang', 'trtllm', 'triton', 'tgi', 'rayserve'"))]
+    #[x_kube(validation = super::rules::preset())]
     pub preset: String,
     /// Utilization at which a replica counts as full, per cent.
     #[serde(default = "seventy")]
@@ -354,7 +373,11 @@ pub struct Scaling {
 
 impl Default for Scaling {
     fn default() -> Self {
-        Self { scale_up: ScaleUp::default(), scale_down: ScaleDown::default(), tolerance_percent: ten() }
+        Self {
+            scale_up: ScaleUp::default(),
+            scale_down: ScaleDown::default(),
+            tolerance_percent: ten(),
+        }
     }
 }
 
@@ -392,7 +415,10 @@ const fn hundred() -> i32 {
 
 impl Default for ScaleDown {
     fn default() -> Self {
-        Self { stabilization_window_seconds: down_window(), percent_per_minute: hundred() }
+        Self {
+            stabilization_window_seconds: down_window(),
+            percent_per_minute: hundred(),
+        }
     }
 }
 
@@ -428,6 +454,10 @@ const fn drain_seconds() -> i32 {
 
 impl Default for Disruption {
     fn default() -> Self {
-        Self { max_moves_per_hour: moves_per_hour(), max_surge: surge(), drain_seconds: drain_seconds() }
+        Self {
+            max_moves_per_hour: moves_per_hour(),
+            max_surge: surge(),
+            drain_seconds: drain_seconds(),
+        }
     }
 }

@@ -59,7 +59,7 @@ pub struct TieredPipelineSpec {
     /// The stages, callers before the called.
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
-    #[x_kube(validation = Rule::new("self.all(i, s, !has(s.after) || s.after.all(a, self.exists(j, t, j < i && t.name == a.stage)))").message("`after` must name stages that are listed above: this keeps cycles out"))]
+    #[x_kube(validation = Rule::new("self.all(i, s, !has(s.after) || s.after.all(a, self.exists(j, t, j < i && t.name == a.stage)))").message(Message::Expression("'`after` must name stages that are listed above, which keeps cycles out; see the stage \\'' + self.transformList(i, s, has(s.after) && !s.after.all(a, self.exists(j, t, j < i && t.name == a.stage)), s.name)[0] + '\\''".into())))]
     pub stages: Vec<Stage>,
 }
 
@@ -84,6 +84,7 @@ pub enum Mode {
 #[serde(rename_all = "camelCase")]
 pub struct Budget {
     /// Most that all replicas may cost per hour, in the currency of the pools' prices.
+    #[x_kube(validation = super::rules::positive())]
     pub max_cost_per_hour: Decimal,
 }
 
@@ -109,11 +110,13 @@ const fn percentile() -> i32 {
 #[serde(rename_all = "camelCase")]
 pub struct Gateway {
     /// Name of the Gateway.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = super::rules::object_name())]
     pub name: String,
     /// Listener of the Gateway; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = super::rules::object_name())]
     pub section_name: Option<String>,
 }
 
@@ -154,7 +157,7 @@ pub struct TieredPipelineStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5))]
     pub decisions: Vec<DecisionSummary>,
-    /// `Ready`, `SignalsAvailable`, `CapacityAvailable`, `Balanced`, `WithinBudget`, `PreferredTier`; `Reconciling` and `Stalled` only while true.
+    /// Conditions: `Ready`, `SignalsAvailable`, `CapacityAvailable`, `Balanced`, `WithinBudget` and `PreferredTier`; `Reconciling` and `Stalled` only while true.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -27,6 +27,11 @@ impl Clock {
         u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Now, for measuring how long something took.
+    pub fn now(&self) -> Instant {
+        self.origin + self.origin.elapsed()
+    }
+
     /// The moment `at_ms` on this clock, for tokio's timers. A moment beyond a century is a century away.
     pub fn instant(&self, at_ms: u64) -> Instant {
         const CENTURY_MS: u64 = 100 * 365 * 24 * 60 * 60 * 1000;

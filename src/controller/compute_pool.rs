@@ -283,8 +283,11 @@ fn error_policy(object: Arc<DeserializeGuard<ComputePool>>, error: &Error, ctx: 
 /// `changed` is signalled by whoever polls the watches, for every change of a pool, node or pod (`send_replace(())`):
 /// then all pools are evaluated anew, because they share nodes. Starts only once all stores are filled; returns at once
 /// if one of them never will be, because its watch is gone.
+///
+/// `watches` is a client whose calls may last: the writing one has a deadline on every body.
 pub async fn run(
     ctx: Arc<Context>,
+    watches: Client,
     changed: watch::Receiver<()>,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
@@ -301,7 +304,7 @@ pub async fn run(
         },
         () = shutdown.clone() => return,
     }
-    let api = Api::<DeserializeGuard<ComputePool>>::all(ctx.client.clone());
+    let api = Api::<DeserializeGuard<ComputePool>>::all(watches);
     Controller::new(api, watcher_config())
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
         .reconcile_all_on(coalesced(changed, LOOK_EVERY))

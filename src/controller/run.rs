@@ -111,7 +111,7 @@ pub async fn lead(
     };
     let passes = tokio::spawn(pipelines(context, settings.concurrency, wake.1, [changes(looks), changes(all)], stopped.clone()));
     let pools = compute_pool::Context::new(clients.calls, stores.pools, stores.nodes, stores.pods);
-    let pools = tokio::spawn(compute_pool::run(Arc::new(pools), capacity, until(stopped)));
+    let pools = tokio::spawn(compute_pool::run(Arc::new(pools), clients.watch, capacity, until(stopped)));
 
     stop.await;
     stopping.send_replace(true);

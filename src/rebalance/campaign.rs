@@ -1,4 +1,5 @@
 //! Simulated campaigns: many small worlds, each from one seed.
+#![allow(clippy::cast_possible_truncation, reason = "small numbers by construction")]
 
 use super::sim::{Faults, Random, Sim, random_world};
 

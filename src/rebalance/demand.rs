@@ -82,8 +82,8 @@ pub(super) fn idle(reading: &Reading) -> bool {
     complete && quiet && reading.waiting_millis == Some(0) && reading.utilization_permille.is_none_or(|used| used < 10)
 }
 
-/// Demand that one variant's reading shows. `waiting_before` is what waited at the reading before.
-pub(super) fn of_reading(stage: &Stage, variant: &Variant, reading: &Reading, waiting_before: Option<u64>) -> Range {
+/// Demand that one variant's reading shows.
+pub(super) fn of_reading(stage: &Stage, variant: &Variant, reading: &Reading) -> Range {
     let target = u128::from(target(stage));
     let capacity = u128::from(capacity(variant));
     let used = u128::from(reading.utilization_permille.unwrap_or(0));
@@ -97,19 +97,22 @@ pub(super) fn of_reading(stage: &Stage, variant: &Variant, reading: &Reading, wa
         let rate = u128::from(reading.rate_millis.unwrap_or(0).min(UNITS_MAX));
         low = low.max((rate * 1_000).div_ceil(target));
     }
-    if saturated(variant, reading, waiting_before) {
-        let busy = if reading.utilization_permille.is_some() {
-            used.min(1_000)
-        } else {
-            1_000
-        };
-        low = low.max((u128::from(reading.sampled) * busy * capacity * AT_LEAST_PERMILLE).div_ceil(1_000_000));
-    }
     let missing = u128::from(reading.expected.saturating_sub(reading.sampled));
     Range {
         low: cut(low),
         high: cut(low.saturating_add((missing * capacity * 1_000).div_ceil(target))),
     }
+}
+
+/// Demand that a saturated variant may hide beyond `shown`, what its reading shows. `waiting_before` is what waited at
+/// the reading before.
+pub(super) fn hidden(variant: &Variant, reading: &Reading, waiting_before: Option<u64>, shown: u64) -> u64 {
+    if !saturated(variant, reading, waiting_before) {
+        return 0;
+    }
+    let busy = u128::from(reading.utilization_permille.unwrap_or(1_000).min(1_000));
+    let at_least = u128::from(reading.sampled) * busy * u128::from(capacity(variant)) * AT_LEAST_PERMILLE;
+    cut(at_least.div_ceil(1_000_000)).saturating_sub(shown)
 }
 
 /// Demand is at least what is seen, and nobody can tell how much more.

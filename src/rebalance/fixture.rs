@@ -9,6 +9,7 @@
 //!
 //! A pool has so many slots, a replica takes one (`slots` for more). `has ready/desired`, `at` utilization in permille;
 //! `at ?` is a variant without a reading. Capacities are whole units, costs whole dollars per hour.
+#![allow(clippy::cast_possible_truncation, reason = "small numbers by construction")]
 
 use super::decision::Decision;
 use super::world::{

@@ -11,17 +11,17 @@
 //!
 //! # One step
 //!
-//! 1. [`state`]: events are absorbed. Nothing is decided while they are; what runs is observed, never stored progress.
-//! 2. [`demand`]: readings become a demand per stage, callers before the called, so that a rise reaches all stages of a
-//!    pipeline in the same step. It is held still inside the tolerance and the windows.
-//! 3. [`plan`]: if any input of the plan changed, the joint plan is made anew from [`oracle`] answers. What runs is
+//! 1. `state`: events are absorbed. Nothing is decided while they are; what runs is observed, never stored progress.
+//! 2. `sense` and `demand`: readings become a demand per stage, callers before the called, so that a rise reaches all
+//!    stages of a pipeline in the same step. It is held still inside the tolerance and the windows.
+//! 3. `plan`: if any input of the plan changed, the joint plan is made anew from `oracle` answers. What runs is
 //!    priced a little lower than what would be new, which makes plans stay: if `x` is the cheapest cover when `n` runs,
 //!    then `x` is also the cheapest when anything between `n` and `x` runs, because a coordinate's discount grows by at
 //!    most what was added to it. So a shift is never turned around by its own progress.
-//! 4. [`moves`]: the writes that are safe now. Growth goes first; replicas that serve go when those that replace them
+//! 4. `moves`: the writes that are safe now. Growth goes first; replicas that serve go when those that replace them
 //!    are Ready; room and budget are counted for old and new side by side.
-//! 5. [`verify`]: every decision is checked by code that shares nothing with the planner.
-//! 6. [`guard`], [`report`]: why the rest does not happen now, and why each pool is not used more.
+//! 5. `verify`: every decision is checked by code that shares nothing with the planner.
+//! 6. `guard`, `report`: why the rest does not happen now, and why each pool is not used more.
 //!
 //! The joint plan is greedy where pools are short. Prices per pool with a certified bound (`price.rs`) take the place
 //! of `plan::Build::by_turns`: the oracle already takes any price per replica and reports a lower bound.
@@ -31,6 +31,12 @@
 //! Floors (`min`, `reliable_min`) of replicas asked for and of Ready ones, unless fewer are there already; ceilings of
 //! variants; the ceiling of the stage plus the surge of a shift; room in a pool for old and new replicas together
 //! wherever one grows; the pipeline's budget wherever it grows.
+//!
+//! # What does not hold yet
+//!
+//! Where budgets or pools are short, the joint plan is not unique enough: in about one of three hundred simulated worlds
+//! it does not come to rest under constant load, or a restart writes before it rests. Seeds 408 and 480 of `campaign`
+//! show it. Two stages that would have to swap full pools for their price alone stay where they are.
 //!
 //! # Cost
 //!
@@ -54,6 +60,7 @@ mod plan;
 #[cfg(test)]
 mod properties;
 mod report;
+mod sense;
 #[cfg(test)]
 mod sim;
 mod state;

@@ -293,9 +293,9 @@ impl Build<'_, '_> {
         let whole = Ledger::new(self.problem.world);
         let turns = self.turns(&whole);
         let stages: Vec<usize> = turns.iter().map(|turn| turn.3).collect();
-        self.from_nothing(&stages, whole.clone());
+        self.build_anew(&stages, whole.clone());
         let fresh = std::mem::take(&mut self.plan);
-        self.from_current(&stages, whole);
+        self.keep_current(&stages, whole);
         if self.is_better(&turns, &fresh) {
             self.plan = fresh;
         }
@@ -356,7 +356,7 @@ impl Build<'_, '_> {
         }
     }
 
-    fn from_nothing(&mut self, stages: &[usize], whole: Ledger) {
+    fn build_anew(&mut self, stages: &[usize], whole: Ledger) {
         self.clear(whole);
         self.assign(stages, Aim::Price);
         for pipeline in 0..self.problem.world.pipelines.len() {
@@ -383,7 +383,7 @@ impl Build<'_, '_> {
         self.improve_all(stages);
     }
 
-    fn from_current(&mut self, stages: &[usize], whole: Ledger) {
+    fn keep_current(&mut self, stages: &[usize], whole: Ledger) {
         self.clear(whole);
         for &stage in stages {
             self.take_current(stage, true);

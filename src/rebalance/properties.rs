@@ -45,7 +45,9 @@ proptest! {
         let mut items = items;
         let best = judge::best(&items, &need, budget).or_else(|| {
             // What is kept does not fit: nothing is kept.
-            items.iter_mut().for_each(|item| item.lower = 0);
+            for item in &mut items {
+                item.lower = 0;
+            }
             judge::best(&items, &need, budget)
         });
         prop_assert_eq!(Some(answer.value), best);

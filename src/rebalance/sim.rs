@@ -1,5 +1,6 @@
 //! A small cluster on a virtual clock: slow starts, full and dry pools, lost writes, silent pods, foreign edits, lost
 //! nodes, restarts. One seed replays a run. Every single write is checked against floors, ceilings, room and budget.
+#![allow(clippy::cast_possible_truncation, reason = "small numbers by construction")]
 
 use super::decision::{Decision, Move};
 use super::state::State;
@@ -196,16 +197,6 @@ impl Sim {
         };
     }
 
-    /// Every pod on a pool is gone at once.
-    pub(super) fn lose_nodes(&mut self, pool: usize) {
-        self.set_capacity(pool, 0);
-        for at in 0..self.pods.len() {
-            if self.world.variants[at].pool.0 as usize == pool {
-                self.pods[at].clear();
-            }
-        }
-    }
-
     fn run_pods(&mut self) {
         let now_ms = self.now_ms;
         for at in 0..self.pods.len() {
@@ -340,15 +331,15 @@ impl Sim {
         };
         let before = tally(self);
         if one.from != self.desired[at] {
-            self.fault(decision, format!("{one:?} does not start from {}", self.desired[at]));
+            self.fault(decision, &format!("{one:?} does not start from {}", self.desired[at]));
         }
         self.scale(at, one.to);
         let after = tally(self);
         if after.0 < declared.min.min(before.0) || after.1 < declared.min.min(before.1) {
-            self.fault(decision, format!("floor: desired, ready {before:?} -> {after:?}"));
+            self.fault(decision, &format!("floor: desired, ready {before:?} -> {after:?}"));
         }
         if after.0 > before.0 && after.0 > declared.max + declared.max_surge.max(1) {
-            self.fault(decision, format!("ceiling: {before:?} -> {after:?}"));
+            self.fault(decision, &format!("ceiling: {before:?} -> {after:?}"));
         }
         if one.to > one.from {
             let pool = self.world.variants[at].pool;
@@ -357,7 +348,7 @@ impl Sim {
                 .map(|(other, variant)| variant.request.cpu_millis * u64::from(self.held(other)))
                 .sum();
             if used > self.world.pools[pool.0 as usize].capacity.cpu_millis {
-                self.fault(decision, format!("pool {pool:?} holds {used}"));
+                self.fault(decision, &format!("pool {pool:?} holds {used}"));
             }
             let cost: u64 = (self.world.variants.iter().enumerate())
                 .filter(|(_, variant)| self.world.stages[variant.stage.0 as usize].pipeline == declared.pipeline)
@@ -365,23 +356,14 @@ impl Sim {
                 .sum();
             let pipeline = &self.world.pipelines[declared.pipeline.0 as usize];
             if pipeline.budget_micros.is_some_and(|budget| cost > budget) {
-                self.fault(decision, format!("budget: {cost}"));
+                self.fault(decision, &format!("budget: {cost}"));
             }
         }
     }
 
-    fn fault(&mut self, decision: &Decision, what: String) {
+    fn fault(&mut self, decision: &Decision, what: &str) {
         self.violations
             .push(format!("{what} in {decision:?} with {:?}", self.desired));
-    }
-
-    /// Demand that Ready replicas do not serve, by stage.
-    pub(super) fn unserved(&self, stage: usize) -> u64 {
-        let sites = self
-            .stage_range(stage)
-            .map(|at| (self.ready(at), self.world.variants[at].capacity_millis));
-        let served = super::moves::serve(self.world.stages[stage].traffic == Traffic::Uniform, sites);
-        self.load[stage].saturating_sub(served)
     }
 }
 

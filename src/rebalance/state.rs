@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::decision::{StageReport, Trigger};
-use super::demand::{self, Level, Range};
+use super::demand::{self, Level};
 use super::history::{Allowance, Dry, Pending};
 use super::oracle::Oracle;
 use super::plan::{Ask, Bound, Plan, variants_of};
@@ -50,6 +50,12 @@ pub(super) struct StageMemory {
     /// The budget has no room for old and new replicas together: this stage grows or shrinks, but does not shift, until
     /// what it needs or the world changes.
     pub(super) pinned: bool,
+    /// Demand when it was last seen whole, nothing saturated and nobody silent, and when that was.
+    pub(super) whole: Option<(u64, u64)>,
+    /// Counts changes of what this stage needs, of its world and of what its pools can take.
+    pub(super) epoch: u64,
+    /// A plan wanted to take back what was added within this epoch: nothing shrinks before the next.
+    pub(super) steady: bool,
     pub(super) ask: Ask,
     /// Why the plan was last made anew for this stage; stays until the plan is reached.
     pub(super) cause: Option<Trigger>,
@@ -78,6 +84,15 @@ pub(super) struct Senses {
     pub(super) taken_ms: Option<u64>,
 }
 
+impl StageMemory {
+    /// What was decided before this moment binds nothing that comes after.
+    pub(super) fn turn_over(&mut self) {
+        self.epoch += 1;
+        self.steady = false;
+        self.pinned = false;
+    }
+}
+
 impl Default for StageMemory {
     fn default() -> Self {
         Self {
@@ -88,6 +103,9 @@ impl Default for StageMemory {
             changed_ms: 0,
             mixed_since_ms: None,
             pinned: false,
+            whole: None,
+            epoch: 0,
+            steady: false,
             ask: Ask::default(),
             cause: None,
             advised: None,
@@ -114,6 +132,8 @@ pub(super) struct VariantMemory {
     /// Idle readings in a row.
     pub(super) idle_readings: u32,
     pub(super) bound: Bound,
+    /// The epoch of its stage in which it last grew.
+    pub(super) grown: Option<u64>,
 }
 
 impl VariantMemory {
@@ -166,9 +186,9 @@ impl VariantMemory {
         self.pending.observe(now_ms, to.saturating_sub(self.ready), withdrawn);
     }
 
-    /// Demand its last reading shows.
-    pub(super) fn load(&self, stage: &Stage, variant: &Variant, reading: &Reading) -> Range {
-        demand::of_reading(stage, variant, reading, self.waiting_before)
+    /// Demand that it may hide.
+    pub(super) fn hidden(&self, variant: &Variant, reading: &Reading, shown: u64) -> u64 {
+        demand::hidden(variant, reading, self.waiting_before, shown)
     }
 
     fn observe(&mut self, desired: u32, ready: u32, now_ms: u64) -> Option<Trigger> {
@@ -345,6 +365,7 @@ impl State {
             .map(|variant| variant.stage.0 as usize);
         if let (Some(stage), Some(trigger)) = (stage.and_then(|at| self.stages.get_mut(at)), trigger) {
             stage.cause = Some(trigger);
+            stage.turn_over();
             if trigger == Trigger::Drift {
                 self.plan = None;
             }
@@ -376,11 +397,14 @@ impl State {
             let mut memory = stages.remove(&stage.key).unwrap_or_default();
             if change.units {
                 memory.level.forget();
+                memory.whole = None;
             }
             if change.mode {
                 memory.advised = None;
             }
-            memory.pinned &= change.cause.is_none();
+            if change.cause.is_some() {
+                memory.turn_over();
+            }
             memory.cause = change.cause.or(memory.cause);
             self.stages.push(memory);
         }

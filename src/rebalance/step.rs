@@ -2,22 +2,21 @@
 #![allow(clippy::similar_names, reason = "`state` and `stage` are the words of the field")]
 
 use super::decision::{Decision, Move, Reason, StageReport, Trigger};
-use super::demand::{self, Range};
+use super::demand;
 use super::guard;
 use super::history::Dry;
 use super::ledger::Ledger;
 use super::moves::{self, Blocked, Site, Steps, Terms};
-use super::oracle::Need;
 use super::plan::{self, Ask, Bound, Plan, Problem, price, variants_of, writes};
 use super::report;
-use super::state::{Senses, State};
+use super::sense;
+use super::state::State;
 use super::verify::{Observed, verify};
-use super::world::{Event, Mode, OnSignalLoss, Pipeline, Stage, StageIdx, Traffic, VariantIdx};
+use super::world::{Event, Mode, Pipeline, Stage, StageIdx, VariantIdx};
 
 const MINUTE_MS: u64 = 60_000;
-/// How long readings from before and after a change of Ready replicas may be left unused.
-const MIXED_MS_MAX: u64 = 5_000;
-const HOUR_MS: u64 = 60 * MINUTE_MS;
+/// The period of a stage's allowance of shifts.
+pub(super) const HOUR_MS: u64 = 60 * MINUTE_MS;
 
 /// Absorbs `events` and decides what to write now. `now_ms` is monotonic; a step may be taken at any time, and a step
 /// without events only lets time pass.
@@ -32,7 +31,7 @@ pub fn step(state: &mut State, events: &[Event], now_ms: u64) -> Vec<Decision> {
     state.age(now_ms);
     state.violations.clear();
     state.wake_ms = None;
-    sense(state, now_ms);
+    sense::sense(state, now_ms);
     replan(state, now_ms);
     let Some(plan) = state.plan.take() else {
         return Vec::new();
@@ -43,7 +42,7 @@ pub fn step(state: &mut State, events: &[Event], now_ms: u64) -> Vec<Decision> {
 }
 
 impl State {
-    fn wake(&mut self, at_ms: Option<u64>) {
+    pub(super) fn wake(&mut self, at_ms: Option<u64>) {
         self.wake_ms = match (self.wake_ms, at_ms) {
             (Some(old), Some(new)) => Some(old.min(new)),
             (old, new) => old.or(new),
@@ -51,292 +50,12 @@ impl State {
     }
 }
 
-/// Demand of every stage, callers before the called.
-fn sense(state: &mut State, now_ms: u64) {
-    let mut offered = vec![Range::default(); state.world.stages.len()];
-    for at in 0..state.world.stages.len() {
-        let Some((range, wake_ms)) = sense_stage(state, at, &offered, now_ms) else {
-            continue;
-        };
-        if let Some(slot) = offered.get_mut(at) {
-            *slot = range;
-        }
-        state.wake(wake_ms);
-    }
-}
-
-/// Returns what the stage offers to those it calls, without its own headroom.
-fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> Option<(Range, Option<u64>)> {
-    let stage = state.world.stages.get(at)?;
-    let range = variants_of(&state.world, at);
-    let memory = state.stages.get_mut(at)?;
-    let declared = state.world.variants.get(range.clone())?;
-    let variants = state.variants.get(range)?;
-    let target = demand::target(stage);
-    let mut forward: Option<Range> = None;
-    for edge in stage
-        .after
-        .iter()
-        .filter(|edge| stage.rated && (edge.from.0 as usize) < at)
-    {
-        let rated = state
-            .world
-            .stages
-            .get(edge.from.0 as usize)
-            .is_some_and(|from| from.rated);
-        if let Some(from) = offered.get(edge.from.0 as usize).filter(|_| rated) {
-            let calls = from.scaled(edge.calls_millis, 1_000);
-            forward = Some(forward.map_or(calls, |sum| sum.plus(calls)));
-        }
-    }
-    let forward = forward.unwrap_or_default();
-    let mut own: Option<Range> = None;
-    let (mut silent, mut ready_total, mut idle) = (Range::default(), 0_u32, true);
-    let mut senses = Senses {
-        observed: true,
-        taken_ms: None,
-        ..memory.senses
-    };
-    let mut wake_ms = None;
-    let mut mixed = false;
-    let newest_ms = variants
-        .iter()
-        .filter_map(|seen| seen.reading)
-        .map(|reading| reading.taken_ms)
-        .max();
-    for (variant, seen) in declared.iter().zip(variants) {
-        senses.observed &= seen.is_observed();
-        let ready = seen.ready();
-        ready_total = ready_total.saturating_add(ready);
-        senses.taken_ms = senses.taken_ms.max(seen.reading.map(|reading| reading.taken_ms));
-        let stale_ms = |taken_ms: u64| taken_ms.saturating_add(stage.reading_age_ms_max).saturating_add(1);
-        let fresh = seen.reading.filter(|reading| now_ms < stale_ms(reading.taken_ms));
-        match fresh {
-            // Whoever left took the load along to the others: their newer readings have it.
-            Some(reading) if ready == 0 && Some(reading.taken_ms) < newest_ms => {}
-            Some(reading) => {
-                let load = seen.load(stage, variant, &reading);
-                if ready > 0 || reading.sampled > 0 || load.low > 0 {
-                    own = Some(own.map_or(load, |sum| sum.plus(load)));
-                }
-                idle &= seen.idle_readings >= demand::IDLE_READINGS;
-                mixed |= ready > 0 && reading.taken_ms < memory.changed_ms;
-                let stale_ms = stale_ms(reading.taken_ms);
-                wake_ms = Some(wake_ms.map_or(stale_ms, |old: u64| old.min(stale_ms)));
-            }
-            None if ready > 0 => {
-                silent = silent.plus(demand::of_silence(stage, variant, ready));
-                idle = false;
-            }
-            None => {}
-        }
-    }
-    senses.fresh = own.is_some();
-    let own = own.map(|seen| seen.plus(silent));
-    // Nobody reports where nobody runs: only the callers can say.
-    let quiet = ready_total == 0 && own.is_none();
-    let seen = match own {
-        Some(own) => Some(own.max(forward.scaled(1_000, target))),
-        None if forward.low > 0 => Some(forward.scaled(1_000, target)),
-        None => None,
-    };
-    let desired = |variant: usize| variants.get(variant).map_or(0, super::state::VariantMemory::desired);
-    let total = (0..variants.len()).fold(0_u32, |sum, variant| sum.saturating_add(desired(variant)));
-    let uniform = stage.traffic == Traffic::Uniform;
-    let counts = declared
-        .iter()
-        .enumerate()
-        .map(|(variant, one)| (desired(variant), demand::capacity(one)));
-    let supply = moves::serve(uniform, counts.clone());
-    let grain = counts
-        .filter(|&(count, _)| count > 0)
-        .map(|(_, capacity)| capacity)
-        .max()
-        .unwrap_or(1);
-    let mixed_since_ms = *memory.mixed_since_ms.get_or_insert(now_ms);
-    if !mixed {
-        memory.mixed_since_ms = None;
-    }
-    let mixed = mixed && now_ms < mixed_since_ms.saturating_add(MIXED_MS_MAX);
-    match seen {
-        // Load that moves between replicas would be counted twice, or not at all.
-        Some(_) if mixed && memory.level.held().is_some() => {}
-        Some(seen) if senses.fresh => memory.level.follow(stage, seen, supply, grain, now_ms),
-        Some(seen) => {
-            memory.level.silence();
-            memory.level.rise(stage, seen.low);
-        }
-        None => memory.level.silence(),
-    }
-    if senses.fresh || quiet {
-        memory.silent_since_ms = None;
-    } else {
-        let since_ms = *memory.silent_since_ms.get_or_insert(senses.taken_ms.unwrap_or(now_ms));
-        let lost_ms = since_ms.saturating_add(stage.signal_loss_ms);
-        if now_ms < lost_ms {
-            wake_ms = Some(wake_ms.map_or(lost_ms, |old| old.min(lost_ms)));
-        }
-    }
-    let lost = memory
-        .silent_since_ms
-        .is_some_and(|since_ms| now_ms >= since_ms.saturating_add(stage.signal_loss_ms));
-    if lost && !senses.fallback {
-        memory.cause = Some(Trigger::SignalsLost);
-    }
-    senses.fallback = lost;
-    idle &= senses.fresh && forward.high == 0;
-    let floor = if idle && stage.sees_waiting {
-        0
-    } else {
-        u32::from(total > 0)
-    };
-    let hold = memory.level.held();
-    let mut need = Need {
-        demand: hold.unwrap_or(0),
-        floor: stage.min.max(floor).min(stage.max),
-        reliable_floor: stage.reliable_min.min(stage.max),
-        ceiling: stage.max,
-        uniform,
-    };
-    senses.blind = hold.is_none();
-    if lost {
-        match stage.on_signal_loss {
-            OnSignalLoss::CurrentIfHigher => {}
-            OnSignalLoss::Hold => {
-                need.demand = 0;
-                senses.blind = true;
-            }
-            OnSignalLoss::Static(count) => {
-                need.floor = count.max(need.floor).min(stage.max);
-                need.ceiling = need.floor;
-                need.demand = 0;
-                senses.blind = true;
-            }
-        }
-    }
-    let goes = lost && matches!(stage.on_signal_loss, OnSignalLoss::Static(_));
-    if senses.blind && !goes {
-        need.floor = need.floor.max(total).min(need.ceiling);
-    }
-    let before = memory.ask.need;
-    if before.demand != need.demand {
-        memory.pinned = false;
-    }
-    if before.demand != need.demand {
-        let trend = if need.demand > before.demand {
-            Trigger::DemandRose
-        } else {
-            Trigger::DemandFell
-        };
-        memory.cause = Some(if lost { Trigger::SignalsLost } else { trend });
-    }
-    memory.ask.need = need;
-    memory.senses = senses;
-    let cooling_ms = memory.level.cooling_until_ms;
-    let wake_ms = match (wake_ms, cooling_ms) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    };
-    let offers = own.unwrap_or_default().scaled(target, 1_000).max(forward);
-    Some((offers, wake_ms))
-}
-
-/// How far each variant may go, and whether the plan's input changed.
-fn bound(state: &mut State, now_ms: u64) -> bool {
-    let mut changed = false;
-    for at in 0..state.world.stages.len() {
-        let (Some(stage), range) = (state.world.stages.get(at), variants_of(&state.world, at)) else {
-            continue;
-        };
-        let mode = mode(state.world.pipelines.get(stage.pipeline.0 as usize));
-        let Some(memory) = state.stages.get_mut(at) else {
-            continue;
-        };
-        let (Some(declared), Some(variants)) = (state.world.variants.get(range.clone()), state.variants.get_mut(range))
-        else {
-            continue;
-        };
-        let goes = memory.senses.fallback && matches!(stage.on_signal_loss, OnSignalLoss::Static(_));
-        let keep = (!memory.senses.fresh && !goes)
-            || memory.senses.blind && !goes
-            || mode == Mode::NoScaleIn
-            || stage.down_percent_per_minute == 0;
-        let mut bounds: Vec<Bound> = Vec::with_capacity(declared.len());
-        for (variant, seen) in declared.iter().zip(variants.iter()) {
-            let upper = match seen.dry {
-                Some(dry) if dry.probing(now_ms) => dry.ready.max(seen.ready()).saturating_add(1),
-                Some(_) => seen.ready(),
-                None => {
-                    let overdue = seen.pending.overdue(now_ms, variant.startup_ms);
-                    if overdue > 0 {
-                        seen.desired().saturating_sub(overdue)
-                    } else {
-                        u32::MAX
-                    }
-                }
-            };
-            bounds.push(Bound {
-                lower: 0,
-                upper: upper.min(variant.max),
-            });
-        }
-        // A floor that only pools in trouble could hold stays where it is.
-        let reach = bounds.iter().fold(0_u32, |sum, bound| sum.saturating_add(bound.upper));
-        if reach < memory.ask.need.floor {
-            for ((bound, variant), seen) in bounds.iter_mut().zip(declared).zip(variants.iter()) {
-                bound.upper = bound.upper.max(seen.desired().min(variant.max));
-            }
-        }
-        let reach = bounds.iter().fold(0_u32, |sum, bound| sum.saturating_add(bound.upper));
-        if reach < memory.ask.need.floor {
-            bounds
-                .iter_mut()
-                .zip(declared)
-                .for_each(|(bound, variant)| bound.upper = variant.max);
-        }
-        memory.senses.forced = bounds
-            .iter()
-            .zip(variants.iter())
-            .any(|(bound, seen)| seen.desired() > bound.upper);
-        let spent = memory.shifts.spent(now_ms, HOUR_MS);
-        memory.senses.exhausted = spent >= u64::from(stage.moves_per_hour);
-        let still = memory.senses.exhausted || memory.pinned;
-        let usable = bounds.iter().zip(variants.iter()).zip(declared);
-        let usable = usable.map(|((bound, seen), one)| (seen.desired().min(bound.upper), demand::capacity(one)));
-        let covers = moves::serve(memory.ask.need.uniform, usable) >= memory.ask.need.demand;
-        for (bound, seen) in bounds.iter_mut().zip(variants.iter()) {
-            let here = seen.desired();
-            match mode {
-                Mode::Paused => {
-                    *bound = Bound {
-                        lower: here,
-                        upper: here,
-                    }
-                }
-                _ if keep => bound.lower = here.min(bound.upper),
-                // Without a shift left, growth and shrinking are still possible, but not both at once.
-                _ if still && covers => bound.upper = bound.upper.min(here),
-                _ if still => bound.lower = here.min(bound.upper),
-                _ => {}
-            }
-            if mode == Mode::NoScaleOut {
-                bound.upper = bound.upper.min(here);
-            }
-        }
-        for (bound, seen) in bounds.iter().zip(variants.iter_mut()) {
-            changed |= seen.bound != *bound;
-            seen.bound = *bound;
-        }
-    }
-    changed
-}
-
-fn mode(pipeline: Option<&Pipeline>) -> Mode {
+pub(super) fn mode(pipeline: Option<&Pipeline>) -> Mode {
     pipeline.map_or(Mode::Paused, |pipeline| pipeline.mode)
 }
 
 fn replan(state: &mut State, now_ms: u64) {
-    let bounds_changed = bound(state, now_ms);
+    let bounds_changed = sense::bound(state, now_ms);
     let aside = |stage: &Stage| mode(state.world.pipelines.get(stage.pipeline.0 as usize)) == Mode::Advisory;
     let asks: Vec<Ask> = (state.world.stages.iter().zip(&state.stages))
         .map(|(stage, memory)| Ask {
@@ -472,6 +191,10 @@ fn empty_report() -> StageReport {
     }
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one pass over one stage, told in the order it happens"
+)]
 fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<Decision> {
     let now_ms = context.now_ms;
     let stage = state.world.stages.get(at)?.clone();
@@ -480,6 +203,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
     let mode = mode(state.world.pipelines.get(pipeline));
     let memory = state.stages.get_mut(at)?;
     let senses = memory.senses;
+    let was_steady = memory.steady;
     let declared = state.world.variants.get(range.clone())?;
     let variants = state.variants.get(range.clone())?;
     let planned = context.plan.counts.get(range.clone())?;
@@ -542,6 +266,20 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
                 .writes
                 .retain(|&(site, to)| sites.get(site).is_some_and(|site| to < site.desired)),
             _ => {}
+        }
+    }
+    // Under constant demand nothing turns around: what was added for it stays, unless something else changed.
+    if !senses.forced && !terms.over_budget {
+        let added = |at: usize| {
+            variants
+                .get(at)
+                .is_some_and(|seen| seen.dry.is_none() && seen.grown == Some(memory.epoch))
+        };
+        let returns =
+            |write: &(usize, u32)| sites.get(write.0).is_some_and(|site| write.1 < site.desired) && added(write.0);
+        if steps.writes.iter().any(returns) {
+            memory.steady = true;
+            steps = Steps::default();
         }
     }
     let mut report = state
@@ -645,6 +383,9 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
             for one in &decision.moves {
                 if let Some(seen) = state.variants.get_mut(one.variant.0 as usize) {
                     seen.ask(one.to, now_ms);
+                    if one.to > one.from {
+                        seen.grown = Some(memory.epoch);
+                    }
                 }
                 if let Some(slot) = context.observed.get_mut(one.variant.0 as usize) {
                     *slot = Observed {
@@ -668,7 +409,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         overdue_ms,
         steps.blocked.rate.then(|| memory.shrinks.frees_ms(MINUTE_MS)).flatten(),
         senses.exhausted.then(|| memory.shifts.frees_ms(HOUR_MS)).flatten(),
-        pins.then(|| now_ms.saturating_add(1)),
+        (pins || memory.steady && !was_steady).then(|| now_ms.saturating_add(1)),
     ];
     let level = &memory.level;
     let input = guard::Input {

@@ -81,7 +81,7 @@ pub enum Error {
 pub struct Cluster {
     slot: Slot,
     folder: PathBuf,
-    temporary: Option<TempDir>,
+    temporary: Mutex<Option<TempDir>>,
     tools: Tools,
     processes: Mutex<Vec<(Tool, Process)>>,
     outlives_parent: bool,
@@ -102,7 +102,7 @@ impl Cluster {
         let cluster = Self {
             slot,
             folder,
-            temporary,
+            temporary: Mutex::new(temporary),
             tools: tools.clone(),
             processes: Mutex::default(),
             outlives_parent,
@@ -245,13 +245,17 @@ impl Cluster {
         self.components_ready().await
     }
 
-    /// Ends all processes, the last started first. Blocks up to 3 s per process that does not want to. Nothing else is of
-    /// use afterwards.
+    /// Ends all processes, the last started first, and removes a temporary folder. Blocks up to 3 s per process that does
+    /// not want to. Nothing else is of use afterwards.
     pub fn stop(&self) {
         let mut processes = self.processes();
         while let Some((_, mut process)) = processes.pop() {
             process.terminate();
             process.wait(GRACE);
+        }
+        let folder = self.temporary.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(folder) = folder.filter(|_| std::env::var_os("TIERCEL_E2E_KEEP").is_some()) {
+            eprintln!("kept {}", folder.keep().display());
         }
     }
 
@@ -275,7 +279,8 @@ impl Cluster {
     pub fn leave_running(mut self) -> PathBuf {
         let processes = self.processes.get_mut().unwrap_or_else(PoisonError::into_inner);
         processes.clear();
-        if let Some(folder) = self.temporary.take() {
+        let temporary = self.temporary.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(folder) = temporary.take() {
             let _ = folder.keep();
         }
         self.folder.clone()
@@ -373,13 +378,6 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.stop();
-        if let Some(folder) = self
-            .temporary
-            .take()
-            .filter(|_| std::env::var_os("TIERCEL_E2E_KEEP").is_some())
-        {
-            eprintln!("kept {}", folder.keep().display());
-        }
     }
 }
 

@@ -54,6 +54,22 @@ impl Work {
         self.fixed + f64::from(input) * self.per_input_token
     }
 
+    /// Tokens of the prompt and of the answer that are done once `progress` (0 to 1) of a request's work is: the prompt
+    /// comes first.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a part of a u32
+    pub fn tokens_at(&self, progress: f64, input: u32, output: u32) -> (u64, u64) {
+        let (prefill, all) = (self.prefill(input), self.of(input, output));
+        let done = progress.clamp(0.0, 1.0) * all;
+        let part = |done: f64, of: f64, tokens: u32| {
+            let share = if of > 0.0 { (done / of).clamp(0.0, 1.0) } else { 1.0 };
+            (share * f64::from(tokens)) as u64
+        };
+        (
+            part(done, prefill, input),
+            part(done - prefill, all - prefill, if done > prefill { output } else { 0 }),
+        )
+    }
+
     /// Units of a whole request.
     pub fn of(&self, input: u32, output: u32) -> f64 {
         self.prefill(input) + f64::from(output) * self.per_output_token

@@ -23,12 +23,12 @@ mod watch;
 pub use behaviour::{Behaviour, Behaviours, Exposition, Work};
 pub use directory::{Directory, Endpoint, StageKey};
 pub use faults::{Fault, Target};
-pub use pod::{Answer, Load, PodSpec};
+pub use pod::{Answer, Load, PodSpec, Scrape};
 pub use pods::{CpuUsage, Fleet, FleetError};
 pub use queue::Capacity;
 pub use server::RequestSize;
 pub use usage::report_cpu;
-pub use watch::watch_pods;
+pub use watch::{watch_pods, watch_pods_in};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -74,6 +74,8 @@ pub(super) enum Phase {
 struct InFlight {
     input: u32,
     output: u32,
+    /// Tokens of the prompt and of the answer that the counters show already.
+    counted: (u64, u64),
     done: oneshot::Sender<Finished>,
 }
 
@@ -93,12 +95,41 @@ struct Engines {
 /// A running replica.
 pub(super) struct Pod {
     pub(super) behaviour: Behaviour,
+    stage: super::StageKey,
     pub(super) condition: watch::Sender<Condition>,
     pub(super) phase: watch::Sender<Phase>,
     engines: Mutex<Engines>,
     wake: Notify,
     epoch: Instant,
     started_unix_s: f64,
+    scrapes: Scrapes,
+}
+
+/// One answer to `GET /metrics`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scrape {
+    /// The pipeline (`namespace/name`) and the stage of the replica.
+    pub stage: super::StageKey,
+    /// When it was answered, seconds since 1970.
+    pub at_unix_s: f64,
+}
+
+/// Where all replicas note their scrapes; bounded, the oldest stay.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scrapes(pub(super) Arc<Mutex<Vec<Scrape>>>);
+
+const SCRAPES_MAX: usize = 1_000_000;
+
+impl Scrapes {
+    fn note(&self, stage: &super::StageKey) {
+        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if list.len() < SCRAPES_MAX {
+            list.push(Scrape {
+                stage: stage.clone(),
+                at_unix_s: unix_now_s(),
+            });
+        }
+    }
 }
 
 /// Why a replica did not serve a request.
@@ -111,7 +142,12 @@ pub(super) enum Unserved {
 }
 
 impl Pod {
-    pub(super) fn new(behaviour: Behaviour, condition: Condition) -> Arc<Self> {
+    pub(super) fn new(
+        behaviour: Behaviour,
+        condition: Condition,
+        stage: super::StageKey,
+        scrapes: Scrapes,
+    ) -> Arc<Self> {
         let engines = behaviour.engines();
         let exposition = behaviour.exposition;
         let share = Capacity {
@@ -128,6 +164,7 @@ impl Pod {
             .collect();
         let pod = Arc::new(Self {
             behaviour,
+            stage,
             condition: watch::Sender::new(condition),
             phase: watch::Sender::new(Phase::Serving),
             engines: Mutex::new(Engines {
@@ -139,6 +176,7 @@ impl Pod {
             wake: Notify::new(),
             epoch: Instant::now(),
             started_unix_s: unix_now_s(),
+            scrapes,
         });
         pod.apply_pace();
         tokio::spawn(Arc::clone(&pod).finish_on_time());
@@ -184,7 +222,15 @@ impl Pod {
                 engine.stats.refused += 1;
                 return Err(Unserved::QueueFull);
             }
-            engine.in_flight.insert(id, InFlight { input, output, done });
+            engine.in_flight.insert(
+                id,
+                InFlight {
+                    input,
+                    output,
+                    counted: (0, 0),
+                    done,
+                },
+            );
             Ticket {
                 pod: self,
                 engine: index,
@@ -208,6 +254,7 @@ impl Pod {
 
     /// The page that `/metrics` shows.
     pub(super) fn metrics(&self) -> String {
+        self.scrapes.note(&self.stage);
         let mut engines = self.engines();
         self.settle(&mut engines);
         let cache_tokens = self.behaviour.kv_tokens / u64::from(self.behaviour.engines());
@@ -274,6 +321,7 @@ impl Pod {
             for finished in engine.station.take_finished() {
                 engine.settle(&self.behaviour, finished);
             }
+            engine.count_tokens(&self.behaviour);
             engine.stats.running = engine.station.running();
             engine.stats.waiting = engine.station.waiting();
             engine.stats.busy_s = engine.station.busy_s();
@@ -325,6 +373,25 @@ impl Pod {
 }
 
 impl Engine {
+    /// Counts the tokens that requests in progress have got so far: a server's counters move with every batch, not only
+    /// when a request ends.
+    fn count_tokens(&mut self, behaviour: &Behaviour) {
+        if behaviour.exposition == Exposition::Http {
+            return;
+        }
+        for (id, request) in &mut self.in_flight {
+            let Some(progress) = self.station.progress(*id) else {
+                continue;
+            };
+            let so_far = behaviour.work.tokens_at(progress, request.input, request.output);
+            // Never back: the work of one request is counted once.
+            let so_far = (so_far.0.max(request.counted.0), so_far.1.max(request.counted.1));
+            self.stats.prompt_tokens += so_far.0 - request.counted.0;
+            self.stats.generation_tokens += so_far.1 - request.counted.1;
+            request.counted = so_far;
+        }
+    }
+
     fn settle(&mut self, behaviour: &Behaviour, finished: Finished) {
         let Some(request) = self.in_flight.remove(&finished.id) else {
             return;
@@ -343,8 +410,8 @@ impl Engine {
             } else {
                 0.0
             };
-            stats.prompt_tokens += u64::from(request.input);
-            stats.generation_tokens += u64::from(request.output);
+            stats.prompt_tokens += u64::from(request.input).saturating_sub(request.counted.0);
+            stats.generation_tokens += u64::from(request.output).saturating_sub(request.counted.1);
             stats.prompt_s += service_s * prompt_share;
             stats.generation_s += service_s * (1.0 - prompt_share);
             stats.queue_time.observe(queue_s);

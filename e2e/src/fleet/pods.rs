@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::behaviour::Behaviours;
 use super::directory::{Directory, Endpoint};
 use super::faults::{Condition, Fault, Target};
-use super::pod::{Load, Phase, Pod, PodSpec};
+use super::pod::{Load, Phase, Pod, PodSpec, Scrape, Scrapes};
 use super::server;
 
 /// Why the fleet cannot play a pod.
@@ -65,6 +65,7 @@ struct Inner {
     pods: Mutex<HashMap<String, Entry>>,
     faults: Mutex<Vec<(Target, Fault)>>,
     directory: watch::Sender<Arc<Directory>>,
+    scrapes: Scrapes,
 }
 
 /// All replicas of all pipelines. Clones share the same fleet; replicas stop when the last one is dropped or on
@@ -84,6 +85,7 @@ impl Fleet {
                 pods: Mutex::default(),
                 faults: Mutex::default(),
                 directory: watch::Sender::new(Arc::default()),
+                scrapes: Scrapes::default(),
             }),
         }
     }
@@ -139,7 +141,8 @@ impl Fleet {
                 .of(&spec)
                 .clone()
                 .compressed(self.inner.time_scale);
-            let pod = Pod::new(behaviour, self.condition(&spec));
+            let stage = (spec.pipeline.clone(), spec.stage.clone());
+            let pod = Pod::new(behaviour, self.condition(&spec), stage, self.inner.scrapes.clone());
             match self.pods().get_mut(&spec.uid) {
                 Some(entry) if entry.running.is_none() => {
                     entry.running = Some(Arc::clone(&pod));
@@ -194,6 +197,12 @@ impl Fleet {
     /// The ready replicas, as a channel that tells changes.
     pub fn directory(&self) -> watch::Receiver<Arc<Directory>> {
         self.inner.directory.subscribe()
+    }
+
+    /// Every answer to a scrape so far, in order of time.
+    pub fn scrapes(&self) -> Vec<Scrape> {
+        let list = self.inner.scrapes.0.lock().unwrap_or_else(PoisonError::into_inner);
+        list.clone()
     }
 
     /// Load of every replica that listens.

@@ -70,6 +70,7 @@ pub struct Finished {
 struct Running {
     arrived: f64,
     started: f64,
+    work: f64,
     /// Reading of the virtual clock at which it is done.
     due: f64,
 }
@@ -127,6 +128,17 @@ impl Station {
     /// Whether this request holds a slot.
     pub fn is_running(&self, id: u64) -> bool {
         self.running.contains_key(&id)
+    }
+
+    /// Share of its work that a request in a slot has got so far, 0 to 1; `None` while it waits or if it is unknown.
+    pub fn progress(&self, id: u64) -> Option<f64> {
+        let run = self.running.get(&id)?;
+        let left = (run.due - self.virtual_now).max(0.0);
+        Some(if run.work > 0.0 {
+            (1.0 - left / run.work).clamp(0.0, 1.0)
+        } else {
+            1.0
+        })
     }
 
     /// Seconds of full-throughput work done so far, up to the last call of [`Station::advance`].
@@ -231,6 +243,7 @@ impl Station {
             Running {
                 arrived: request.arrived,
                 started: self.now,
+                work: request.work,
                 due,
             },
         );

@@ -350,3 +350,27 @@ fn the_closest_entry_of_the_table_wins() {
     assert_eq!(rate("guard", "l4-spot"), 2.0);
     assert_eq!(rate("guard", "arm"), 1.0);
 }
+
+#[tokio::test]
+async fn counters_of_a_busy_model_server_move_between_completions_and_end_exact() {
+    let spec = pod("m", "generate", "l4");
+    let fleet = playing(Behaviour::vllm(0.5, 1), &spec).await;
+    let request = tokio::spawn(post(spec.address, 1_155, 211));
+    let tokens = async || {
+        let (_, page) = exchange(spec.address, "GET /metrics", "").await.unwrap();
+        let value = |name: &str| {
+            let line = page.lines().find(|l| l.starts_with(name)).unwrap();
+            line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+        };
+        (value("vllm:prompt_tokens_total"), value("vllm:generation_tokens_total"))
+    };
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let early = tokens().await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let later = tokens().await;
+    assert_eq!((early.0, later.0), (1_155, 1_155), "the prompt comes first");
+    assert!(0 < early.1 && early.1 < later.1 && later.1 < 211, "{early:?} {later:?}");
+    request.await.unwrap().unwrap();
+    assert_eq!(tokens().await, (1_155, 211));
+    assert_eq!(fleet.scrapes().len(), 3);
+}

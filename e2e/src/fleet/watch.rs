@@ -18,7 +18,16 @@ const POOL: &str = "tiercel.dev/pool";
 /// Keeps the fleet in step with all pods labelled `tiercel.dev/pipeline`, in every namespace, until it is dropped.
 /// A lost watch is taken up again with back-off.
 pub async fn watch_pods(fleet: Fleet, client: Client) {
-    let events = watcher(Api::<Pod>::all(client), watcher::Config::default().labels(PIPELINE)).default_backoff();
+    follow(fleet, Api::all(client)).await;
+}
+
+/// The same for one namespace only, so that several fleets share a cluster.
+pub async fn watch_pods_in(fleet: Fleet, client: Client, namespace: &str) {
+    follow(fleet, Api::namespaced(client, namespace)).await;
+}
+
+async fn follow(fleet: Fleet, pods: Api<Pod>) {
+    let events = watcher(pods, watcher::Config::default().labels(PIPELINE)).default_backoff();
     pin_mut!(events);
     let mut known = HashSet::new();
     let mut listed = HashSet::new();

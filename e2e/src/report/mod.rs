@@ -9,6 +9,7 @@ mod plot;
 mod tables;
 mod timeline;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -175,6 +176,8 @@ pub struct Report {
     pub series: Series,
     /// Load and latency, second by second.
     pub seconds: Vec<Second>,
+    /// How numbers were measured or computed, by key.
+    pub definitions: BTreeMap<String, String>,
 }
 
 /// Where a report was written.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::axis::{clock, dash, dollars, escape, number, whole};
 use super::plot::{Curve, Mark, Plot, Scale, Shape};
-use super::tables::{comparison, decisions, waits};
+use super::tables::{comparison, decisions, definitions, waits};
 use super::{Report, Tier};
 use crate::load::Percentiles;
 
@@ -28,6 +28,7 @@ pub(super) fn render(report: &Report) -> String {
     comparison(&mut body, report);
     waits(&mut body, report);
     decisions(&mut body, report);
+    definitions(&mut body, report);
     let title = escape(&report.title);
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\n\

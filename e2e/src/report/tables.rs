@@ -110,3 +110,14 @@ pub(super) fn decisions(out: &mut String, report: &Report) {
     }
     out.push_str("</table></div>\n");
 }
+
+pub(super) fn definitions(out: &mut String, report: &Report) {
+    if report.definitions.is_empty() {
+        return;
+    }
+    out.push_str("<h2>How the numbers came about</h2>\n<div class=\"scroll\"><table>");
+    for (key, text) in &report.definitions {
+        let _ = write!(out, "<tr><td><code>{}</code></td><td>{}</td></tr>", escape(key), escape(text));
+    }
+    out.push_str("</table></div>\n");
+}

@@ -11,6 +11,14 @@
     reason = "scenarios fail by panicking"
 )]
 
+mod admission;
+mod behaviour;
+mod behaviour_faults;
+mod behaviour_load;
+mod behaviour_modes;
+mod behaviour_owners;
+mod behaviour_restart;
+mod behaviour_shift;
 mod hardware;
 mod harness;
 mod lifecycle;
@@ -49,6 +57,13 @@ fn main() {
     let suite = Arc::new(Suite::default());
     suite.stop_on_interrupt();
     let mut trials: Vec<Trial> = Vec::new();
+    trials.extend(admission::scenarios(&suite));
+    trials.extend(behaviour_faults::scenarios(&suite));
+    trials.extend(behaviour_load::scenarios(&suite));
+    trials.extend(behaviour_modes::scenarios(&suite));
+    trials.extend(behaviour_owners::scenarios(&suite));
+    trials.extend(behaviour_restart::scenarios(&suite));
+    trials.extend(behaviour_shift::scenarios(&suite));
     trials.extend(harness::scenarios(&suite));
     trials.extend(hardware::scenarios(&suite));
     trials.extend(lifecycle::scenarios(&suite));

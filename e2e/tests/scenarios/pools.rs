@@ -173,8 +173,14 @@ pub(crate) async fn a_pool_that_is_deleted_while_used_is_left_first(suite: &Suit
 pub(crate) async fn replicas_on_the_last_pool_stay_when_it_is_deleted_and_are_taken_up_when_it_returns(suite: &Suite) {
     let tiered = suite.tiered(&[]).await;
     tiered.space.nodes(&X86, 1).await;
-    tiered.cpu_pool("x86", &[]).await;
-    tiered.create("web", &[stage("serve", &[], 2)]).await;
+    // Pools of other scenarios are of another class.
+    let class = format!("{}-only", tiered.namespace());
+    let mut pool = cpu_pool("x86", &[]);
+    pool["spec"]["class"] = json!(class);
+    tiered.apply(pool.clone()).await;
+    let mut serve = stage("serve", &[], 2);
+    serve["profiles"] = json!([{"name": "only", "pools": {"classes": [class]}}]);
+    tiered.create("web", &[serve]).await;
     tiered.ready("web").await;
     let before = tiered.pod_uids("web", "serve").await;
     tiered.delete_pool("x86").await;
@@ -189,7 +195,7 @@ pub(crate) async fn replicas_on_the_last_pool_stay_when_it_is_deleted_and_are_ta
         before,
         "stranded replicas did not stay"
     );
-    tiered.cpu_pool("x86", &[]).await;
+    tiered.apply(pool).await;
     tiered.ready("web").await;
     assert_eq!(
         tiered.pod_uids("web", "serve").await,

@@ -23,6 +23,8 @@ pub(crate) struct Suite {
     /// Chart and operator on the shared cluster, likewise.
     installed: OnceCell<Result<Arc<Installed>, String>>,
     operator: Mutex<Option<Arc<Installed>>>,
+    /// A second cluster for scenarios that end the operator or break its definitions: one at a time.
+    apart: tokio::sync::Mutex<Option<Arc<Installed>>>,
     spaces: AtomicUsize,
 }
 
@@ -40,6 +42,7 @@ impl Default for Suite {
             running: Mutex::new(None),
             installed: OnceCell::new(),
             operator: Mutex::new(None),
+            apart: tokio::sync::Mutex::new(None),
             spaces: AtomicUsize::new(1),
         }
     }
@@ -90,9 +93,31 @@ impl Suite {
         }
     }
 
+    /// The second cluster, for as long as the guard lives; its operator runs.
+    pub(crate) async fn apart(&self) -> (tokio::sync::MutexGuard<'_, Option<Arc<Installed>>>, Arc<Installed>) {
+        let mut apart = self.apart.lock().await;
+        if let Some(installed) = &*apart {
+            let installed = Arc::clone(installed);
+            return (apart, installed);
+        }
+        let options = Options {
+            metrics_server: true,
+            audit: true,
+            ..Options::default()
+        };
+        let cluster = Cluster::start(&self.tools().await, options).await.unwrap();
+        let installed = Arc::new(Installed::on(Arc::new(cluster), "").await.unwrap());
+        *apart = Some(Arc::clone(&installed));
+        (apart, installed)
+    }
+
     /// A new namespace whose annotations say how its pods behave (see e2e/kwok/annotate-pods.yaml).
     pub(crate) async fn space(&self, annotations: &[(&str, &str)]) -> Space {
-        let cluster = self.cluster().await;
+        self.space_on(&*self.cluster().await, annotations).await
+    }
+
+    /// The same on a given cluster.
+    pub(crate) async fn space_on(&self, cluster: &Cluster, annotations: &[(&str, &str)]) -> Space {
         let name = format!("space-{}", self.spaces.fetch_add(1, Ordering::Relaxed));
         let annotations: serde_json::Map<_, _> = annotations
             .iter()
@@ -112,6 +137,10 @@ impl Suite {
         let operator = self.operator.lock().unwrap().take();
         if let Some(installed) = operator {
             installed.operator().stop();
+        }
+        if let Some(installed) = self.apart.try_lock().ok().and_then(|mut apart| apart.take()) {
+            installed.operator().stop();
+            installed.cluster.stop();
         }
         // Waits for a stop that is under way already.
         let mut running = self.running.lock().unwrap();

@@ -176,8 +176,8 @@ fn no_pool(stage: &ValidatedStage) -> String {
     let stranded = stage.pools.iter().filter(|pool| running(pool).desired > 0);
     let mut whys: Vec<String> = stranded
         .map(|pool| {
-            let gone = if excluded(pool) { "" } else { ", which is gone" };
-            format!("{} on '{}'{gone} cannot move", replicas(running(pool).desired), pool.pool)
+            let gone = if excluded(pool) { "pool" } else { "the deleted pool" };
+            format!("{} on {gone} '{}' cannot move", replicas(running(pool).desired), pool.pool)
         })
         .collect();
     if stage.excluded.is_empty() {

@@ -25,6 +25,8 @@ pub struct Child {
     pub claimed: bool,
     /// A write is under way.
     pub in_flight: bool,
+    /// When claiming may be tried again.
+    pub claim_after_ms: u64,
     /// Version of our last acknowledged write: older news from the watch is old news.
     acknowledged: Option<u64>,
     /// Times of foreign changes.

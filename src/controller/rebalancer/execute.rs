@@ -4,40 +4,45 @@ use std::time::Duration;
 
 use tokio::task::JoinError;
 
-use super::super::pipeline::validated::Permission;
 use super::super::report::DECISIONS_MAX;
 use super::writes::{self, Outcome, Write};
 use super::{Rebalancer, view};
-use crate::api::tiered_pipeline::Mode;
 use crate::rebalance::decision::{Decision, Trigger};
-use crate::rebalance::world::VariantIdx;
+use crate::rebalance::world::{Mode, VariantIdx};
 
 /// Claims sent off at once; the rest follow with the next look at the world.
-const CLAIMS_MAX: usize = 32;
+const CLAIMS_MAX: usize = 256;
+/// A claim that failed is tried again after so long.
+const CLAIM_AGAIN_MS: u64 = 500;
 
 impl Rebalancer {
-    /// Claims `spec.replicas` of Deployments that the reconciler has created, with the value that is there.
-    pub(super) fn claim(&mut self, modes: &[Permission]) {
-        let unclaimed: Vec<((String, String), u32)> = (0_u32..)
-            .zip(&self.index.variants)
-            .filter_map(|(at, variant)| {
-                let pipeline = self.index.stage(variant.stage)?.pipeline;
-                let writes = match modes.get(pipeline.0 as usize)? {
-                    Permission::Mode(mode) => *mode == Mode::Automatic,
-                    Permission::NoScaleIn | Permission::NoScaleOut => true,
-                };
-                let key = self.key(VariantIdx(at))?;
-                let child = self.children.get(&key)?;
-                let open = writes && !child.claimed && !child.in_flight && child.foreign.is_none();
-                open.then_some((key.clone(), child.desired))
-            })
-            .take(CLAIMS_MAX)
-            .collect();
+    /// Claims `spec.replicas` of Deployments that the reconciler has created, with the value that is there. Says whether
+    /// any is still to be claimed.
+    pub(super) fn claim(&mut self, now_ms: u64) -> bool {
+        let mut open = false;
+        let mut unclaimed = Vec::new();
+        for (at, variant) in (0_u32..).zip(&self.index.variants) {
+            let pipeline = self.index.stage(variant.stage).map(|stage| stage.pipeline.0 as usize);
+            let mode = pipeline.and_then(|at| self.state.world().pipelines.get(at)).map(|pipeline| pipeline.mode);
+            if !matches!(mode, Some(Mode::Automatic | Mode::NoScaleIn | Mode::NoScaleOut)) {
+                continue;
+            }
+            let Some(key) = self.key(VariantIdx(at)) else { continue };
+            let Some(child) = self.children.get(&key) else { continue };
+            if child.claimed || child.foreign.is_some() {
+                continue;
+            }
+            open = true;
+            if !child.in_flight && now_ms >= child.claim_after_ms && unclaimed.len() < CLAIMS_MAX {
+                unclaimed.push((key, child.desired));
+            }
+        }
         for (key, replicas) in unclaimed {
             let Some(child) = self.children.get_mut(&key) else { continue };
             child.in_flight = true;
+            child.claim_after_ms = now_ms + CLAIM_AGAIN_MS;
             let write = Write {
-                child: key.clone(),
+                child: key,
                 from: replicas,
                 to: replicas,
                 resource_version: child.resource_version.clone(),
@@ -45,10 +50,11 @@ impl Rebalancer {
             };
             let client = self.ctx.client.clone();
             self.writes.spawn(async move {
-                let outcome = writes::claim(&client, &key, replicas).await;
+                let outcome = writes::claim(&client, &write).await;
                 (write, outcome)
             });
         }
+        open
     }
 
     /// Records a decision and sends its writes off.

@@ -52,6 +52,10 @@ const WORLD_EVERY_MS: u64 = 100;
 const VIEWS_EVERY_MS: u64 = 200;
 /// Longest sleep: cool-downs, dry pools and stale signals are looked at at least so often.
 const TICK: Duration = Duration::from_millis(500);
+/// A Deployment that is not there after so long has been refused.
+const CREATION_MS: u64 = 10_000;
+/// How often unclaimed Deployments are looked for while there are any.
+const CLAIM_EVERY_MS: u64 = 250;
 /// Notices taken in before the core is stepped.
 const BATCH_MAX: usize = 4_096;
 /// How often a lasting trouble with pods is told to the core.
@@ -101,6 +105,8 @@ struct Rebalancer {
     state: State,
     index: Index,
     children: HashMap<(String, String), Child>,
+    /// Deployments that do not exist, and since when.
+    missing: HashMap<(String, String), u64>,
     pods: Pods,
     signals: Signals,
     decisions: HashMap<String, VecDeque<DecisionSummary>>,
@@ -110,6 +116,8 @@ struct Rebalancer {
     events: Vec<Event>,
     world_stale: bool,
     world_built_ms: Option<u64>,
+    /// When Deployments are looked through for unclaimed ones; absent once all are claimed.
+    claim_due_ms: Option<u64>,
     views_stale: bool,
     views_built_ms: u64,
 }
@@ -132,12 +140,14 @@ pub async fn run(
         state: State::new(),
         index: Index::default(),
         children: HashMap::new(),
+        missing: HashMap::new(),
         decisions: HashMap::new(),
         told_dry: BTreeMap::new(),
         writes: JoinSet::new(),
         events: Vec::new(),
         world_stale: true,
         world_built_ms: None,
+        claim_due_ms: None,
         views_stale: true,
         views_built_ms: 0,
         ctx,
@@ -184,16 +194,24 @@ impl Rebalancer {
         if self.world_stale && self.world_built_ms.is_none_or(|at| now_ms >= at + WORLD_EVERY_MS) {
             self.rebuild(now_ms);
         }
+        if self.missing.values().any(|since| (since + CREATION_MS..since + CREATION_MS + 1_000).contains(&now_ms)) {
+            self.world_stale = true;
+        }
         self.signals.collect(&self.index, &self.pods, now_ms, &mut self.events);
         self.trouble(now_ms);
         let events = std::mem::take(&mut self.events);
+        let started = self.ctx.clock.now();
         let decisions = step(&mut self.state, &events, now_ms);
+        self.ctx.metrics.decision_took(started.elapsed());
         for decision in &decisions {
             self.act(decision);
         }
+        if self.claim_due_ms.is_some_and(|due| now_ms >= due) {
+            self.claim_due_ms = self.claim(now_ms).then_some(now_ms + CLAIM_EVERY_MS);
+        }
         self.views_stale |= !events.is_empty() || !decisions.is_empty();
         if self.views_stale && now_ms >= self.views_built_ms + VIEWS_EVERY_MS {
-            self.publish(now_ms);
+            self.refresh(now_ms);
         }
     }
 
@@ -270,9 +288,23 @@ impl Rebalancer {
     /// Tells the core what a variant has.
     fn observe(&mut self, variant: VariantIdx) {
         let Some(reference) = self.index.variant(variant) else { return };
-        let Some(child) = self.child(variant) else { return };
-        let event = Event::Replicas { variant, desired: child.desired, ready: self.pods.ready(&reference.variant_id) };
-        self.events.push(event);
+        let desired = match self.child(variant) {
+            Some(child) => child.desired,
+            // Not there yet: the core leaves a stage alone that it has not seen whole.
+            None if self.is_coming(variant) => return,
+            // Refused, by a quota or an admission plug-in: the rest of the stage goes on without it. It has nothing, and
+            // the world gives it no room.
+            None => 0,
+        };
+        let (ready, leaving) = (self.pods.ready(&reference.variant_id), self.pods.leaving(&reference.variant_id));
+        self.events.push(Event::Leaving { variant, count: leaving });
+        self.events.push(Event::Replicas { variant, desired, ready });
+    }
+
+    /// A Deployment that the reconciler is about to create.
+    fn is_coming(&self, variant: VariantIdx) -> bool {
+        let since = self.key(variant).and_then(|key| self.missing.get(&key).copied());
+        since.is_some_and(|since| self.ctx.clock.now_ms() < since + CREATION_MS)
     }
 
     fn key(&self, variant: VariantIdx) -> Option<(String, String)> {
@@ -314,19 +346,24 @@ impl Rebalancer {
             valid.push(validate(pipeline, &found));
         }
         let (world, index) = world::world(&valid, &look.observed);
-        self.index = index;
+        let before = std::mem::replace(&mut self.index, index).pipelines;
         self.ctx.look.send_if_modified(|known| {
             let differs = !known.places_like(&look) || self.views_built_ms == 0;
             *known = look;
             differs
         });
+        let mut missing = HashMap::new();
         let mut children = HashMap::with_capacity(self.index.variants.len());
         for pool in valid.iter().flat_map(|pipeline| pipeline.stages.iter().map(move |s| (pipeline, s))).flat_map(
             |(pipeline, stage)| stage.pools.iter().map(move |pool| (&pipeline.id.namespace, pool)),
         ) {
             let (namespace, pool) = pool;
             let key = (namespace.clone(), pool.child.clone());
-            let Some(live) = &pool.live else { continue };
+            let Some(live) = &pool.live else {
+                let since = self.missing.get(&key).copied().unwrap_or(now_ms);
+                missing.insert(key, since);
+                continue;
+            };
             let child = match self.children.remove(&key) {
                 Some(mut known) => {
                     known.observe(live, now_ms);
@@ -337,8 +374,14 @@ impl Rebalancer {
             children.insert(key, child);
         }
         self.children = children;
+        self.missing = missing;
         self.told_dry.clear();
         self.signals.targets_changed();
+        for gone in &before {
+            if !self.index.pipelines.iter().any(|id| id.namespace == gone.namespace && id.name == gone.name) {
+                self.ctx.metrics.forget_pipeline(&gone.namespace, &gone.name);
+            }
+        }
         let live: BTreeSet<&str> = self.index.pipelines.iter().map(|id| id.uid.as_str()).collect();
         self.ctx.views.retain(|uid| live.contains(uid));
         self.decisions.retain(|uid, _| live.contains(uid.as_str()));
@@ -351,17 +394,25 @@ impl Rebalancer {
         }
         self.signals.all_changed();
         self.views_stale = true;
-        self.claim(&valid.iter().map(|pipeline| pipeline.mode).collect::<Vec<_>>());
+        self.claim_due_ms = Some(now_ms);
     }
 
     /// Refreshes the views and wakes the reconcilers of pipelines whose view changed.
-    fn publish(&mut self, now_ms: u64) {
+    fn refresh(&mut self, now_ms: u64) {
         self.views_stale = false;
         self.views_built_ms = now_ms;
         for child in self.children.values_mut() {
             child.relax(now_ms);
         }
         let none = VecDeque::new();
+        for (at, id) in (0_u32..).zip(&self.index.pipelines) {
+            let sample = view::sample(PipelineIdx(at), &self.index, &self.state, |variant| view::Have {
+                desired: self.child(variant).map_or(0, |child| child.desired),
+                ready: self.index.variant(variant).map_or(0, |found| self.pods.ready(&found.variant_id)),
+                dry: self.told_dry.contains_key(&variant),
+            });
+            self.ctx.metrics.set_pipeline(&id.namespace, &id.name, sample);
+        }
         for (at, id) in (0_u32..).zip(&self.index.pipelines) {
             let decisions = self.decisions.get(&id.uid).unwrap_or(&none);
             let view = view::view(PipelineIdx(at), &self.index, &self.state, decisions, |variant| {

@@ -40,6 +40,8 @@ pub struct Pod {
     pub port: Option<u16>,
     /// Ready and not leaving.
     pub ready: bool,
+    /// Being deleted; it holds its requests until it is gone.
+    pub leaving: bool,
     trouble: Option<(DryReason, u64)>,
 }
 
@@ -67,6 +69,7 @@ impl Pods {
             ip: view.status.ip.filter(|_| !view.spec.host_network),
             port: view.spec.ports.first().map(|port| port.container_port),
             ready: view.status.ready && view.metadata.deletion_timestamp.is_none(),
+            leaving: view.metadata.deletion_timestamp.is_some(),
             trouble,
         };
         let changed = known != Some(&pod);
@@ -112,6 +115,11 @@ impl Pods {
     /// Ready pods of a variant.
     pub fn ready(&self, variant: &str) -> u32 {
         u32::try_from(self.of(variant).filter(|pod| pod.ready).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Pods of a variant that are being deleted and still hold their requests.
+    pub fn leaving(&self, variant: &str) -> u32 {
+        u32::try_from(self.of(variant).filter(|pod| pod.leaving).count()).unwrap_or(u32::MAX)
     }
 
     /// Why a variant cannot place or start pods, once that has lasted. `provision_ms` is what a new node may take.

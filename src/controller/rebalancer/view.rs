@@ -10,7 +10,8 @@ use crate::api::decimal::money;
 use crate::api::tiered_pipeline::DecisionSummary;
 use crate::rebalance::State;
 use crate::rebalance::decision::{Decision, NotUsed, Reason, StageReport, Trigger};
-use crate::rebalance::world::{DryReason, PipelineIdx, StageIdx, VariantIdx};
+use crate::rebalance::world::{DryReason, PipelineIdx, StageIdx, Tier, VariantIdx};
+use crate::telemetry::{PipelineSample, StageSample, VariantSample};
 
 /// Longest summary; the schema says the same.
 const SUMMARY_MAX: usize = 250;
@@ -136,4 +137,48 @@ const fn steady(why: NotUsed) -> NotUsed {
         NotUsed::DryUntil(_, reason) => NotUsed::DryUntil(0, reason),
         other => other,
     }
+}
+
+/// What one variant has now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Have {
+    /// `spec.replicas`.
+    pub desired: u32,
+    /// Ready pods.
+    pub ready: u32,
+    /// Its pods cannot be placed or started at the moment.
+    pub dry: bool,
+}
+
+/// One pipeline as numbers, for metrics.
+pub fn sample(pipeline: PipelineIdx, index: &Index, state: &State, have: impl Fn(VariantIdx) -> Have) -> PipelineSample {
+    let world = state.world();
+    let mut cost = 0_u64;
+    let mut stages = Vec::new();
+    for (at, reference) in (0_u32..).zip(&index.stages).filter(|(_, stage)| stage.pipeline == pipeline) {
+        let Some(stage) = world.stages.get(at as usize) else { continue };
+        let variants = (stage.variants.0..stage.variants.1).filter_map(|at| {
+            let (reference, variant) = (index.variant(VariantIdx(at))?, world.variants.get(at as usize)?);
+            let now = have(VariantIdx(at));
+            cost = cost.saturating_add(variant.cost_micros.saturating_mul(u64::from(now.desired)));
+            let tier = world.pools.get(variant.pool.0 as usize).map(|pool| pool.tier);
+            Some(VariantSample {
+                pool: reference.pool.clone(),
+                tier: if tier == Some(Tier::Accelerator) { "Accelerator" } else { "CPU" },
+                capacity_millis: variant.capacity_millis.saturating_mul(u64::from(now.ready)),
+                replicas: now.desired,
+                ready_replicas: now.ready,
+                dry: now.dry,
+            })
+        });
+        let variants = variants.collect();
+        let report = state.report(StageIdx(at));
+        stages.push(StageSample {
+            stage: reference.name.clone(),
+            demand_millis: report.and_then(|report| report.demand_millis),
+            signal_age_ms: report.and_then(|report| report.signal_age_ms),
+            variants,
+        });
+    }
+    PipelineSample { cost_per_hour_micros: Some(cost), stages }
 }

@@ -220,8 +220,12 @@ fn variant(
         capacity_millis: stage_pool.capacity_millis,
         concurrency: stage_pool.concurrency,
         startup_ms: u64::from(stage_pool.startup_seconds) * 1_000,
-        // Without a price or a fit nothing new goes there.
-        max: if stage_pool.fit.is_some() && cost.is_some() { stage_pool.room.min(valid.max) } else { 0 },
+        // Without a fit, a price or a Deployment nothing new goes there.
+        max: if stage_pool.fit.is_some() && cost.is_some() && stage_pool.live.is_some() {
+            stage_pool.room.min(valid.max)
+        } else {
+            0
+        },
     }
 }
 

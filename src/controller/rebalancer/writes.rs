@@ -69,19 +69,24 @@ pub async fn scale(client: &Client, write: &Write) -> Outcome {
     Outcome::Failed("the Deployment changes faster than it can be written".to_owned())
 }
 
-/// Claims `spec.replicas` with the value that is there. Unforced, so it fails rather than change anything.
-pub async fn claim(client: &Client, child: &(String, String), replicas: u32) -> Outcome {
+/// Claims `spec.replicas` with the value that is there.
+///
+/// Forced, because the server leaves 0 out of a Scale and so sees a conflict where there is none; the version makes sure
+/// that it changes no value.
+pub async fn claim(client: &Client, write: &Write) -> Outcome {
+    let Write { child, to: replicas, resource_version, .. } = write;
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), &child.0);
     let body = Scale {
         metadata: ObjectMeta {
             name: Some(child.1.clone()),
             namespace: Some(child.0.clone()),
+            resource_version: Some(resource_version.clone()),
             ..ObjectMeta::default()
         },
-        spec: Some(ScaleSpec { replicas: Some(i32::try_from(replicas).unwrap_or(i32::MAX)) }),
+        spec: Some(ScaleSpec { replicas: Some(i32::try_from(*replicas).unwrap_or(i32::MAX)) }),
         status: None,
     };
-    let params = PatchParams::apply(labels::REBALANCER_FIELD_MANAGER);
+    let params = PatchParams::apply(labels::REBALANCER_FIELD_MANAGER).force();
     let patch = Patch::Apply(&body);
     match tokio::time::timeout(DEADLINE, deployments.patch_scale(&child.1, &params, &patch)).await {
         Err(_) => Outcome::Failed(format!("no answer within {}s", DEADLINE.as_secs())),

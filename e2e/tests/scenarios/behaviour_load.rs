@@ -1,0 +1,152 @@
+//! Replicas follow the load, within bounds, budget and rank.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use serde_json::json;
+use tiercel_e2e::nodes::X86;
+
+use crate::behaviour::{SHAPE, Scene, server, serving};
+use crate::suite::Suite;
+use crate::support::{pipeline, stage};
+
+pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 4] {
+    crate::scenarios![suite, behaviour_load:
+        replicas_follow_the_load_up_to_max_and_back_to_min,
+        a_pod_that_burns_its_cpu_gets_company,
+        a_budget_is_never_exceeded_however_much_is_wanted,
+        under_scarcity_the_higher_class_gets_its_demand_and_the_lower_keeps_its_floor,
+    ]
+}
+
+pub(crate) async fn replicas_follow_the_load_up_to_max_and_back_to_min(suite: &Suite) {
+    let scene = Scene::shared(suite, &[], serving()).await;
+    scene.tiered.space.nodes(&X86, 1).await;
+    scene.tiered.cpu_pool("x86", &[(SHAPE, "x86")]).await;
+    scene.tiered.create("chat", &[server("generate", 1, 4)]).await;
+    scene.tiered.ready("chat").await;
+    let load = scene.load(
+        "chat",
+        &[
+            (0, 3.0),
+            (3, 3.0),
+            (3, 18.0),
+            (13, 18.0),
+            (13, 45.0),
+            (19, 45.0),
+            (19, 2.0),
+            (22, 2.0),
+        ],
+    );
+    let watch = async {
+        scene
+            .total("chat", "generate", "grows with the load", |total| total >= 2)
+            .await;
+        scene
+            .total("chat", "generate", "grows to max", |total| total == 4)
+            .await;
+        let full = scene.observer.elapsed();
+        scene
+            .total("chat", "generate", "falls back to min", |total| total == 1)
+            .await;
+        let shrunk = scene.observer.elapsed() - full;
+        assert!(
+            shrunk >= Duration::from_secs(5),
+            "back after {shrunk:?}, inside the window"
+        );
+    };
+    let (summary, ()) = tokio::join!(load, watch);
+    assert!(summary.served > 400, "{summary:?}");
+    scene.settles("chat", "generate", &[("x86", 1)]).await;
+    scene.bounds_held();
+}
+
+pub(crate) async fn a_pod_that_burns_its_cpu_gets_company(suite: &Suite) {
+    let scene = Scene::shared(suite, &[], serving()).await;
+    scene.tiered.space.nodes(&X86, 1).await;
+    scene.tiered.cpu_pool("x86", &[(SHAPE, "x86")]).await;
+    let mut stage = stage("retrieve", &[], 1);
+    stage["signal"] = json!({"preset": "cpu", "targetPercent": 60});
+    scene.tiered.create("rag", &[stage]).await;
+    scene.tiered.ready("rag").await;
+    let pod = scene.tiered.pods("rag").await[0].metadata.name.clone().unwrap();
+    // 480m of 500m: 96 % of the request, 1.6 replicas' worth at the target.
+    scene
+        .kubectl(&["annotate", "pod", &pod, "kwok.x-k8s.io/usage-cpu=480m"])
+        .await;
+    scene.total("rag", "retrieve", "grows", |total| total >= 2).await;
+    scene.settles("rag", "retrieve", &[("x86", 2)]).await;
+    scene.bounds_held();
+}
+
+pub(crate) async fn a_budget_is_never_exceeded_however_much_is_wanted(suite: &Suite) {
+    let scene = Scene::shared(suite, &[], serving()).await;
+    scene.tiered.space.nodes(&X86, 2).await;
+    scene.tiered.cpu_pool("x86", &[(SHAPE, "x86")]).await;
+    // A tenth of a node each: one dollar per hour.
+    scene.price("x86", "10").await;
+    let mut object = pipeline("chat", &[server("generate", 1, 10)]);
+    object["spec"]["budget"] = json!({"maxCostPerHour": "3.10"});
+    scene.tiered.apply(object).await;
+    scene.tiered.ready("chat").await;
+    let load = scene.load("chat", &[(0, 5.0), (2, 5.0), (2, 40.0), (14, 40.0)]);
+    let watch = async {
+        scene
+            .total("chat", "generate", "grows to what the budget allows", |total| {
+                total == 3
+            })
+            .await;
+        scene.stays("chat", "generate", Duration::from_secs(4)).await;
+        let message = scene
+            .tiered
+            .says("chat", "CapacityAvailable", "False", "NoCapacity")
+            .await;
+        assert!(message.contains("budget"), "{message}");
+        // The image changes while everything is spent: not even a rollout asks for more replicas.
+        let mut edited = server("generate", 1, 10);
+        edited["container"]["image"] = json!("registry.example.com/server:2");
+        scene.edit("chat", json!({"spec": {"stages": [edited]}})).await;
+        scene.stays("chat", "generate", Duration::from_secs(3)).await;
+    };
+    tokio::join!(load, watch);
+    let most = scene
+        .states("chat", "generate")
+        .iter()
+        .map(|state| state["x86"].0)
+        .max();
+    assert_eq!(most, Some(3), "{}", scene.history());
+    scene.decisions_kept_bounds();
+}
+
+pub(crate) async fn under_scarcity_the_higher_class_gets_its_demand_and_the_lower_keeps_its_floor(suite: &Suite) {
+    let scene = Scene::shared(suite, &[], serving()).await;
+    scene.tiered.space.nodes(&X86, 1).await;
+    scene.tiered.cpu_pool("x86", &[(SHAPE, "x86")]).await;
+    // Room for five.
+    let mut stage = server("generate", 1, 5);
+    stage["container"]["resources"]["requests"]["cpu"] = json!("3100m");
+    for (name, priority) in [("batch", 100), ("live", 900)] {
+        let mut object = pipeline(name, std::slice::from_ref(&stage));
+        object["spec"]["priority"] = json!(priority);
+        scene.tiered.apply(object).await;
+        scene.tiered.ready(name).await;
+    }
+    let batch = scene.load("batch", &[(0, 60.0), (24, 60.0)]);
+    let live = async {
+        scene
+            .total("batch", "generate", "takes what is free", |total| total == 4)
+            .await;
+        scene.load("live", &[(0, 28.0), (20, 28.0)]).await
+    };
+    let watch = async {
+        scene
+            .total("live", "generate", "gets its demand", |total| total >= 4)
+            .await;
+        scene
+            .total("batch", "generate", "is left its floor", |total| total == 1)
+            .await;
+    };
+    tokio::join!(batch, live, watch);
+    scene.bounds_held();
+}

@@ -1,0 +1,321 @@
+//! What every stage needs now, and how far each of its variants may go: the input of the plan.
+#![allow(clippy::similar_names, reason = "`state` and `stage` are the words of the field")]
+
+use super::decision::Trigger;
+use super::demand::{self, Range};
+use super::moves;
+use super::oracle::Need;
+use super::plan::{Bound, variants_of};
+use super::state::{Senses, State, VariantMemory};
+use super::step::{HOUR_MS, mode};
+use super::world::{Mode, OnSignalLoss, Traffic};
+
+/// For how long a demand that was seen whole bounds what saturation may hide.
+const WHOLE_MS: u64 = 10 * 60_000;
+
+/// How long readings from before and after a change of Ready replicas may be left unused.
+const MIXED_MS_MAX: u64 = 5_000;
+
+/// Demand of every stage, callers before the called.
+pub(super) fn sense(state: &mut State, now_ms: u64) {
+    let mut offered = vec![Range::default(); state.world.stages.len()];
+    for at in 0..state.world.stages.len() {
+        let Some((range, wake_ms)) = sense_stage(state, at, &offered, now_ms) else {
+            continue;
+        };
+        if let Some(slot) = offered.get_mut(at) {
+            *slot = range;
+        }
+        state.wake(wake_ms);
+    }
+}
+
+#[expect(
+    clippy::too_many_lines,
+    reason = "one pass over one stage, told in the order it happens"
+)]
+/// Returns what the stage offers to those it calls, without its own headroom.
+fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> Option<(Range, Option<u64>)> {
+    let stage = state.world.stages.get(at)?;
+    let range = variants_of(&state.world, at);
+    let memory = state.stages.get_mut(at)?;
+    let declared = state.world.variants.get(range.clone())?;
+    let variants = state.variants.get(range)?;
+    let target = demand::target(stage);
+    let mut forward: Option<Range> = None;
+    for edge in stage
+        .after
+        .iter()
+        .filter(|edge| stage.rated && (edge.from.0 as usize) < at)
+    {
+        let rated = state
+            .world
+            .stages
+            .get(edge.from.0 as usize)
+            .is_some_and(|from| from.rated);
+        if let Some(from) = offered.get(edge.from.0 as usize).filter(|_| rated) {
+            let calls = from.scaled(edge.calls_millis, 1_000);
+            forward = Some(forward.map_or(calls, |sum| sum.plus(calls)));
+        }
+    }
+    let forward = forward.unwrap_or_default();
+    let mut own: Option<Range> = None;
+    let (mut silent, mut ready_total, mut idle) = (Range::default(), 0_u32, true);
+    let mut senses = Senses {
+        observed: true,
+        taken_ms: None,
+        ..memory.senses
+    };
+    let mut wake_ms = None;
+    let mut mixed = false;
+    let mut hidden = 0_u64;
+    let newest_ms = variants
+        .iter()
+        .filter_map(|seen| seen.reading)
+        .map(|reading| reading.taken_ms)
+        .max();
+    for (variant, seen) in declared.iter().zip(variants) {
+        senses.observed &= seen.is_observed();
+        let ready = seen.ready();
+        ready_total = ready_total.saturating_add(ready);
+        senses.taken_ms = senses.taken_ms.max(seen.reading.map(|reading| reading.taken_ms));
+        let stale_ms = |taken_ms: u64| taken_ms.saturating_add(stage.reading_age_ms_max).saturating_add(1);
+        let fresh = seen.reading.filter(|reading| now_ms < stale_ms(reading.taken_ms));
+        match fresh {
+            // Whoever left took the load along to the others: their newer readings have it.
+            Some(reading) if ready == 0 && Some(reading.taken_ms) < newest_ms => {}
+            Some(reading) => {
+                let load = demand::of_reading(stage, variant, &reading);
+                hidden = hidden.saturating_add(seen.hidden(variant, &reading, load.low));
+                if ready > 0 || reading.sampled > 0 || load.low > 0 {
+                    own = Some(own.map_or(load, |sum| sum.plus(load)));
+                }
+                idle &= seen.idle_readings >= demand::IDLE_READINGS;
+                mixed |= ready > 0 && reading.taken_ms < memory.changed_ms;
+                let stale_ms = stale_ms(reading.taken_ms);
+                wake_ms = Some(wake_ms.map_or(stale_ms, |old: u64| old.min(stale_ms)));
+            }
+            None if ready > 0 => {
+                silent = silent.plus(demand::of_silence(stage, variant, ready));
+                idle = false;
+            }
+            None => {}
+        }
+    }
+    senses.fresh = own.is_some();
+    let own = own.map(|seen| seen.plus(silent));
+    // What saturation hides is known where it has been seen lately: less capacity is no more demand.
+    let known = memory
+        .whole
+        .filter(|&(_, at_ms)| now_ms < at_ms.saturating_add(WHOLE_MS))
+        .map(|(demand, _)| demand);
+    let own = own.map(|seen| {
+        let hidden = match known {
+            Some(known) if known >= seen.low => hidden.min(known - seen.low),
+            _ => hidden,
+        };
+        seen.plus(Range {
+            low: hidden,
+            high: hidden,
+        })
+    });
+    if let Some(own) = own.filter(|own| hidden == 0 && !mixed && own.low == own.high) {
+        memory.whole = Some((own.low, now_ms));
+    }
+    // Nobody reports where nobody runs: only the callers can say.
+    let quiet = ready_total == 0 && own.is_none();
+    let seen = match own {
+        Some(own) => Some(own.max(forward.scaled(1_000, target))),
+        None if forward.low > 0 => Some(forward.scaled(1_000, target)),
+        None => None,
+    };
+    let desired = |variant: usize| variants.get(variant).map_or(0, VariantMemory::desired);
+    let total = (0..variants.len()).fold(0_u32, |sum, variant| sum.saturating_add(desired(variant)));
+    let uniform = stage.traffic == Traffic::Uniform;
+    let counts = declared
+        .iter()
+        .enumerate()
+        .map(|(variant, one)| (desired(variant), demand::capacity(one)));
+    let supply = moves::serve(uniform, counts.clone());
+    let grain = counts
+        .filter(|&(count, _)| count > 0)
+        .map(|(_, capacity)| capacity)
+        .max()
+        .unwrap_or(1);
+    let mixed_since_ms = *memory.mixed_since_ms.get_or_insert(now_ms);
+    if !mixed {
+        memory.mixed_since_ms = None;
+    }
+    let mixed = mixed && now_ms < mixed_since_ms.saturating_add(MIXED_MS_MAX);
+    match seen {
+        // Load that moves between replicas would be counted twice, or not at all.
+        Some(_) if mixed && memory.level.held().is_some() => {}
+        Some(seen) if senses.fresh => memory.level.follow(stage, seen, supply, grain, now_ms),
+        Some(seen) => {
+            memory.level.silence();
+            memory.level.rise(stage, seen.low);
+        }
+        None => memory.level.silence(),
+    }
+    if senses.fresh || quiet {
+        memory.silent_since_ms = None;
+    } else {
+        let since_ms = *memory.silent_since_ms.get_or_insert(senses.taken_ms.unwrap_or(now_ms));
+        let lost_ms = since_ms.saturating_add(stage.signal_loss_ms);
+        if now_ms < lost_ms {
+            wake_ms = Some(wake_ms.map_or(lost_ms, |old| old.min(lost_ms)));
+        }
+    }
+    let lost = memory
+        .silent_since_ms
+        .is_some_and(|since_ms| now_ms >= since_ms.saturating_add(stage.signal_loss_ms));
+    if lost && !senses.fallback {
+        memory.cause = Some(Trigger::SignalsLost);
+    }
+    senses.fallback = lost;
+    idle &= senses.fresh && forward.high == 0;
+    let floor = if idle && stage.sees_waiting {
+        0
+    } else {
+        u32::from(total > 0)
+    };
+    let hold = memory.level.held();
+    let mut need = Need {
+        demand: hold.unwrap_or(0),
+        floor: stage.min.max(floor).min(stage.max),
+        reliable_floor: stage.reliable_min.min(stage.max),
+        ceiling: stage.max,
+        uniform,
+    };
+    senses.blind = hold.is_none();
+    if lost {
+        match stage.on_signal_loss {
+            OnSignalLoss::CurrentIfHigher => {}
+            OnSignalLoss::Hold => {
+                need.demand = 0;
+                senses.blind = true;
+            }
+            OnSignalLoss::Static(count) => {
+                need.floor = count.max(need.floor).min(stage.max);
+                need.ceiling = need.floor;
+                need.demand = 0;
+                senses.blind = true;
+            }
+        }
+    }
+    let goes = lost && matches!(stage.on_signal_loss, OnSignalLoss::Static(_));
+    if senses.blind && !goes {
+        need.floor = need.floor.max(total).min(need.ceiling);
+    }
+    let before = memory.ask.need;
+    if before.demand != need.demand {
+        memory.turn_over();
+    }
+    if before.demand != need.demand {
+        let trend = if need.demand > before.demand {
+            Trigger::DemandRose
+        } else {
+            Trigger::DemandFell
+        };
+        memory.cause = Some(if lost { Trigger::SignalsLost } else { trend });
+    }
+    memory.ask.need = need;
+    memory.senses = senses;
+    let cooling_ms = memory.level.cooling_until_ms;
+    let wake_ms = match (wake_ms, cooling_ms) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    let offers = own.unwrap_or_default().scaled(target, 1_000).max(forward);
+    Some((offers, wake_ms))
+}
+
+/// How far each variant may go, and whether the plan's input changed.
+pub(super) fn bound(state: &mut State, now_ms: u64) -> bool {
+    let mut changed = false;
+    for at in 0..state.world.stages.len() {
+        let (Some(stage), range) = (state.world.stages.get(at), variants_of(&state.world, at)) else {
+            continue;
+        };
+        let mode = mode(state.world.pipelines.get(stage.pipeline.0 as usize));
+        let Some(memory) = state.stages.get_mut(at) else {
+            continue;
+        };
+        let (Some(declared), Some(variants)) = (state.world.variants.get(range.clone()), state.variants.get_mut(range))
+        else {
+            continue;
+        };
+        let goes = memory.senses.fallback && matches!(stage.on_signal_loss, OnSignalLoss::Static(_));
+        let keep = memory.steady
+            || (!goes && (!memory.senses.fresh || memory.senses.blind))
+            || mode == Mode::NoScaleIn
+            || stage.down_percent_per_minute == 0;
+        let mut bounds: Vec<Bound> = Vec::with_capacity(declared.len());
+        for (variant, seen) in declared.iter().zip(variants.iter()) {
+            let upper = match seen.dry {
+                Some(dry) if dry.probing(now_ms) => dry.ready.max(seen.ready()).saturating_add(1),
+                Some(_) => seen.ready(),
+                None => {
+                    let overdue = seen.pending.overdue(now_ms, variant.startup_ms);
+                    if overdue > 0 {
+                        seen.desired().saturating_sub(overdue)
+                    } else {
+                        u32::MAX
+                    }
+                }
+            };
+            bounds.push(Bound {
+                lower: 0,
+                upper: upper.min(variant.max),
+            });
+        }
+        // A floor that only pools in trouble could hold stays where it is.
+        let reach = bounds.iter().fold(0_u32, |sum, bound| sum.saturating_add(bound.upper));
+        if reach < memory.ask.need.floor {
+            for ((bound, variant), seen) in bounds.iter_mut().zip(declared).zip(variants.iter()) {
+                bound.upper = bound.upper.max(seen.desired().min(variant.max));
+            }
+        }
+        let reach = bounds.iter().fold(0_u32, |sum, bound| sum.saturating_add(bound.upper));
+        if reach < memory.ask.need.floor {
+            bounds
+                .iter_mut()
+                .zip(declared)
+                .for_each(|(bound, variant)| bound.upper = variant.max);
+        }
+        memory.senses.forced = bounds
+            .iter()
+            .zip(variants.iter())
+            .any(|(bound, seen)| seen.desired() > bound.upper);
+        let spent = memory.shifts.spent(now_ms, HOUR_MS);
+        memory.senses.exhausted = spent >= u64::from(stage.moves_per_hour);
+        let still = memory.senses.exhausted || memory.pinned;
+        let usable = bounds.iter().zip(variants.iter()).zip(declared);
+        let usable = usable.map(|((bound, seen), one)| (seen.desired().min(bound.upper), demand::capacity(one)));
+        let covers = moves::serve(memory.ask.need.uniform, usable) >= memory.ask.need.demand;
+        for (bound, seen) in bounds.iter_mut().zip(variants.iter()) {
+            let here = seen.desired();
+            match mode {
+                Mode::Paused => {
+                    *bound = Bound {
+                        lower: here,
+                        upper: here,
+                    }
+                }
+                _ if keep => bound.lower = here.min(bound.upper),
+                // Without a shift left, growth and shrinking are still possible, but not both at once.
+                _ if still && covers => bound.upper = bound.upper.min(here),
+                _ if still => bound.lower = here.min(bound.upper),
+                _ => {}
+            }
+            if mode == Mode::NoScaleOut {
+                bound.upper = bound.upper.min(here);
+            }
+        }
+        for (bound, seen) in bounds.iter().zip(variants.iter_mut()) {
+            changed |= seen.bound != *bound;
+            seen.bound = *bound;
+        }
+    }
+    changed
+}
