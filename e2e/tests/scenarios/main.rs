@@ -19,8 +19,12 @@ mod behaviour_modes;
 mod behaviour_owners;
 mod behaviour_restart;
 mod behaviour_shift;
+mod hardware;
 mod harness;
 mod lifecycle;
+mod lifecycle_refusals;
+mod pools;
+mod quickstart;
 mod suite;
 mod support;
 
@@ -61,7 +65,11 @@ fn main() {
     trials.extend(behaviour_restart::scenarios(&suite));
     trials.extend(behaviour_shift::scenarios(&suite));
     trials.extend(harness::scenarios(&suite));
+    trials.extend(hardware::scenarios(&suite));
     trials.extend(lifecycle::scenarios(&suite));
+    trials.extend(lifecycle_refusals::scenarios(&suite));
+    trials.extend(pools::scenarios(&suite));
+    trials.extend(quickstart::scenarios(&suite));
     let conclusion = libtest_mimic::run(&arguments, trials);
     suite.stop();
     conclusion.exit();

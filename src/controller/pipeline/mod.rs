@@ -110,3 +110,6 @@ pub fn error_policy(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

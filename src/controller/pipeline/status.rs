@@ -42,6 +42,8 @@ pub struct Running {
     pub ready: u32,
     /// Pods of an older template are still there.
     pub outdated: bool,
+    /// The status is about an older spec: of another template, or merely of other replicas.
+    pub lagging: bool,
 }
 
 /// Reads the replicas of one stage on one pool.
@@ -54,6 +56,7 @@ pub fn running(pool: &StagePool) -> Running {
         desired: desired(live),
         ready: count(status.and_then(|status| status.ready_replicas)),
         outdated: count(status.and_then(|status| status.updated_replicas)) < replicas,
+        lagging: status.and_then(|status| status.observed_generation) < live.metadata.generation,
     }
 }
 
@@ -78,10 +81,10 @@ pub fn compute_status(
         decisions: view.map(|view| view.decisions.iter().cloned().collect()).unwrap_or_default(),
         conditions: previous.map(|previous| previous.conditions.clone()).unwrap_or_default(),
     };
-    for new in verdict::conditions(valid, report, view) {
+    for new in verdict::conditions(valid, report, view, previous) {
         conditions::set(&mut status.conditions, now, valid.generation, new);
     }
-    for absent in verdict::absent(valid, report, view) {
+    for absent in verdict::absent(valid, report, view, previous) {
         conditions::remove(&mut status.conditions, absent);
     }
     status

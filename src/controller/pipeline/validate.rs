@@ -195,12 +195,6 @@ fn fit(stage: &Stage, facts: &PoolFacts) -> Result<Fit, Exclusion> {
     if !hint.allows(pool.tier) {
         return Err(Exclusion::Hint(hint, pool.tier));
     }
-    if !facts.admits {
-        return Err(Exclusion::Closed);
-    }
-    if let Some(problem) = facts.problem() {
-        return Err(Exclusion::PoolProblem(problem));
-    }
     let (profile, container) = match &stage.profiles[..] {
         [] => (None, stage.container.clone()),
         profiles => {
@@ -220,6 +214,13 @@ fn fit(stage: &Stage, facts: &PoolFacts) -> Result<Fit, Exclusion> {
         && !resources.requests.contains_key(device)
     {
         return Err(Exclusion::DeviceNotRequested(device.to_owned()));
+    }
+    // Last, so that they are named only where they alone stand in the way.
+    if !facts.admits {
+        return Err(Exclusion::Closed);
+    }
+    if let Some(problem) = facts.problem() {
+        return Err(Exclusion::PoolProblem(problem));
     }
     Ok(Fit {
         preferred: hint.preferred() == pool.tier,

@@ -1,9 +1,12 @@
 //! Pure: conditions and messages. The order of the checks is the order of importance to a reader.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
 use super::super::report::{Foreign, PipelineView, Signals, StageView};
 use super::apply::Report;
 use super::status::{cost_micros, running};
-use super::validated::{Exclusion, Permission, StagePool, ValidatedPipeline, ValidatedStage};
+use super::validated::{Claim, Exclusion, Permission, StagePool, ValidatedPipeline, ValidatedStage};
+use crate::api::TieredPipelineStatus;
 use crate::api::conditions::{New, Reason, Status, Type};
 use crate::api::decimal::money;
 use crate::api::tiered_pipeline::Mode;
@@ -19,9 +22,14 @@ struct Summary {
     stalled: bool,
 }
 
-/// Every condition that is to be set.
-pub fn conditions(valid: &ValidatedPipeline, report: &Report, view: Option<&PipelineView>) -> Vec<New> {
-    let Summary { ready, reason, message, reconciling, stalled } = summary(valid, report, view);
+/// Every condition that is to be set. `previous`: what the status said before this pass.
+pub fn conditions(
+    valid: &ValidatedPipeline,
+    report: &Report,
+    view: Option<&PipelineView>,
+    previous: Option<&TieredPipelineStatus>,
+) -> Vec<New> {
+    let Summary { ready, reason, message, reconciling, stalled } = summary(valid, report, view, previous);
     let new = |type_, status, reason, message: String| New { type_, status, reason, message };
     let mut all = vec![new(Type::Ready, ready, reason, message.clone())];
     if reconciling {
@@ -41,13 +49,23 @@ pub fn conditions(valid: &ValidatedPipeline, report: &Report, view: Option<&Pipe
 }
 
 /// The kstatus conditions that do not hold and must not be there.
-pub fn absent(valid: &ValidatedPipeline, report: &Report, view: Option<&PipelineView>) -> Vec<Type> {
-    let summary = summary(valid, report, view);
+pub fn absent(
+    valid: &ValidatedPipeline,
+    report: &Report,
+    view: Option<&PipelineView>,
+    previous: Option<&TieredPipelineStatus>,
+) -> Vec<Type> {
+    let summary = summary(valid, report, view, previous);
     let held = [(Type::Reconciling, summary.reconciling), (Type::Stalled, summary.stalled)];
     held.into_iter().filter(|(_, held)| !held).map(|(type_, _)| type_).collect()
 }
 
-fn summary(valid: &ValidatedPipeline, report: &Report, view: Option<&PipelineView>) -> Summary {
+fn summary(
+    valid: &ValidatedPipeline,
+    report: &Report,
+    view: Option<&PipelineView>,
+    previous: Option<&TieredPipelineStatus>,
+) -> Summary {
     let stalled = |reason, message: String| Summary { ready: Status::False, reason, message, reconciling: false, stalled: true };
     let waiting = |ready, reason, message: String| Summary { ready, reason, message, reconciling: true, stalled: false };
     if let Some(refusal) = valid.refusals.first() {
@@ -62,8 +80,9 @@ fn summary(valid: &ValidatedPipeline, report: &Report, view: Option<&PipelineVie
         return stalled(Reason::NameTaken, format!("a Deployment named '{name}' exists and is not tiercel's: rename or delete it"));
     }
     if let Some(stage) = valid.stages.iter().find(|stage| stage.pools.iter().all(|pool| pool.fit.is_none())) {
-        let closed = !stage.excluded.is_empty() && stage.excluded.iter().all(|(_, why)| !matches!(why, Exclusion::NoProfile | Exclusion::PoolProblem(_)));
-        let closed = closed && stage.excluded.iter().any(|(_, why)| matches!(why, Exclusion::Closed));
+        // Only a pool that would do otherwise counts as closed.
+        let closed = stage.excluded.iter().any(|(_, why)| matches!(why, Exclusion::Closed))
+            && !stage.excluded.iter().any(|(_, why)| matches!(why, Exclusion::PoolProblem(_)));
         return stalled(if closed { Reason::PoolClosed } else { Reason::NoPoolMatches }, no_pool(stage));
     }
     if let Some(refused) = report.refused.iter().find(|refused| !refused.transient) {
@@ -78,17 +97,29 @@ fn summary(valid: &ValidatedPipeline, report: &Report, view: Option<&PipelineVie
         let message = format!("the replicas of stage '{name}' are owned by '{manager}': remove that autoscaler, or the stage");
         return Summary { ready: Status::False, reason: Reason::ReplicasOwnedElsewhere, message, reconciling: false, stalled: false };
     }
-    let unseen = valid.stages.iter().flat_map(|stage| &stage.pools).filter(|pool| pool.fit.is_some() && pool.live.is_none()).count();
+    let unseen = valid.stages.iter().flat_map(unseen).count();
     if unseen > 0 {
         return waiting(Status::Unknown, Reason::Pending, format!("{unseen} Deployments are being created"));
     }
+    let written = |pool: &StagePool| report.written.iter().any(|(kind, name)| kind == "Deployment" && name == &pool.child);
+    if let Some((stage, pool)) = each_pool(valid).find(|(_, pool)| written(pool) && running(pool).desired > 0) {
+        let message = format!("stage '{}' is rolling out on pool '{}'", stage.name, pool.pool);
+        return waiting(Status::False, Reason::RollingOut, message);
+    }
     if let Some(stage) = valid.stages.iter().find(|stage| ready(stage) < stage.min.max(u32::from(desired(stage) > 0))) {
+        if let Some(refused) = stage.pools.iter().find_map(replica_failure) {
+            let message = format!("stage '{}': {} of at least {} replicas are Ready: {refused}", stage.name, ready(stage), stage.min.max(1));
+            return waiting(Status::False, Reason::ChildRefused, message);
+        }
         let short = view.and_then(|view| view.stages.get(&stage.name)).is_some_and(|view| view.short);
         let (reason, why) = if short { (Reason::NoCapacity, "no pool has room for more") } else { (Reason::RollingOut, "waiting for pods") };
         let message = format!("stage '{}': {} of at least {} replicas are Ready, {why}", stage.name, ready(stage), stage.min.max(1));
         return waiting(Status::False, reason, message);
     }
-    if let Some((stage, pool)) = each_pool(valid).find(|(_, pool)| running(pool).outdated) {
+    if let Some((stage, pool)) = each_pool(valid).find(|(_, pool)| {
+        let running = running(pool);
+        running.outdated || running.lagging && running.desired > 0 && settling(valid, previous)
+    }) {
         let message = format!("stage '{}' is rolling out on pool '{}'", stage.name, pool.pool);
         return waiting(Status::False, Reason::RollingOut, message);
     }
@@ -98,6 +129,30 @@ fn summary(valid: &ValidatedPipeline, report: &Report, view: Option<&PipelineVie
         n => format!("all {n} stages serve"),
     };
     Summary { ready: Status::True, reason, message, reconciling: false, stalled: false }
+}
+
+/// Whether a roll-out may be under way that the Deployments' status does not show yet. It lags behind a change of
+/// replicas as well, which is no roll-out: a pipeline that has served this spec before goes on serving.
+fn settling(valid: &ValidatedPipeline, previous: Option<&TieredPipelineStatus>) -> bool {
+    previous.is_none_or(|previous| {
+        let reconciling = |condition: &Condition| condition.type_ == Type::Reconciling.as_str();
+        previous.observed_generation != valid.generation || previous.conditions.iter().any(reconciling)
+    })
+}
+
+/// Deployments that must be there before the stage can serve. One more, of a pool that is new, starts empty and keeps
+/// nobody waiting.
+fn unseen(stage: &ValidatedStage) -> impl Iterator<Item = &StagePool> {
+    let first = stage.pools.iter().all(|pool| pool.live.is_none());
+    let missing = stage.pools.iter().filter(|pool| pool.fit.is_some() && pool.live.is_none());
+    missing.filter(move |pool| first || pool.claim != Claim::Create(0))
+}
+
+/// What the cluster says to the pods of a Deployment that cannot be created: a quota, an admission plug-in.
+fn replica_failure(pool: &StagePool) -> Option<&str> {
+    let conditions = pool.live.as_ref()?.status.as_ref()?.conditions.as_ref()?;
+    let failure = conditions.iter().find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")?;
+    failure.message.as_deref()
 }
 
 fn each_pool(valid: &ValidatedPipeline) -> impl Iterator<Item = (&ValidatedStage, &StagePool)> {
@@ -117,13 +172,35 @@ fn more(first: String, count: usize) -> String {
 }
 
 fn no_pool(stage: &ValidatedStage) -> String {
+    let excluded = |pool: &StagePool| stage.excluded.iter().any(|(name, _)| name == &pool.pool);
+    let stranded = stage.pools.iter().filter(|pool| running(pool).desired > 0);
+    let mut whys: Vec<String> = stranded
+        .map(|pool| {
+            let gone = if excluded(pool) { "pool" } else { "the deleted pool" };
+            format!("{} on {gone} '{}' cannot move", replicas(running(pool).desired), pool.pool)
+        })
+        .collect();
     if stage.excluded.is_empty() {
-        return format!("stage '{}' has no pool: the cluster has no ComputePool; ask the platform team for one", stage.name);
+        let stay = if whys.is_empty() { String::new() } else { format!("; {}", whys.join("; ")) };
+        return format!("stage '{}' has no pool: the cluster has no ComputePool; ask the platform team for one{stay}", stage.name);
     }
-    let whys: Vec<String> = stage.excluded.iter().take(4).map(|(pool, why)| format!("'{pool}': {why}")).collect();
-    let rest = stage.excluded.len().saturating_sub(4);
+    let mut nearest: Vec<&(String, Exclusion)> = stage.excluded.iter().collect();
+    nearest.sort_by_key(|(_, why)| distance(why));
+    whys.extend(nearest.iter().take(4).map(|(pool, why)| format!("'{pool}': {why}")));
+    let rest = nearest.len().saturating_sub(4);
     let rest = if rest > 0 { format!("; and {rest} more") } else { String::new() };
     format!("no pool is left for stage '{}': {}{rest}", stage.name, whys.join("; "))
+}
+
+/// How far a pool is from being of use; what is easiest to change comes first.
+const fn distance(why: &Exclusion) -> u8 {
+    match why {
+        Exclusion::NameTaken(_) | Exclusion::PoolProblem(_) => 0,
+        Exclusion::Closed => 1,
+        Exclusion::DeviceNotOffered(_) | Exclusion::DeviceNotRequested(_) => 2,
+        Exclusion::NoProfile => 3,
+        Exclusion::Hint(..) => 4,
+    }
 }
 
 fn signals_available(view: Option<&PipelineView>) -> New {
@@ -267,6 +344,10 @@ pub fn stage_message(stage: &ValidatedStage, view: Option<&StageView>) -> Option
         .collect();
     if !leaving.is_empty() {
         return Some(leaving.join("; "));
+    }
+    let refused = stage.pools.iter().find_map(|pool| replica_failure(pool).map(|why| (&pool.pool, why)));
+    if let Some((pool, why)) = refused {
+        return Some(format!("no more pods on '{pool}': {why}"));
     }
     let view = view?;
     if let Some(below) = below_hint(stage) {

@@ -1,0 +1,253 @@
+//! Children and conditions of small pipelines, without a cluster.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use super::apply::Report;
+use super::build::build;
+use super::dereference::{Found, pool_facts};
+use super::status::compute_status;
+use super::validate::validate;
+use crate::api::{TieredPipeline, TieredPipelineStatus};
+use crate::controller::capacity::fixtures::{World, object};
+use crate::controller::report::{Foreign, PipelineView, Signals, StageView};
+use crate::rebalance::decision;
+
+/// Pipeline `rag`, generation 3, in a namespace labelled `team: agents`.
+fn rag(stages: Value, patch: Value) -> TieredPipeline {
+    let base = json!({
+        "apiVersion": "tiercel.dev/v1alpha1", "kind": "TieredPipeline",
+        "metadata": {"name": "rag", "namespace": "agents", "uid": "uid-rag", "generation": 3},
+        "spec": {"stages": stages},
+    });
+    Arc::unwrap_or_clone(object(base, patch))
+}
+
+fn stage(name: &str, patch: Value) -> Value {
+    let base = json!({
+        "name": name, "kind": "Custom",
+        "container": {
+            "image": "registry.example.com/stage:1",
+            "ports": [{"name": "http", "containerPort": 8000}],
+            "resources": {"requests": {"cpu": "1", "memory": "1Gi"}},
+        },
+        "replicas": {"min": 2, "max": 8},
+    });
+    Arc::unwrap_or_clone(object(base, patch))
+}
+
+fn found(world: &World) -> Found {
+    let labels = [("team".to_owned(), "agents".to_owned())].into();
+    Found {
+        pools: pool_facts(&world.pools, &world.observe(), &labels),
+        ..Found::default()
+    }
+}
+
+/// One pool `cpu` with one node.
+fn world() -> World {
+    World::default().pool("cpu", json!({})).node("n", "cpu", json!({}))
+}
+
+/// The Deployments that the pipeline asks for, as a cluster has them once `ready` pods of each run.
+fn deployed(raw: &TieredPipeline, found: &Found, ready: i32, patch: &Value) -> BTreeMap<String, Arc<Deployment>> {
+    let wanted = build(&validate(raw, found)).deployments;
+    let live = wanted.into_iter().map(|(deployment, claim)| {
+        let replicas = claim.to_send().unwrap_or_default();
+        let name = deployment.name_any();
+        let mut base = serde_json::to_value(deployment).unwrap();
+        base["metadata"]["generation"] = json!(5);
+        base["metadata"]["uid"] = json!(format!("uid-{name}"));
+        base["spec"]["replicas"] = json!(replicas);
+        base["status"] = json!({
+            "observedGeneration": 5, "replicas": replicas, "updatedReplicas": replicas, "readyReplicas": ready.min(replicas),
+        });
+        (name, object(base, patch.clone()))
+    });
+    live.collect()
+}
+
+fn status(raw: &TieredPipeline, found: &Found, written: &[&str], view: Option<&PipelineView>) -> TieredPipelineStatus {
+    let valid = validate(raw, found);
+    let report = Report {
+        desired: build(&valid).applied(),
+        written: written.iter().map(|name| ("Deployment".to_owned(), (*name).to_owned())).collect(),
+        pruned: Vec::new(),
+        refused: Vec::new(),
+    };
+    let now = Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
+    compute_status(&valid, &report, view, raw.status.as_ref(), &now)
+}
+
+/// `Ready`'s status and reason, and which of kstatus's conditions are there.
+fn kstatus(status: &TieredPipelineStatus) -> String {
+    let find = |type_: &str| status.conditions.iter().find(|condition| condition.type_ == type_);
+    let ready = find("Ready").unwrap();
+    let shown = ["Reconciling", "Stalled"].into_iter().filter(|type_| find(type_).is_some());
+    shown.fold(format!("{} {}", ready.status, ready.reason), |text, type_| format!("{text} {type_}"))
+}
+
+/// A status of generation 3 that says that the pipeline serves.
+fn serving() -> Value {
+    json!({"status": {"observedGeneration": 3, "replicas": 2, "readyReplicas": 2, "conditions": [{
+        "type": "Ready", "status": "True", "reason": "AsDeclared", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }]}})
+}
+
+#[test]
+fn the_children_of_a_pipeline_are_as_recorded() {
+    let world = world()
+        .pool(
+            "gpu",
+            json!({"spec": {
+                "tier": "Accelerator", "class": "nvidia-l4", "device": {"resourceName": "nvidia.com/gpu"},
+                "runtimeClassName": "nvidia", "capacityType": "Spot",
+                "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+            }}),
+        )
+        .pool("arm", json!({"spec": {"architecture": "arm64"}}))
+        .node("g", "gpu", json!({"status": {"allocatable": {"nvidia.com/gpu": "1"}}}));
+    let raw = rag(
+        json!([
+            stage("retrieve", json!({"replicas": {"min": 1}})),
+            stage("generate", json!({
+                "kind": "Inference", "after": [{"stage": "retrieve"}],
+                "profiles": [
+                    {"name": "gpu", "pools": {"classes": ["nvidia-l4"]},
+                     "container": {"image": "registry.example.com/gpu:1", "resources": {
+                        "requests": {"cpu": "2", "memory": "4Gi"}, "limits": {"nvidia.com/gpu": "1"}}}},
+                    {"name": "cpu", "pools": {"tier": "CPU"}},
+                ],
+            })),
+        ]),
+        json!({}),
+    );
+    let desired = build(&validate(&raw, &found(&world)));
+    let mut children: Vec<Value> = Vec::new();
+    children.extend(desired.accounts.iter().map(|it| serde_json::to_value(it).unwrap()));
+    children.extend(desired.services.iter().map(|it| serde_json::to_value(it).unwrap()));
+    children.extend(desired.budgets.iter().map(|it| serde_json::to_value(it).unwrap()));
+    children.extend(desired.deployments.iter().map(|(it, _)| serde_json::to_value(it).unwrap()));
+    let claims: Vec<String> =
+        desired.deployments.iter().map(|(it, claim)| format!("{} {claim:?}", it.name_any())).collect();
+    let yaml: Vec<String> = children.iter().map(|child| serde_saphyr::to_string(child).unwrap()).collect();
+    insta::assert_snapshot!(format!("{}\n---\n{}", claims.join("\n"), yaml.join("---\n")));
+}
+
+#[test]
+fn what_kstatus_reads_in_every_situation() {
+    let world = world();
+    let nothing = found(&world);
+    let stages = json!([stage("serve", json!({}))]);
+    let (raw, served) = (rag(stages.clone(), json!({})), rag(stages.clone(), serving()));
+    let with = |ready: i32, patch: Value| Found {
+        deployments: deployed(&raw, &nothing, ready, &patch),
+        ..nothing.clone()
+    };
+    let child = "rag--serve--cpu";
+    let assert = |what: &str, status: TieredPipelineStatus, expected: &str| {
+        assert_eq!(kstatus(&status), expected, "{what}: {:?}", status.conditions);
+        assert_eq!(status.observed_generation, Some(3), "{what}");
+    };
+    assert("first visit", status(&raw, &nothing, &[child], None), "Unknown Pending Reconciling");
+    assert("pods start", status(&raw, &with(1, json!({})), &[], None), "False RollingOut Reconciling");
+    assert("steady", status(&served, &with(2, json!({})), &[], None), "True AsDeclared");
+    let lagging = || with(2, json!({"metadata": {"generation": 6}}));
+    assert("replicas change", status(&served, &lagging(), &[], None), "True AsDeclared");
+    assert("just edited", status(&served, &with(2, json!({})), &[child], None), "False RollingOut Reconciling");
+    let mut edited = served.clone();
+    edited.status.as_mut().unwrap().observed_generation = Some(2);
+    assert("edited, not yet seen below", status(&edited, &lagging(), &[], None), "False RollingOut Reconciling");
+    let old = with(2, json!({"status": {"updatedReplicas": 1}}));
+    assert("old pods are left", status(&served, &old, &[], None), "False RollingOut Reconciling");
+    let refused = json!({"status": {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}]}});
+    assert("a quota refuses pods", status(&raw, &with(1, refused), &[], None), "False ChildRefused Reconciling");
+    let paused = rag(stages.clone(), json!({"spec": {"mode": "Paused"}}));
+    assert("paused", status(&paused, &with(2, json!({})), &[], None), "True Paused");
+    let elsewhere = PipelineView {
+        stages: [("serve".to_owned(), StageView {
+            planned: BTreeMap::new(), short: false, bottleneck: false, hold: None, reason: decision::Reason::Cheapest,
+            signals: Signals::Fresh, not_used: BTreeMap::new(), foreign: Some(Foreign::Autoscaler("keda".to_owned())),
+        })].into(),
+        ..PipelineView::default()
+    };
+    assert("HPA or KEDA", status(&raw, &with(2, json!({})), &[], Some(&elsewhere)), "False ReplicasOwnedElsewhere");
+    assert("no pool", status(&raw, &Found::default(), &[], None), "False NoPoolMatches Stalled");
+    let foreign = with(2, json!({"metadata": {"ownerReferences": null}}));
+    assert("a name is taken", status(&raw, &foreign, &[], None), "False NameTaken Stalled");
+    let secret = json!({"container": {"env": [{"name": "T", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}});
+    let both = rag(json!([stage("serve", json!({})), stage("secret", secret)]), json!({}));
+    assert("one stage is refused", status(&both, &with(2, json!({})), &[], None), "False Refused Stalled");
+}
+
+#[test]
+fn a_new_pool_keeps_nobody_waiting() {
+    let raw = rag(json!([stage("serve", json!({}))]), serving());
+    let before = found(&world());
+    let deployments = deployed(&raw, &before, 2, &json!({}));
+    let more = world().pool("new", json!({})).node("m", "new", json!({}));
+    let after = Found { deployments, ..found(&more) };
+    assert_eq!(validate(&raw, &after).stages[0].pools.len(), 2);
+    assert_eq!(kstatus(&status(&raw, &after, &["rag--serve--new"], None)), "True AsDeclared");
+}
+
+#[test]
+fn a_pool_that_is_not_used_says_what_alone_stands_in_the_way() {
+    let closed = json!({"from": "Selector", "selector": {"matchLabels": {"team": "other"}}});
+    let gpu = json!({"tier": "Accelerator", "device": {"resourceName": "nvidia.com/gpu"}});
+    let world = World::default()
+        .pool("closed", json!({"spec": {"allowedNamespaces": closed}}))
+        .pool("closed-gpu", json!({"spec": {"allowedNamespaces": closed, "tier": "Accelerator"}}))
+        .pool("gpu", json!({"spec": gpu}))
+        .pool("twin", json!({"spec": {"nodeSelector": {"pool": "open"}}}))
+        .pool("open", json!({}))
+        .node("n", "open", json!({}));
+    let told = |patch: Value| {
+        let valid = validate(&rag(json!([stage("serve", patch)]), json!({})), &found(&world));
+        let excluded = valid.stages[0].excluded.iter();
+        excluded.map(|(pool, why)| format!("{pool}: {why}")).collect::<Vec<_>>()
+    };
+    let hint = "tierHint 'CPUSufficient' forbids accelerator pools";
+    let overlap = "open: the pool is not usable: it selects node 'n', which pool 'twin' has";
+    assert_eq!(
+        told(json!({})),
+        [
+            "closed: the pool does not admit this namespace".to_owned(),
+            format!("closed-gpu: {hint}"),
+            format!("gpu: {hint}"),
+            overlap.to_owned(),
+        ]
+    );
+    assert_eq!(
+        told(json!({"tierHint": "AcceleratorPreferred", "profiles": [{"name": "open", "pools": {"classes": ["open", "gpu"]}}]})),
+        [
+            "closed: no profile of the stage is for this pool",
+            "closed-gpu: no profile of the stage is for this pool",
+            "gpu: the container does not request 'nvidia.com/gpu', the pool's device",
+            "twin: no profile of the stage is for this pool",
+            overlap,
+        ]
+    );
+}
+
+#[test]
+fn replicas_that_cannot_move_are_named_before_pools_that_others_closed() {
+    let closed = json!({"spec": {"allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "other"}}}}});
+    let raw = rag(json!([stage("serve", json!({}))]), json!({}));
+    let deployments = deployed(&raw, &found(&world()), 2, &json!({}));
+    let others = (0..9).fold(World::default(), |world, index| world.pool(&format!("other-{index}"), closed.clone()));
+    let gone = Found { deployments, ..found(&others) };
+    let status = status(&raw, &gone, &[], None);
+    assert_eq!(kstatus(&status), "False PoolClosed Stalled");
+    let message = &status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap().message;
+    assert!(
+        message.starts_with("no pool is left for stage 'serve': 2 replicas on the deleted pool 'cpu' cannot move; 'other-0'"),
+        "{message}"
+    );
+    assert!(message.ends_with("and 5 more"), "{message}");
+}
