@@ -155,6 +155,18 @@ impl Scene {
             .collect()
     }
 
+    /// When the wanted replicas of a stage on one pool changed, and to what.
+    pub(crate) fn changes_on(&self, pipeline: &str, stage: &str, pool: &str) -> Vec<(Duration, i64)> {
+        let mut all: Vec<(Duration, i64)> = self
+            .samples()
+            .into_iter()
+            .filter(|it| it.key.pipeline == pipeline && it.key.stage == stage && self.short(&it.pool) == pool)
+            .map(|it| (it.at, it.spec))
+            .collect();
+        all.dedup_by_key(|(_, spec)| *spec);
+        all
+    }
+
     fn samples(&self) -> Vec<Sample> {
         let ledger = self.observer.snapshot();
         let own = ledger.samples().iter();
@@ -322,7 +334,7 @@ pub(crate) fn server(name: &str, min: u32, max: u32) -> Value {
         "replicas": {"min": min, "max": max},
         "signal": {"preset": "vllm", "targetPercent": 75, "lossSeconds": 5},
         "scaling": {"scaleDown": {"stabilizationWindowSeconds": 5}},
-        "disruption": {"drainSeconds": 0, "maxMovesPerHour": 1000},
+        "disruption": {"drainSeconds": 0, "maxMovesPerHour": 1000, "maxSurge": 1},
     })
 }
 
@@ -340,7 +352,22 @@ pub(crate) fn managers(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// Whether the rebalancer alone owns the replicas of every Deployment of a pipeline.
+/// Whether the rebalancer owns the replicas of every Deployment of a pipeline. Until it first changes them, or the
+/// Deployment is edited, `tiercel` is still named beside it.
+pub(crate) async fn claimed(tiered: &Tiered, pipeline: &str) -> Look<()> {
+    let all = tiered.deployments(pipeline).await;
+    let owners: Vec<_> = all.values().map(owners).collect();
+    let ours = owners
+        .iter()
+        .all(|owners| owners.contains(labels::REBALANCER_FIELD_MANAGER));
+    if ours && !all.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("the owners are {owners:?}"))
+    }
+}
+
+/// Whether the rebalancer alone owns them.
 pub(crate) async fn handed_over(tiered: &Tiered, pipeline: &str) -> Look<()> {
     let wanted = managers(&[labels::REBALANCER_FIELD_MANAGER]);
     let all = tiered.deployments(pipeline).await;

@@ -9,7 +9,7 @@ use tiercel::api::labels;
 use tiercel_e2e::nodes::X86;
 use tiercel_e2e::wait::{eventually, wanted};
 
-use crate::behaviour::{SHAPE, Scene, handed_over, server, serving};
+use crate::behaviour::{SHAPE, Scene, claimed, server, serving};
 use crate::suite::Suite;
 use crate::support::PATIENCE;
 
@@ -29,7 +29,7 @@ async fn two_replicas(suite: &Suite) -> Scene {
     scene.settles("chat", "generate", &[("x86", 2)]).await;
     scene.tiered.ready("chat").await;
     eventually(PATIENCE, "the rebalancer owns the replicas", async || {
-        handed_over(&scene.tiered, "chat").await
+        claimed(&scene.tiered, "chat").await
     })
     .await
     .unwrap();

@@ -11,7 +11,7 @@ use serde_json::json;
 use tiercel_e2e::nodes::{GRAVITON, X86};
 use tiercel_e2e::wait::eventually;
 
-use crate::behaviour::{SHAPE, Scene, handed_over, server};
+use crate::behaviour::{SHAPE, Scene, claimed, server};
 use crate::suite::Suite;
 use crate::support::{PATIENCE, file};
 
@@ -37,7 +37,7 @@ async fn two_cpu_pools(scene: &Scene, min: u32) {
     scene.settles("chat", "generate", &[("x86", i64::from(min))]).await;
     scene.tiered.ready("chat").await;
     eventually(PATIENCE, "the rebalancer owns the replicas", async || {
-        handed_over(&scene.tiered, "chat").await
+        claimed(&scene.tiered, "chat").await
     })
     .await
     .unwrap();
@@ -63,7 +63,7 @@ pub(crate) async fn a_converged_operator_writes_nothing_for_a_minute_nor_after_i
         .edit("chat", json!({"spec": {"stages": [server("generate", 4, 8)]}}))
         .await;
     scene.settles("chat", "generate", &[("x86", 4)]).await;
-    handed_over(&scene.tiered, "chat").await.unwrap();
+    claimed(&scene.tiered, "chat").await.unwrap();
     scene.bounds_held();
 }
 
@@ -93,7 +93,7 @@ pub(crate) async fn a_move_goes_on_where_a_killed_operator_left_it(suite: &Suite
             scene.history()
         );
     }
-    handed_over(&scene.tiered, "chat").await.unwrap();
+    claimed(&scene.tiered, "chat").await.unwrap();
     scene.bounds_held();
 }
 

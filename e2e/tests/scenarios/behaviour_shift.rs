@@ -9,9 +9,12 @@ use tiercel_e2e::fleet::{Behaviour, Behaviours};
 use tiercel_e2e::nodes::{self, GRAVITON, L4, X86};
 use tiercel_e2e::wait::eventually;
 
-use crate::behaviour::{SHAPE, Scene, handed_over, managers, owners, server, serving};
+use crate::behaviour::{SHAPE, Scene, claimed, handed_over, managers, owners, server, serving};
 use crate::suite::Suite;
 use crate::support::PATIENCE;
+
+/// How long pods start here, less what two watches may differ by.
+const STARTUP: Duration = Duration::from_millis(600);
 
 pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 4] {
     crate::scenarios![suite, behaviour_shift:
@@ -69,7 +72,11 @@ pub(crate) async fn each_field_has_the_manager_it_was_designed_for_through_creat
         .await
         .unwrap();
     };
-    handed("creation").await;
+    eventually(PATIENCE, "the rebalancer claims the replicas", async || {
+        claimed(&scene.tiered, "chat").await
+    })
+    .await
+    .unwrap();
     let mut stage = server("generate", 2, 8);
     stage["container"]["image"] = json!("registry.example.com/server:2");
     scene.edit("chat", json!({"spec": {"stages": [stage]}})).await;
@@ -198,12 +205,17 @@ pub(crate) async fn generation_survives_the_eviction_of_its_accelerators_and_pro
     assert!(message.contains("4.0 times slower"), "{message}");
     scene.tiered.ready("chat").await;
     scene.stays("chat", "generate", Duration::from_secs(3)).await;
-    let before = scene.states("chat", "generate").len();
     cordon(&scene, false).await;
     scene.settles("chat", "generate", &[("l4", 2)]).await;
-    let states = scene.states("chat", "generate");
-    let probed = states[before..].iter().any(|state| state["l4"] == (1, 1));
-    assert!(probed, "no single replica was Ready on l4 first: {}", scene.history());
+    let changes = scene.changes_on("chat", "generate", "l4");
+    let [.., (_, 0), (probed, 1), (followed, 2)] = changes.as_slice() else {
+        panic!("no probe: {changes:?}");
+    };
+    assert!(
+        *followed - *probed >= STARTUP,
+        "the rest followed before the probe can have been Ready: {}",
+        scene.history()
+    );
     scene
         .tiered
         .says("chat", "PreferredTier", "True", "OnPreferredTier")

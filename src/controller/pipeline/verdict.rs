@@ -363,6 +363,17 @@ pub fn stage_message(stage: &ValidatedStage, view: Option<&StageView>) -> Option
         let whys: Vec<String> = view.not_used.iter().take(3).map(|(pool, why)| not_used_text(pool, *why)).collect();
         return Some(format!("demand is not covered: {}", whys.join("; ")));
     }
+    // Replicas are where they are because these pools could not take them.
+    let broken: Vec<String> = view
+        .not_used
+        .iter()
+        .filter(|(_, why)| matches!(why, NotUsed::DryUntil(..)))
+        .map(|(pool, why)| not_used_text(pool, *why))
+        .take(3)
+        .collect();
+    if !broken.is_empty() {
+        return Some(broken.join("; "));
+    }
     view.hold.filter(|hold| !matches!(hold, HoldReason::WithinTolerance | HoldReason::CoolingDown)).map(|hold| hold_text(Some(hold)).to_owned())
 }
 
