@@ -31,11 +31,17 @@ fn sources(folder: &str) -> Vec<Source> {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let name = path.strip_prefix(root).unwrap().display().to_string();
-                found.push(Source { text: std::fs::read_to_string(&path).unwrap(), path: name });
+                found.push(Source {
+                    text: std::fs::read_to_string(&path).unwrap(),
+                    path: name,
+                });
             }
         }
     }
-    assert!(!found.is_empty(), "nothing was read below {folder}, so nothing was checked");
+    assert!(
+        !found.is_empty(),
+        "nothing was read below {folder}, so nothing was checked"
+    );
     found.sort_by(|a, b| a.path.cmp(&b.path));
     found
 }
@@ -45,66 +51,145 @@ fn hits(folder: &str, concerns: impl Fn(&str) -> bool, words: &[&str]) -> Vec<St
     let mut hits = Vec::new();
     let files = sources(folder);
     let picked: Vec<&Source> = files.iter().filter(|file| concerns(&file.path)).collect();
-    assert!(!picked.is_empty(), "no file of {folder} is concerned: the rule has lost its subject");
+    assert!(
+        !picked.is_empty(),
+        "no file of {folder} is concerned: the rule has lost its subject"
+    );
     for file in picked {
         for (number, code) in file.code() {
-            hits.extend(words.iter().filter(|word| code.contains(**word)).map(|word| format!("{}:{number}: {word}", file.path)));
+            hits.extend(
+                words
+                    .iter()
+                    .filter(|word| code.contains(**word))
+                    .map(|word| format!("{}:{number}: {word}", file.path)),
+            );
         }
     }
     hits
 }
 
 fn is_test(path: &str) -> bool {
-    path.contains("tests") || path.ends_with("fixtures.rs") || path.ends_with("fixture.rs") || path.ends_with("tidy.rs") || path.ends_with("campaign.rs")
+    path.contains("tests")
+        || path.ends_with("fixtures.rs")
+        || path.ends_with("fixture.rs")
+        || path.ends_with("tidy.rs")
+        || path.ends_with("campaign.rs")
 }
 
 #[test]
 fn rebalance_stays_free_of_the_outside() {
     let words = [
-        "crate::api", "crate::controller", "crate::signals", "crate::telemetry", "kube", "k8s_openapi", "serde", "tokio",
-        "tracing::", "async ", "Instant", "SystemTime", "HashMap", "HashSet", "std::env", "std::fs", "println!", "rand::",
+        "crate::api",
+        "crate::controller",
+        "crate::signals",
+        "crate::telemetry",
+        "kube",
+        "k8s_openapi",
+        "serde",
+        "tokio",
+        "tracing::",
+        "async ",
+        "Instant",
+        "SystemTime",
+        "HashMap",
+        "HashSet",
+        "std::env",
+        "std::fs",
+        "println!",
+        "rand::",
     ];
     let found = hits("src/rebalance", |path| !is_test(path), &words);
-    assert!(found.is_empty(), "rebalance is std only, without clock or hash order:\n{}", found.join("\n"));
+    assert!(
+        found.is_empty(),
+        "rebalance is std only, without clock or hash order:\n{}",
+        found.join("\n")
+    );
 }
 
 #[test]
 fn rebalance_decides_without_floats_outside_prices() {
     let concerned = |path: &str| !is_test(path) && !path.ends_with("price.rs") && !path.ends_with("sim.rs");
     let found = hits("src/rebalance", concerned, &["f64", "f32"]);
-    assert!(found.is_empty(), "integers decide; floats only steer prices:\n{}", found.join("\n"));
+    assert!(
+        found.is_empty(),
+        "integers decide; floats only steer prices:\n{}",
+        found.join("\n")
+    );
 }
 
 #[test]
 fn api_and_the_pure_steps_hold_no_client() {
     let words = ["kube::Client", "Api<", "Api::", "async fn", ".await", "tokio::"];
     let mut found = hits("src/api", |_| true, &words);
-    let pure = ["validate.rs", "validated.rs", "placement.rs", "compare.rs", "verdict.rs", "pipeline/build/", "capacity"];
-    found.extend(hits("src/controller", |path| !is_test(path) && pure.iter().any(|part| path.contains(part)), &words));
-    assert!(found.is_empty(), "pure code holds no client and waits for nothing:\n{}", found.join("\n"));
+    let pure = [
+        "validate.rs",
+        "validated.rs",
+        "placement.rs",
+        "compare.rs",
+        "verdict.rs",
+        "pipeline/build/",
+        "capacity",
+    ];
+    found.extend(hits(
+        "src/controller",
+        |path| !is_test(path) && pure.iter().any(|part| path.contains(part)),
+        &words,
+    ));
+    assert!(
+        found.is_empty(),
+        "pure code holds no client and waits for nothing:\n{}",
+        found.join("\n")
+    );
 }
 
 #[test]
 fn api_imports_nothing_that_stands_on_it() {
-    let found = hits("src/api", |path| !is_test(path), &["crate::controller", "crate::rebalance", "crate::signals", "crate::cli"]);
+    let found = hits(
+        "src/api",
+        |path| !is_test(path),
+        &["crate::controller", "crate::rebalance", "crate::signals", "crate::cli"],
+    );
     assert!(found.is_empty(), "api is the ground floor:\n{}", found.join("\n"));
 }
 
 #[test]
 fn clocks_are_read_in_few_places() {
-    let allowed = ["controller/clock.rs", "controller/compute_pool.rs", "controller/view/watch.rs", "signals/scraper"];
+    let allowed = [
+        "controller/clock.rs",
+        "controller/compute_pool.rs",
+        "controller/view/watch.rs",
+        "signals/scraper",
+    ];
     let concerned = |path: &str| !is_test(path) && !allowed.iter().any(|place| path.contains(place));
-    let found = hits("src", concerned, &["Instant::now", "SystemTime::now", "Timestamp::now", "Utc::now"]);
+    let found = hits(
+        "src",
+        concerned,
+        &["Instant::now", "SystemTime::now", "Timestamp::now", "Utc::now"],
+    );
     assert!(found.is_empty(), "time is an argument:\n{}", found.join("\n"));
 }
 
 #[test]
 fn writes_happen_where_they_are_expected() {
     let allowed = [
-        "pipeline/apply.rs", "pipeline/status.rs", "controller/compute_pool.rs", "rebalancer/writes.rs", "controller/lease.rs",
-        "controller/events.rs", "rebalancer/execute.rs",
+        "pipeline/apply.rs",
+        "pipeline/status.rs",
+        "controller/compute_pool.rs",
+        "rebalancer/writes.rs",
+        "controller/lease.rs",
+        "controller/events.rs",
+        "rebalancer/execute.rs",
     ];
-    let words = [".patch(", ".patch_status(", ".patch_scale(", ".create(", ".replace(", ".delete(", ".delete_collection(", ".publish("];
+    let words = [
+        ".patch(",
+        ".patch_status(",
+        ".patch_scale(",
+        ".create(",
+        ".replace(",
+        ".delete(",
+        ".delete_collection(",
+        ".publish(",
+    ];
     let concerned = |path: &str| !is_test(path) && !allowed.iter().any(|place| path.ends_with(place));
     let mut found = hits("src/controller", concerned, &words);
     // Files and stores of our own are no API objects.
@@ -114,31 +199,58 @@ fn writes_happen_where_they_are_expected() {
 
 #[test]
 fn nothing_waits_inside_a_reconcile() {
-    let concerned = |path: &str| !is_test(path) && (path.contains("controller/pipeline/") || path.ends_with("compute_pool.rs"));
+    let concerned =
+        |path: &str| !is_test(path) && (path.contains("controller/pipeline/") || path.ends_with("compute_pool.rs"));
     let found = hits("src/controller", concerned, &["sleep(", "interval(", "sleep_until("]);
-    assert!(found.is_empty(), "return an outcome and be woken:\n{}", found.join("\n"));
+    assert!(
+        found.is_empty(),
+        "return an outcome and be woken:\n{}",
+        found.join("\n")
+    );
 }
 
 #[test]
 fn there_is_no_finalizer_webhook_or_conversion() {
-    let found = hits("src", |path| !is_test(path), &["finalizer(", "finalizers:", "WebhookConfiguration", "ConversionReview"]);
-    assert!(found.is_empty(), "a namespace must go with the operator absent:\n{}", found.join("\n"));
+    let found = hits(
+        "src",
+        |path| !is_test(path),
+        &["finalizer(", "finalizers:", "WebhookConfiguration", "ConversionReview"],
+    );
+    assert!(
+        found.is_empty(),
+        "a namespace must go with the operator absent:\n{}",
+        found.join("\n")
+    );
 }
 
 #[test]
 fn keys_are_spelled_in_one_place() {
-    let allowed = ["api/labels.rs", "api/mod.rs", "controller/view.rs", "controller/events.rs"];
+    let allowed = [
+        "api/labels.rs",
+        "api/mod.rs",
+        "controller/view.rs",
+        "controller/events.rs",
+    ];
     let concerned = |path: &str| !is_test(path) && !allowed.iter().any(|place| path.ends_with(place));
     let found = hits("src", concerned, &["\"tiercel.dev/"]);
-    assert!(found.is_empty(), "label keys live in api/labels.rs:\n{}", found.join("\n"));
+    assert!(
+        found.is_empty(),
+        "label keys live in api/labels.rs:\n{}",
+        found.join("\n")
+    );
 }
 
 #[test]
 fn files_stay_readable() {
     let mut long: Vec<String> = Vec::new();
     for folder in ["src", "e2e/src", "e2e/tests", "tests"] {
-        let all = sources(folder).into_iter().map(|file| (file.path, file.text.lines().count()));
-        long.extend(all.filter(|(_, lines)| *lines > LINES_MAX).map(|(path, lines)| format!("{path}: {lines} lines")));
+        let all = sources(folder)
+            .into_iter()
+            .map(|file| (file.path, file.text.lines().count()));
+        long.extend(
+            all.filter(|(_, lines)| *lines > LINES_MAX)
+                .map(|(path, lines)| format!("{path}: {lines} lines")),
+        );
     }
     assert!(long.is_empty(), "split what does two things:\n{}", long.join("\n"));
 }
@@ -151,7 +263,10 @@ fn every_scenario_module_is_listed() {
         let path = entry.unwrap().path();
         let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
         if path.extension().is_some_and(|extension| extension == "rs") && stem != "main" {
-            assert!(main.contains(&format!("mod {stem};")), "e2e/tests/scenarios/{stem}.rs is never run: list it in main.rs");
+            assert!(
+                main.contains(&format!("mod {stem};")),
+                "e2e/tests/scenarios/{stem}.rs is never run: list it in main.rs"
+            );
         }
     }
 }
@@ -159,8 +274,14 @@ fn every_scenario_module_is_listed() {
 #[test]
 fn no_path_of_one_machine_is_written_down() {
     let folders = ["src", "e2e/src", "e2e/tests", "tests"];
-    let words: Vec<String> = ["work", "root", "home"].iter().map(|folder| format!("\"/{folder}/")).collect();
+    let words: Vec<String> = ["work", "root", "home"]
+        .iter()
+        .map(|folder| format!("\"/{folder}/"))
+        .collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let found: Vec<String> = folders.iter().flat_map(|folder| hits(folder, |_| true, &words)).collect();
+    let found: Vec<String> = folders
+        .iter()
+        .flat_map(|folder| hits(folder, |_| true, &words))
+        .collect();
     assert!(found.is_empty(), "paths come from arguments:\n{}", found.join("\n"));
 }

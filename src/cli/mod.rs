@@ -9,7 +9,11 @@ use clap::{Parser, Subcommand};
 
 /// Arguments of `tiercel`.
 #[derive(Debug, Parser)]
-#[command(name = "tiercel", version, about = "Places the stages of AI pipelines on the right processors, and keeps them there.")]
+#[command(
+    name = "tiercel",
+    version,
+    about = "Places the stages of AI pipelines on the right processors, and keeps them there."
+)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -34,13 +34,23 @@ pub struct Arguments {
     #[arg(long, env = "TIERCEL_LEASE_NAME", default_value = "tiercel", value_name = "NAME")]
     lease_name: String,
     /// Namespace of the Lease.
-    #[arg(long, env = "TIERCEL_LEASE_NAMESPACE", default_value = "tiercel-system", value_name = "NAMESPACE")]
+    #[arg(
+        long,
+        env = "TIERCEL_LEASE_NAMESPACE",
+        default_value = "tiercel-system",
+        value_name = "NAMESPACE"
+    )]
     lease_namespace: String,
     /// Only look at pipelines of this namespace; all if absent.
     #[arg(long, env = "TIERCEL_WATCH_NAMESPACE", value_name = "NAMESPACE")]
     watch_namespace: Vec<String>,
     /// Address of /metrics, /livez and /readyz.
-    #[arg(long, env = "TIERCEL_METRICS_BIND_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long,
+        env = "TIERCEL_METRICS_BIND_ADDRESS",
+        default_value = "0.0.0.0:8080",
+        value_name = "ADDRESS:PORT"
+    )]
     metrics_bind_address: SocketAddr,
     /// Time between two scrapes of a pod.
     #[arg(long, env = "TIERCEL_SCRAPE_INTERVAL_MILLISECONDS", default_value_t = 1_000, value_name = "MS",
@@ -131,22 +141,36 @@ fn now_ms() -> u64 {
 /// # Errors
 /// When it cannot start, or loses its watches.
 pub fn run(arguments: Arguments) -> Result<(), Error> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Runtime)?;
     runtime.block_on(operate(arguments))
 }
 
 async fn operate(arguments: Arguments) -> Result<(), Error> {
-    telemetry::subscribe(&arguments.log_filter, arguments.log_format.unwrap_or_else(LogFormat::detect))?;
+    telemetry::subscribe(
+        &arguments.log_filter,
+        arguments.log_format.unwrap_or_else(LogFormat::detect),
+    )?;
     presets::load()?;
     if arguments.watch_namespace.len() > 1 {
         return Err(Error::Namespaces);
     }
     let namespace = arguments.watch_namespace.first().cloned();
     let address = arguments.metrics_bind_address;
-    let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| Error::Listen { address, source })?;
     let metrics = Metrics::default();
     let per_second = arguments.kube_writes_per_second;
-    let limits = Limits { reconcile: Rate { per_second, burst: per_second.saturating_mul(2) }, ..Limits::default() };
+    let limits = Limits {
+        reconcile: Rate {
+            per_second,
+            burst: per_second.saturating_mul(2),
+        },
+        ..Limits::default()
+    };
     let clients = Clients::new(&clients::infer_config().await?, limits, clock(), &metrics)?;
     let health = Health::new(now_ms);
     let stopping = CancellationToken::new();
@@ -154,7 +178,10 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
     let beating = tokio::spawn(beat(health.clone()));
     tokio::spawn(cancel_on_signal(stopping.clone()));
 
-    let rules = AddressRules { allowed: arguments.scrape_allow_cidr, ..AddressRules::default() };
+    let rules = AddressRules {
+        allowed: arguments.scrape_allow_cidr,
+        ..AddressRules::default()
+    };
     let interval = Duration::from_millis(arguments.scrape_interval_milliseconds);
     let scrape = ScrapeConfig {
         interval,
@@ -192,7 +219,12 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
         metrics.set_leading(true);
         health.set_leading(true);
         let stop = stopped_or_deposed(leadership, stopping.clone());
-        let ground = Ground { clients, clock: clock().clone(), metrics: metrics.clone(), epoch: term.epoch };
+        let ground = Ground {
+            clients,
+            clock: clock().clone(),
+            metrics: metrics.clone(),
+            epoch: term.epoch,
+        };
         let result = controller::lead(ground, watched, settings, stop).await;
         // Only now: no write of ours is under way any more.
         lease.release().await;
@@ -200,7 +232,12 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
     } else {
         metrics.set_leading(true);
         health.set_leading(true);
-        let ground = Ground { clients, clock: clock().clone(), metrics: metrics.clone(), epoch: 0 };
+        let ground = Ground {
+            clients,
+            clock: clock().clone(),
+            metrics: metrics.clone(),
+            epoch: 0,
+        };
         controller::lead(ground, watched, settings, stopping.clone().cancelled_owned()).await
     };
     tracing::info!("stopped");
@@ -254,7 +291,8 @@ async fn beat(health: Health) {
 }
 
 async fn cancel_on_signal(stopping: CancellationToken) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         tracing::error!("signals cannot be received: stop the process with SIGKILL");
         return;
     };

@@ -21,7 +21,13 @@ pub struct Look {
 }
 
 /// What of a pool decides how children look: all of it but the numbers that move with load.
-type Traits<'a> = (&'a str, Option<i64>, Option<Architecture>, Option<&'a capacity::Problem>, Option<Resources>);
+type Traits<'a> = (
+    &'a str,
+    Option<i64>,
+    Option<Architecture>,
+    Option<&'a capacity::Problem>,
+    Option<Resources>,
+);
 
 impl Look {
     /// Looks at the stores.
@@ -40,7 +46,13 @@ impl Look {
         let observed = self.observed.iter().map(|observed| {
             let object = self.pools.iter().find(|pool| pool.name_any() == observed.name);
             let generation = object.and_then(|pool| pool.metadata.generation);
-            (observed.uid.as_str(), generation, observed.architecture, observed.problem.as_ref(), observed.shape)
+            (
+                observed.uid.as_str(),
+                generation,
+                observed.architecture,
+                observed.problem.as_ref(),
+                observed.shape,
+            )
         });
         observed.collect()
     }
@@ -48,5 +60,7 @@ impl Look {
 
 fn decoded(pools: &[Arc<DeserializeGuard<ComputePool>>]) -> Vec<Arc<ComputePool>> {
     let live = pools.iter().filter_map(|pool| pool.0.as_ref().ok());
-    live.filter(|pool| pool.metadata.deletion_timestamp.is_none()).map(|pool| Arc::new(pool.clone())).collect()
+    live.filter(|pool| pool.metadata.deletion_timestamp.is_none())
+        .map(|pool| Arc::new(pool.clone()))
+        .collect()
 }

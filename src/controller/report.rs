@@ -67,7 +67,11 @@ pub struct Views(Arc<RwLock<BTreeMap<String, Arc<PipelineView>>>>);
 impl Views {
     /// The view of one pipeline, once the rebalancer has looked at it.
     pub fn get(&self, uid: &str) -> Option<Arc<PipelineView>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(uid).map(Arc::clone)
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(uid)
+            .map(Arc::clone)
     }
 
     /// Replaces a view. Says whether it differs from the last one.
@@ -82,6 +86,9 @@ impl Views {
 
     /// Forgets pipelines that are gone.
     pub fn retain(&self, live: impl Fn(&str) -> bool) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| live(uid));
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|uid, _| live(uid));
     }
 }

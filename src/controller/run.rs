@@ -69,8 +69,20 @@ pub async fn lead(
     settings: Settings,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
-    let Ground { clients, clock, metrics, epoch } = ground;
-    let Watched { stores, notices, wake, all, capacity, mut tasks } = watched;
+    let Ground {
+        clients,
+        clock,
+        metrics,
+        epoch,
+    } = ground;
+    let Watched {
+        stores,
+        notices,
+        wake,
+        all,
+        capacity,
+        mut tasks,
+    } = watched;
     let log = match settings.decision_log {
         None => None,
         Some(path) => Some(DecisionLog::open(&path).map_err(|source| Error { path, source })?),
@@ -78,7 +90,12 @@ pub async fn lead(
     let views = Views::default();
     let (look, looks) = watch::channel(Arc::new(Look::default()));
     let (stopping, stopped) = watch::channel(false);
-    let (events, telling) = Events::start(clients.calls.clone(), &settings.instance, clock.clone(), metrics.clone());
+    let (events, telling) = Events::start(
+        clients.calls.clone(),
+        &settings.instance,
+        clock.clone(),
+        metrics.clone(),
+    );
 
     let context = rebalancer::Context {
         client: clients.fast,
@@ -109,9 +126,20 @@ pub async fn lead(
         clock,
         allow_secrets: settings.allow_secrets,
     };
-    let passes = tokio::spawn(pipelines(context, settings.concurrency, wake.1, [changes(looks), changes(all)], stopped.clone()));
+    let passes = tokio::spawn(pipelines(
+        context,
+        settings.concurrency,
+        wake.1,
+        [changes(looks), changes(all)],
+        stopped.clone(),
+    ));
     let pools = compute_pool::Context::new(clients.calls, stores.pools, stores.nodes, stores.pods);
-    let pools = tokio::spawn(compute_pool::run(Arc::new(pools), clients.watch, capacity, until(stopped)));
+    let pools = tokio::spawn(compute_pool::run(
+        Arc::new(pools),
+        clients.watch,
+        capacity,
+        until(stopped),
+    ));
 
     stop.await;
     stopping.send_replace(true);
@@ -134,7 +162,9 @@ async fn pipelines(
     all: [impl Stream<Item = ()> + Send + 'static; 2],
     stopped: watch::Receiver<bool>,
 ) {
-    let config = controller::Config::default().concurrency(concurrency).debounce(DEBOUNCE);
+    let config = controller::Config::default()
+        .concurrency(concurrency)
+        .debounce(DEBOUNCE);
     let [looks, everybody] = all;
     Controller::for_shared_stream(futures::stream::pending(), context.stores.pipelines.clone())
         .with_config(config)
@@ -158,7 +188,9 @@ async fn until(mut stopped: watch::Receiver<bool>) {
 }
 
 fn received<T: Send + 'static>(receiver: mpsc::UnboundedReceiver<T>) -> impl Stream<Item = T> + Send {
-    futures::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) })
+    futures::stream::unfold(receiver, |mut receiver| async move {
+        Some((receiver.recv().await?, receiver))
+    })
 }
 
 fn changes<T: Send + Sync + 'static>(receiver: watch::Receiver<T>) -> futures::stream::BoxStream<'static, ()> {

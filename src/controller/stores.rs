@@ -63,9 +63,18 @@ impl Stores {
 pub fn watch_children<K>(
     client: &Client,
     namespace: Option<&str>,
-) -> (Store<K>, impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + use<K>)
+) -> (
+    Store<K>,
+    impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + use<K>,
+)
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + Sync
+        + 'static,
 {
     let ours = watcher_config().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER));
     watched(scope(client, namespace), ours, |object: &mut K| slim(object.meta_mut()))
@@ -96,16 +105,23 @@ pub fn watch_pipelines(
     Store<DeserializeGuard<TieredPipeline>>,
     impl Stream<Item = watcher::Result<watcher::Event<DeserializeGuard<TieredPipeline>>>> + Send + use<>,
 ) {
-    watched(scope(client, namespace), watcher_config(), |object: &mut DeserializeGuard<TieredPipeline>| {
-        object.meta_mut().managed_fields = None;
-    })
+    watched(
+        scope(client, namespace),
+        watcher_config(),
+        |object: &mut DeserializeGuard<TieredPipeline>| {
+            object.meta_mut().managed_fields = None;
+        },
+    )
 }
 
 fn scope<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
-    namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace))
+    namespace.map_or_else(
+        || Api::all(client.clone()),
+        |namespace| Api::namespaced(client.clone(), namespace),
+    )
 }
 
 fn watched<K>(
@@ -123,9 +139,14 @@ where
 
 /// Of the managed fields only who owns the replicas is ever read; the rest is half of an object's metadata.
 fn slim(meta: &mut ObjectMeta) {
-    let Some(entries) = &mut meta.managed_fields else { return };
+    let Some(entries) = &mut meta.managed_fields else {
+        return;
+    };
     entries.retain_mut(|entry| {
-        let owns = entry.fields_v1.as_ref().is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some());
+        let owns = entry
+            .fields_v1
+            .as_ref()
+            .is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some());
         if owns {
             entry.fields_v1 = Some(FieldsV1(serde_json::json!({"f:spec": {"f:replicas": {}}})));
         }

@@ -65,7 +65,10 @@ impl Sinks {
     fn wake_owner(&self, child: &impl Resource) {
         let meta = child.meta();
         let owners = meta.owner_references.iter().flatten();
-        let owner = owners.filter(|owner| owner.controller == Some(true)).map(|owner| &owner.name).next();
+        let owner = owners
+            .filter(|owner| owner.controller == Some(true))
+            .map(|owner| &owner.name)
+            .next();
         let labelled = meta.labels.as_ref().and_then(|labels| labels.get(labels::PIPELINE));
         if let (Some(name), Some(namespace)) = (owner.or(labelled), &meta.namespace) {
             self.wake(ObjectRef::new(name).within(namespace));
@@ -83,7 +86,12 @@ pub async fn watch_everything(client: &Client, namespace: Option<&str>) -> Resul
     let wake = mpsc::unbounded_channel();
     let (all, everybody) = watch::channel(());
     let (capacity, capacities) = watch::channel(());
-    let sinks = Sinks { notices: notices.0.clone(), wake: wake.0.clone(), all, capacity };
+    let sinks = Sinks {
+        notices: notices.0.clone(),
+        wake: wake.0.clone(),
+        all,
+        capacity,
+    };
     let mut tasks = JoinSet::new();
     let stores = Stores {
         pipelines: pipelines(client, namespace, &sinks, &mut tasks),
@@ -97,7 +105,14 @@ pub async fn watch_everything(client: &Client, namespace: Option<&str>) -> Resul
         pods: pods(client, &sinks, &mut tasks),
     };
     stores.wait_until_ready().await.map_err(|_| Ended)?;
-    Ok(Watched { stores, notices, wake, all: everybody, capacity: capacities, tasks })
+    Ok(Watched {
+        stores,
+        notices,
+        wake,
+        all: everybody,
+        capacity: capacities,
+        tasks,
+    })
 }
 
 fn pipelines(
@@ -130,12 +145,7 @@ fn pools(client: &Client, sinks: &Sinks, tasks: &mut JoinSet<()>) -> Store<Deser
     store
 }
 
-fn deployments(
-    client: &Client,
-    namespace: Option<&str>,
-    sinks: &Sinks,
-    tasks: &mut JoinSet<()>,
-) -> Store<Deployment> {
+fn deployments(client: &Client, namespace: Option<&str>, sinks: &Sinks, tasks: &mut JoinSet<()>) -> Store<Deployment> {
     let (store, stream) = stores::watch_children(client, namespace);
     let sinks = sinks.clone();
     tasks.spawn(touched(stream).for_each(move |object| {

@@ -123,7 +123,9 @@ pub(crate) async fn the_smallest_and_the_largest_objects_are_accepted(suite: &Su
 
 /// Every list as long as it may be and every member set, with texts short enough for what etcd takes.
 fn largest_pipeline() -> Value {
-    let name = |prefix: &str, number: usize, length: usize| format!("{prefix}{number:0>1$}", length - prefix.len());
+    let name = |prefix: &str, number: usize, length: usize| {
+        format!("{prefix}{number:0>width$}", width = length - prefix.len())
+    };
     let probe = json!({"httpGet": {"path": "/healthz", "port": 65535}, "initialDelaySeconds": 3600,
         "periodSeconds": 3600, "timeoutSeconds": 600, "failureThreshold": 1000});
     let env: Vec<_> = (0..64).map(|i| json!({"name": format!("A{i}"), "value": ""})).collect();

@@ -64,8 +64,8 @@ fn main() {
     trials.extend(behaviour_owners::scenarios(&suite));
     trials.extend(behaviour_restart::scenarios(&suite));
     trials.extend(behaviour_shift::scenarios(&suite));
-    trials.extend(harness::scenarios(&suite));
     trials.extend(hardware::scenarios(&suite));
+    trials.extend(harness::scenarios(&suite));
     trials.extend(lifecycle::scenarios(&suite));
     trials.extend(lifecycle_refusals::scenarios(&suite));
     trials.extend(pools::scenarios(&suite));

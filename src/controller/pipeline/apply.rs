@@ -87,18 +87,30 @@ pub struct Report {
 /// # Errors
 /// When the API server cannot be reached or does not answer: the pass is tried again. What it refuses is in the report.
 pub async fn apply(client: &Client, desired: Desired<Prepared>, found: &Found) -> Result<Report, Error> {
-    let mut pass = Pass { client, namespace: desired.namespace.clone(), uid: desired.uid.clone(), ..Pass::new(client) };
+    let mut pass = Pass {
+        client,
+        namespace: desired.namespace.clone(),
+        uid: desired.uid.clone(),
+        ..Pass::new(client)
+    };
     for account in &desired.accounts {
-        pass.ensure(account, found.accounts.get(&account.name_any()), true).await?;
+        pass.ensure(account, found.accounts.get(&account.name_any()), true)
+            .await?;
     }
     for service in &desired.services {
-        pass.ensure(service, found.services.get(&service.name_any()), true).await?;
+        pass.ensure(service, found.services.get(&service.name_any()), true)
+            .await?;
     }
     for budget in &desired.budgets {
         pass.ensure(budget, found.budgets.get(&budget.name_any()), true).await?;
     }
     for (deployment, claim) in &desired.deployments {
-        pass.ensure(deployment, found.deployments.get(&deployment.name_any()), claim.forces()).await?;
+        pass.ensure(
+            deployment,
+            found.deployments.get(&deployment.name_any()),
+            claim.forces(),
+        )
+        .await?;
     }
     pass.prune(&found.deployments, |name, child| {
         desired.deployments.iter().any(|(wanted, _)| wanted.name_any() == name)
@@ -114,13 +126,26 @@ pub async fn apply(client: &Client, desired: Desired<Prepared>, found: &Found) -
         desired.budgets.iter().any(|wanted| wanted.name_any() == name) || stays(&desired, child)
     })
     .await?;
-    let Pass { written, pruned, refused, .. } = pass;
-    Ok(Report { desired: desired.applied(), written, pruned, refused })
+    let Pass {
+        written,
+        pruned,
+        refused,
+        ..
+    } = pass;
+    Ok(Report {
+        desired: desired.applied(),
+        written,
+        pruned,
+        refused,
+    })
 }
 
 /// Children of a refused stage stay as they are.
 fn stays(desired: &Desired<Prepared>, child: &impl ResourceExt) -> bool {
-    child.labels().get(labels::STAGE).is_some_and(|stage| desired.kept_stages.contains(stage))
+    child
+        .labels()
+        .get(labels::STAGE)
+        .is_some_and(|stage| desired.kept_stages.contains(stage))
 }
 
 struct Pass<'a> {
@@ -153,22 +178,37 @@ impl<'a> Pass<'a> {
         if let Some(live) = live
             && !is_ours(live.as_ref(), &self.uid)
         {
-            self.refuse(kind, name, "the name is taken by an object that tiercel does not own; rename or delete it", false);
+            self.refuse(
+                kind,
+                name,
+                "the name is taken by an object that tiercel does not own; rename or delete it",
+                false,
+            );
             return Ok(());
         }
         let json = |value: &K| serde_json::to_value(value);
-        let serialize = |source| Error::Serialize { kind: kind.clone(), name: name.clone(), source };
+        let serialize = |source| Error::Serialize {
+            kind: kind.clone(),
+            name: name.clone(),
+            source,
+        };
         let mut body = json(wanted).map_err(serialize)?;
         let fingerprint = fingerprint(&body);
         if let Some(metadata) = body.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
-            metadata.insert("annotations".to_owned(), serde_json::json!({ labels::APPLIED: fingerprint }));
+            metadata.insert(
+                "annotations".to_owned(),
+                serde_json::json!({ labels::APPLIED: fingerprint }),
+            );
         }
         if let Some(live) = live
             && compare::contains(&json(live).map_err(serialize)?, &without_replicas(&body))
         {
             return Ok(());
         }
-        let params = PatchParams { force, ..PatchParams::apply(labels::FIELD_MANAGER) };
+        let params = PatchParams {
+            force,
+            ..PatchParams::apply(labels::FIELD_MANAGER)
+        };
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
         let patch = Patch::Apply(&body);
         let call = tokio::time::timeout(DEADLINE, api.patch(&name, &params, &patch));
@@ -188,7 +228,11 @@ impl<'a> Pass<'a> {
     }
 
     /// Deletes our children that nothing wants any more, and only exactly what was looked at.
-    async fn prune<K>(&mut self, live: &BTreeMap<String, Arc<K>>, wanted: impl Fn(&str, &K) -> bool) -> Result<(), Error>
+    async fn prune<K>(
+        &mut self,
+        live: &BTreeMap<String, Arc<K>>,
+        wanted: impl Fn(&str, &K) -> bool,
+    ) -> Result<(), Error>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     {
@@ -200,7 +244,10 @@ impl<'a> Pass<'a> {
             let kind = K::kind(&()).into_owned();
             let params = DeleteParams {
                 propagation_policy: Some(PropagationPolicy::Background),
-                preconditions: Some(Preconditions { uid: child.uid(), resource_version: child.resource_version() }),
+                preconditions: Some(Preconditions {
+                    uid: child.uid(),
+                    resource_version: child.resource_version(),
+                }),
                 ..DeleteParams::default()
             };
             let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
@@ -222,7 +269,12 @@ impl<'a> Pass<'a> {
     }
 
     fn refuse(&mut self, kind: String, name: String, message: &str, transient: bool) {
-        self.refused.push(Refused { kind, name, message: message.to_owned(), transient });
+        self.refused.push(Refused {
+            kind,
+            name,
+            message: message.to_owned(),
+            transient,
+        });
     }
 }
 
@@ -238,5 +290,8 @@ fn without_replicas(body: &serde_json::Value) -> serde_json::Value {
 /// Short hash of what is applied, replicas left out.
 fn fingerprint(body: &serde_json::Value) -> String {
     let digest = Sha256::digest(without_replicas(body).to_string());
-    digest.iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+    digest
+        .iter()
+        .take(8)
+        .fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }

@@ -8,9 +8,10 @@ use crate::quantity::Quantity;
 /// an empty value equals an absent one, and quantities compare by size (`1000m` is stored as `1`).
 pub fn contains(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
-        (Value::Object(live), Value::Object(wanted)) => {
-            wanted.iter().all(|(key, value)| live.get(key).map_or_else(|| is_empty(value), |live| contains(live, value)))
-        }
+        (Value::Object(live), Value::Object(wanted)) => wanted.iter().all(|(key, value)| {
+            live.get(key)
+                .map_or_else(|| is_empty(value), |live| contains(live, value))
+        }),
         (Value::Array(live), Value::Array(wanted)) => {
             live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| contains(live, wanted))
         }
@@ -47,14 +48,20 @@ mod tests {
 
     #[test]
     fn what_somebody_changed_counts() {
-        assert!(!contains(&json!({"labels": {"team": "x"}}), &json!({"labels": {"team": "y"}})));
+        assert!(!contains(
+            &json!({"labels": {"team": "x"}}),
+            &json!({"labels": {"team": "y"}})
+        ));
         assert!(!contains(&json!({"args": ["a", "b"]}), &json!({"args": ["a"]})));
         assert!(!contains(&json!({}), &json!({"args": ["a"]})));
     }
 
     #[test]
     fn the_servers_own_spelling_is_the_same_value() {
-        assert!(contains(&json!({"cpu": "1", "memory": "1Gi"}), &json!({"cpu": "1000m", "memory": "1024Mi"})));
+        assert!(contains(
+            &json!({"cpu": "1", "memory": "1Gi"}),
+            &json!({"cpu": "1000m", "memory": "1024Mi"})
+        ));
         assert!(contains(&json!({"name": "A"}), &json!({"name": "A", "value": ""})));
         assert!(contains(&json!({"medium": ""}), &json!({"emptyDir": {}})));
         assert!(!contains(&json!({"cpu": "1"}), &json!({"cpu": "1001m"})));

@@ -46,7 +46,10 @@ pub struct PoolFacts {
 impl PoolFacts {
     /// Architecture of its nodes: as declared, else as they agree.
     pub fn architecture(&self) -> Option<Architecture> {
-        self.object.spec.architecture.or_else(|| self.observed.as_ref()?.architecture)
+        self.object
+            .spec
+            .architecture
+            .or_else(|| self.observed.as_ref()?.architecture)
     }
 
     /// Why nobody can use it now, if so.
@@ -61,7 +64,10 @@ impl PoolFacts {
 /// Everything about `raw` that the stores and the latest look at the pools know.
 pub fn dereference(stores: &Stores, look: &Look, allow_secrets: bool, raw: &TieredPipeline) -> Found {
     let namespace = raw.namespace().unwrap_or_default();
-    let labels = stores.namespaces.get(&ObjectRef::new(&namespace)).map(|found| found.labels().clone());
+    let labels = stores
+        .namespaces
+        .get(&ObjectRef::new(&namespace))
+        .map(|found| found.labels().clone());
     Found {
         pools: pool_facts(&look.pools, &look.observed, &labels.unwrap_or_default()),
         deployments: named(&stores.deployments, &namespace),
@@ -78,11 +84,16 @@ pub fn pool_facts(
     observed: &[PoolObservation],
     namespace_labels: &BTreeMap<String, String>,
 ) -> Vec<PoolFacts> {
-    let mut pools: Vec<&Arc<ComputePool>> =
-        pools.iter().filter(|pool| pool.metadata.deletion_timestamp.is_none()).collect();
+    let mut pools: Vec<&Arc<ComputePool>> = pools
+        .iter()
+        .filter(|pool| pool.metadata.deletion_timestamp.is_none())
+        .collect();
     pools.sort_by_key(|pool| (pool.creation_timestamp().map(|time| time.0), pool.uid()));
     let fact = |object: &Arc<ComputePool>| PoolFacts {
-        observed: observed.iter().find(|observation| observation.name == object.name_any()).cloned(),
+        observed: observed
+            .iter()
+            .find(|observation| observation.name == object.name_any())
+            .cloned(),
         admits: capacity::admits(object, namespace_labels),
         object: Arc::clone(object),
     };
@@ -94,5 +105,10 @@ where
     K: kube::Resource<DynamicType = ()> + Clone + 'static,
 {
     let here = |object: &Arc<K>| object.meta().namespace.as_deref() == Some(namespace);
-    store.state().into_iter().filter(here).map(|object| (object.name_any(), object)).collect()
+    store
+        .state()
+        .into_iter()
+        .filter(here)
+        .map(|object| (object.name_any(), object))
+        .collect()
 }

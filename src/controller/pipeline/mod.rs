@@ -75,7 +75,10 @@ pub async fn pass(
 
 /// Five steps. The driver has no opinion of its own.
 async fn reconcile(object: Arc<DeserializeGuard<TieredPipeline>>, ctx: Arc<Context>) -> Result<Outcome, Error> {
-    let raw = object.0.as_ref().map_err(|invalid| Error::Malformed(invalid.to_string()))?;
+    let raw = object
+        .0
+        .as_ref()
+        .map_err(|invalid| Error::Malformed(invalid.to_string()))?;
     if raw.metadata.deletion_timestamp.is_some() {
         // Owner references take the children away; there is no finalizer to wait for us.
         return Ok(Outcome::Skipped);
@@ -90,7 +93,11 @@ async fn reconcile(object: Arc<DeserializeGuard<TieredPipeline>>, ctx: Arc<Conte
     let status = status::compute_status(&valid, &report, view.as_deref(), raw.status.as_ref(), &now);
     status::tell(&ctx.events, raw, &status);
     status::update(&ctx.client, raw, status).await?;
-    Ok(if report.refused.is_empty() { Outcome::Applied } else { Outcome::Waiting })
+    Ok(if report.refused.is_empty() {
+        Outcome::Applied
+    } else {
+        Outcome::Waiting
+    })
 }
 
 /// What happens after a failed pass.

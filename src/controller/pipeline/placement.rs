@@ -12,7 +12,11 @@ pub fn place(pools: &mut [StagePool], min: u32, reliable_min: u32) {
     let floor = min.max(reliable_min);
     let reliable = cheapest(pools, true);
     let any = cheapest(pools, false);
-    let on_reliable = if any == reliable { floor } else { reliable_min.min(floor) };
+    let on_reliable = if any == reliable {
+        floor
+    } else {
+        reliable_min.min(floor)
+    };
     if let Some(pool) = reliable.and_then(|index| pools.get_mut(index)) {
         pool.claim = Claim::Create(on_reliable);
     }
@@ -29,7 +33,15 @@ fn cheapest(pools: &[StagePool], reliable: bool) -> Option<usize> {
         if reliable && !fit.pool.spec.capacity_type.is_reliable() {
             return None;
         }
-        Some((index, pool.room == 0, !fit.preferred, pool.cost.is_none(), pool.cost.map(|cost| cost.marginal_micros)))
+        Some((
+            index,
+            pool.room == 0,
+            !fit.preferred,
+            pool.cost.is_none(),
+            pool.cost.map(|cost| cost.marginal_micros),
+        ))
     });
-    fitting.min_by_key(|&(index, full, below, unknown, price)| (full, below, unknown, price, index)).map(|(index, ..)| index)
+    fitting
+        .min_by_key(|&(index, full, below, unknown, price)| (full, below, unknown, price, index))
+        .map(|(index, ..)| index)
 }

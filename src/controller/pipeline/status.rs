@@ -48,7 +48,9 @@ pub struct Running {
 
 /// Reads the replicas of one stage on one pool.
 pub fn running(pool: &StagePool) -> Running {
-    let Some(live) = &pool.live else { return Running::default() };
+    let Some(live) = &pool.live else {
+        return Running::default();
+    };
     let status = live.status.as_ref();
     let count = |number: Option<i32>| number.map_or(0, |number| u32::try_from(number).unwrap_or_default());
     let replicas = count(status.and_then(|status| status.replicas));
@@ -69,16 +71,26 @@ pub fn compute_status(
     now: &Time,
 ) -> TieredPipelineStatus {
     let stages: Vec<StageStatus> = valid.stages.iter().map(|stage| stage_status(stage, view)).collect();
-    let ready = valid.stages.iter().zip(&stages).filter(|(stage, status)| is_ready(stage, status)).count();
+    let ready = valid
+        .stages
+        .iter()
+        .zip(&stages)
+        .filter(|(stage, status)| is_ready(stage, status))
+        .count();
     let mut status = TieredPipelineStatus {
         observed_generation: valid.generation,
-        stages_ready: Some(format!("{ready}/{}", valid.stages.len() + valid.refusals.iter().filter(|r| r.stage.is_some()).count())),
+        stages_ready: Some(format!(
+            "{ready}/{}",
+            valid.stages.len() + valid.refusals.iter().filter(|r| r.stage.is_some()).count()
+        )),
         replicas: stages.iter().map(|stage| stage.replicas).sum(),
         ready_replicas: stages.iter().map(|stage| stage.ready_replicas).sum(),
         cost_per_hour: Some(money(cost_micros(valid))),
         power_watts: power_watts(valid),
         stages,
-        decisions: view.map(|view| view.decisions.iter().cloned().collect()).unwrap_or_default(),
+        decisions: view
+            .map(|view| view.decisions.iter().cloned().collect())
+            .unwrap_or_default(),
         conditions: previous.map(|previous| previous.conditions.clone()).unwrap_or_default(),
     };
     for new in verdict::conditions(valid, report, view, previous) {
@@ -100,10 +112,15 @@ fn stage_status(stage: &ValidatedStage, view: Option<&PipelineView>) -> StageSta
     let whole = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
     let view = view.and_then(|view| view.stages.get(&stage.name));
     let all: Vec<(&StagePool, Running)> = stage.pools.iter().map(|pool| (pool, running(pool))).collect();
-    let used = all.iter().filter(|(_, running)| running.desired > 0 || running.ready > 0);
+    let used = all
+        .iter()
+        .filter(|(_, running)| running.desired > 0 || running.ready > 0);
     let message = verdict::stage_message(stage, view).map(|mut text| {
         if text.len() > STAGE_MESSAGE_MAX {
-            let end = (0..=STAGE_MESSAGE_MAX).rev().find(|&end| text.is_char_boundary(end)).unwrap_or_default();
+            let end = (0..=STAGE_MESSAGE_MAX)
+                .rev()
+                .find(|&end| text.is_char_boundary(end))
+                .unwrap_or_default();
             text.truncate(end);
             text.push('…');
         }
@@ -175,15 +192,27 @@ pub async fn update(client: &Client, raw: &TieredPipeline, status: TieredPipelin
 /// One event when the summary changes: a warning where somebody must act.
 pub fn tell(events: &Events, raw: &TieredPipeline, status: &TieredPipelineStatus) {
     let ready = |status: &TieredPipelineStatus| {
-        status.conditions.iter().find(|condition| condition.type_ == conditions::Type::Ready.as_str()).cloned()
+        status
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == conditions::Type::Ready.as_str())
+            .cloned()
     };
     let Some(now) = ready(status) else { return };
     let before = raw.status.as_ref().and_then(ready);
     if before.is_some_and(|before| before.reason == now.reason && before.status == now.status) {
         return;
     }
-    let Some(reason) = conditions::Reason::ALL.iter().find(|reason| reason.as_str() == now.reason) else { return };
-    let stalled = status.conditions.iter().any(|condition| condition.type_ == conditions::Type::Stalled.as_str());
+    let Some(reason) = conditions::Reason::ALL
+        .iter()
+        .find(|reason| reason.as_str() == now.reason)
+    else {
+        return;
+    };
+    let stalled = status
+        .conditions
+        .iter()
+        .any(|condition| condition.type_ == conditions::Type::Stalled.as_str());
     let kind = if stalled { EventType::Warning } else { EventType::Normal };
     events.publish(&raw.object_ref(&()), kind, reason.as_str(), "Reconcile", &now.message);
 }

@@ -76,7 +76,10 @@ fn status(raw: &TieredPipeline, found: &Found, written: &[&str], view: Option<&P
     let valid = validate(raw, found);
     let report = Report {
         desired: build(&valid).applied(),
-        written: written.iter().map(|name| ("Deployment".to_owned(), (*name).to_owned())).collect(),
+        written: written
+            .iter()
+            .map(|name| ("Deployment".to_owned(), (*name).to_owned()))
+            .collect(),
         pruned: Vec::new(),
         refused: Vec::new(),
     };
@@ -88,8 +91,12 @@ fn status(raw: &TieredPipeline, found: &Found, written: &[&str], view: Option<&P
 fn kstatus(status: &TieredPipelineStatus) -> String {
     let find = |type_: &str| status.conditions.iter().find(|condition| condition.type_ == type_);
     let ready = find("Ready").unwrap();
-    let shown = ["Reconciling", "Stalled"].into_iter().filter(|type_| find(type_).is_some());
-    shown.fold(format!("{} {}", ready.status, ready.reason), |text, type_| format!("{text} {type_}"))
+    let shown = ["Reconciling", "Stalled"]
+        .into_iter()
+        .filter(|type_| find(type_).is_some());
+    shown.fold(format!("{} {}", ready.status, ready.reason), |text, type_| {
+        format!("{text} {type_}")
+    })
 }
 
 /// A status of generation 3 that says that the pipeline serves.
@@ -115,15 +122,18 @@ fn the_children_of_a_pipeline_are_as_recorded() {
     let raw = rag(
         json!([
             stage("retrieve", json!({"replicas": {"min": 1}})),
-            stage("generate", json!({
-                "kind": "Inference", "after": [{"stage": "retrieve"}],
-                "profiles": [
-                    {"name": "gpu", "pools": {"classes": ["nvidia-l4"]},
-                     "container": {"image": "registry.example.com/gpu:1", "resources": {
-                        "requests": {"cpu": "2", "memory": "4Gi"}, "limits": {"nvidia.com/gpu": "1"}}}},
-                    {"name": "cpu", "pools": {"tier": "CPU"}},
-                ],
-            })),
+            stage(
+                "generate",
+                json!({
+                    "kind": "Inference", "after": [{"stage": "retrieve"}],
+                    "profiles": [
+                        {"name": "gpu", "pools": {"classes": ["nvidia-l4"]},
+                         "container": {"image": "registry.example.com/gpu:1", "resources": {
+                            "requests": {"cpu": "2", "memory": "4Gi"}, "limits": {"nvidia.com/gpu": "1"}}}},
+                        {"name": "cpu", "pools": {"tier": "CPU"}},
+                    ],
+                })
+            ),
         ]),
         json!({}),
     );
@@ -132,10 +142,21 @@ fn the_children_of_a_pipeline_are_as_recorded() {
     children.extend(desired.accounts.iter().map(|it| serde_json::to_value(it).unwrap()));
     children.extend(desired.services.iter().map(|it| serde_json::to_value(it).unwrap()));
     children.extend(desired.budgets.iter().map(|it| serde_json::to_value(it).unwrap()));
-    children.extend(desired.deployments.iter().map(|(it, _)| serde_json::to_value(it).unwrap()));
-    let claims: Vec<String> =
-        desired.deployments.iter().map(|(it, claim)| format!("{} {claim:?}", it.name_any())).collect();
-    let yaml: Vec<String> = children.iter().map(|child| serde_saphyr::to_string(child).unwrap()).collect();
+    children.extend(
+        desired
+            .deployments
+            .iter()
+            .map(|(it, _)| serde_json::to_value(it).unwrap()),
+    );
+    let claims: Vec<String> = desired
+        .deployments
+        .iter()
+        .map(|(it, claim)| format!("{} {claim:?}", it.name_any()))
+        .collect();
+    let yaml: Vec<String> = children
+        .iter()
+        .map(|child| serde_saphyr::to_string(child).unwrap())
+        .collect();
     insta::assert_snapshot!(format!("{}\n---\n{}", claims.join("\n"), yaml.join("---\n")));
 }
 
@@ -154,35 +175,95 @@ fn what_kstatus_reads_in_every_situation() {
         assert_eq!(kstatus(&status), expected, "{what}: {:?}", status.conditions);
         assert_eq!(status.observed_generation, Some(3), "{what}");
     };
-    assert("first visit", status(&raw, &nothing, &[child], None), "Unknown Pending Reconciling");
-    assert("pods start", status(&raw, &with(1, json!({})), &[], None), "False RollingOut Reconciling");
-    assert("steady", status(&served, &with(2, json!({})), &[], None), "True AsDeclared");
+    assert(
+        "first visit",
+        status(&raw, &nothing, &[child], None),
+        "Unknown Pending Reconciling",
+    );
+    assert(
+        "pods start",
+        status(&raw, &with(1, json!({})), &[], None),
+        "False RollingOut Reconciling",
+    );
+    assert(
+        "steady",
+        status(&served, &with(2, json!({})), &[], None),
+        "True AsDeclared",
+    );
     let lagging = || with(2, json!({"metadata": {"generation": 6}}));
-    assert("replicas change", status(&served, &lagging(), &[], None), "True AsDeclared");
-    assert("just edited", status(&served, &with(2, json!({})), &[child], None), "False RollingOut Reconciling");
+    assert(
+        "replicas change",
+        status(&served, &lagging(), &[], None),
+        "True AsDeclared",
+    );
+    assert(
+        "just edited",
+        status(&served, &with(2, json!({})), &[child], None),
+        "False RollingOut Reconciling",
+    );
     let mut edited = served.clone();
     edited.status.as_mut().unwrap().observed_generation = Some(2);
-    assert("edited, not yet seen below", status(&edited, &lagging(), &[], None), "False RollingOut Reconciling");
+    assert(
+        "edited, not yet seen below",
+        status(&edited, &lagging(), &[], None),
+        "False RollingOut Reconciling",
+    );
     let old = with(2, json!({"status": {"updatedReplicas": 1}}));
-    assert("old pods are left", status(&served, &old, &[], None), "False RollingOut Reconciling");
-    let refused = json!({"status": {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}]}});
-    assert("a quota refuses pods", status(&raw, &with(1, refused), &[], None), "False ChildRefused Reconciling");
+    assert(
+        "old pods are left",
+        status(&served, &old, &[], None),
+        "False RollingOut Reconciling",
+    );
+    let refused =
+        json!({"status": {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}]}});
+    assert(
+        "a quota refuses pods",
+        status(&raw, &with(1, refused), &[], None),
+        "False ChildRefused Reconciling",
+    );
     let paused = rag(stages.clone(), json!({"spec": {"mode": "Paused"}}));
     assert("paused", status(&paused, &with(2, json!({})), &[], None), "True Paused");
     let elsewhere = PipelineView {
-        stages: [("serve".to_owned(), StageView {
-            planned: BTreeMap::new(), short: false, bottleneck: false, hold: None, reason: decision::Reason::Cheapest,
-            signals: Signals::Fresh, not_used: BTreeMap::new(), foreign: Some(Foreign::Autoscaler("keda".to_owned())),
-        })].into(),
+        stages: [(
+            "serve".to_owned(),
+            StageView {
+                planned: BTreeMap::new(),
+                short: false,
+                bottleneck: false,
+                hold: None,
+                reason: decision::Reason::Cheapest,
+                signals: Signals::Fresh,
+                not_used: BTreeMap::new(),
+                foreign: Some(Foreign::Autoscaler("keda".to_owned())),
+            },
+        )]
+        .into(),
         ..PipelineView::default()
     };
-    assert("HPA or KEDA", status(&raw, &with(2, json!({})), &[], Some(&elsewhere)), "False ReplicasOwnedElsewhere");
-    assert("no pool", status(&raw, &Found::default(), &[], None), "False NoPoolMatches Stalled");
+    assert(
+        "HPA or KEDA",
+        status(&raw, &with(2, json!({})), &[], Some(&elsewhere)),
+        "False ReplicasOwnedElsewhere",
+    );
+    assert(
+        "no pool",
+        status(&raw, &Found::default(), &[], None),
+        "False NoPoolMatches Stalled",
+    );
     let foreign = with(2, json!({"metadata": {"ownerReferences": null}}));
-    assert("a name is taken", status(&raw, &foreign, &[], None), "False NameTaken Stalled");
-    let secret = json!({"container": {"env": [{"name": "T", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}});
+    assert(
+        "a name is taken",
+        status(&raw, &foreign, &[], None),
+        "False NameTaken Stalled",
+    );
+    let secret =
+        json!({"container": {"env": [{"name": "T", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}});
     let both = rag(json!([stage("serve", json!({})), stage("secret", secret)]), json!({}));
-    assert("one stage is refused", status(&both, &with(2, json!({})), &[], None), "False Refused Stalled");
+    assert(
+        "one stage is refused",
+        status(&both, &with(2, json!({})), &[], None),
+        "False Refused Stalled",
+    );
 }
 
 #[test]
@@ -191,9 +272,15 @@ fn a_new_pool_keeps_nobody_waiting() {
     let before = found(&world());
     let deployments = deployed(&raw, &before, 2, &json!({}));
     let more = world().pool("new", json!({})).node("m", "new", json!({}));
-    let after = Found { deployments, ..found(&more) };
+    let after = Found {
+        deployments,
+        ..found(&more)
+    };
     assert_eq!(validate(&raw, &after).stages[0].pools.len(), 2);
-    assert_eq!(kstatus(&status(&raw, &after, &["rag--serve--new"], None)), "True AsDeclared");
+    assert_eq!(
+        kstatus(&status(&raw, &after, &["rag--serve--new"], None)),
+        "True AsDeclared"
+    );
 }
 
 #[test]
@@ -202,7 +289,10 @@ fn a_pool_that_is_not_used_says_what_alone_stands_in_the_way() {
     let gpu = json!({"tier": "Accelerator", "device": {"resourceName": "nvidia.com/gpu"}});
     let world = World::default()
         .pool("closed", json!({"spec": {"allowedNamespaces": closed}}))
-        .pool("closed-gpu", json!({"spec": {"allowedNamespaces": closed, "tier": "Accelerator"}}))
+        .pool(
+            "closed-gpu",
+            json!({"spec": {"allowedNamespaces": closed, "tier": "Accelerator"}}),
+        )
         .pool("gpu", json!({"spec": gpu}))
         .pool("twin", json!({"spec": {"nodeSelector": {"pool": "open"}}}))
         .pool("open", json!({}))
@@ -224,7 +314,9 @@ fn a_pool_that_is_not_used_says_what_alone_stands_in_the_way() {
         ]
     );
     assert_eq!(
-        told(json!({"tierHint": "AcceleratorPreferred", "profiles": [{"name": "open", "pools": {"classes": ["open", "gpu"]}}]})),
+        told(
+            json!({"tierHint": "AcceleratorPreferred", "profiles": [{"name": "open", "pools": {"classes": ["open", "gpu"]}}]})
+        ),
         [
             "closed: no profile of the stage is for this pool",
             "closed-gpu: no profile of the stage is for this pool",
@@ -237,16 +329,29 @@ fn a_pool_that_is_not_used_says_what_alone_stands_in_the_way() {
 
 #[test]
 fn replicas_that_cannot_move_are_named_before_pools_that_others_closed() {
-    let closed = json!({"spec": {"allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "other"}}}}});
+    let closed =
+        json!({"spec": {"allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "other"}}}}});
     let raw = rag(json!([stage("serve", json!({}))]), json!({}));
     let deployments = deployed(&raw, &found(&world()), 2, &json!({}));
-    let others = (0..9).fold(World::default(), |world, index| world.pool(&format!("other-{index}"), closed.clone()));
-    let gone = Found { deployments, ..found(&others) };
+    let others = (0..9).fold(World::default(), |world, index| {
+        world.pool(&format!("other-{index}"), closed.clone())
+    });
+    let gone = Found {
+        deployments,
+        ..found(&others)
+    };
     let status = status(&raw, &gone, &[], None);
     assert_eq!(kstatus(&status), "False PoolClosed Stalled");
-    let message = &status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap().message;
+    let message = &status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == "Ready")
+        .unwrap()
+        .message;
     assert!(
-        message.starts_with("no pool is left for stage 'serve': 2 replicas on the deleted pool 'cpu' cannot move; 'other-0'"),
+        message.starts_with(
+            "no pool is left for stage 'serve': 2 replicas on the deleted pool 'cpu' cannot move; 'other-0'"
+        ),
         "{message}"
     );
     assert!(message.ends_with("and 5 more"), "{message}");

@@ -34,7 +34,11 @@ pub fn validate(raw: &TieredPipeline, found: &Found) -> ValidatedPipeline {
     let mut refusals = Vec::new();
     let budget_micros = raw.spec.budget.as_ref().and_then(|budget| {
         let refused = |error: crate::api::decimal::InvalidDecimal| refusal(None, "spec.budget.maxCostPerHour", error);
-        budget.max_cost_per_hour.micros().map_err(|error| refusals.push(refused(error))).ok()
+        budget
+            .max_cost_per_hour
+            .micros()
+            .map_err(|error| refusals.push(refused(error)))
+            .ok()
     });
     let mut stages: Vec<ValidatedStage> = Vec::with_capacity(raw.spec.stages.len());
     for stage in &raw.spec.stages {
@@ -84,20 +88,34 @@ fn stage(
     let refused = |field: &str, message: String| Box::new(refusal(Some(&stage.name), field, message));
     let mut after = Vec::with_capacity(stage.after.len());
     for caller in &stage.after {
-        let index = earlier.iter().position(|valid| valid.name == caller.stage).ok_or_else(|| {
-            refused("after.stage", format!("'{}' must be a valid stage that is listed above", caller.stage))
-        })?;
-        let calls =
-            caller.calls_per_request.millis().map_err(|error| refused("after.callsPerRequest", error.to_string()))?;
+        let index = earlier
+            .iter()
+            .position(|valid| valid.name == caller.stage)
+            .ok_or_else(|| {
+                refused(
+                    "after.stage",
+                    format!("'{}' must be a valid stage that is listed above", caller.stage),
+                )
+            })?;
+        let calls = caller
+            .calls_per_request
+            .millis()
+            .map_err(|error| refused("after.callsPerRequest", error.to_string()))?;
         after.push((index, calls));
     }
     let port = service_port(stage).map_err(|message| refused("container.ports", message))?;
     forbidden_secrets(stage, found).map_err(|field| {
-        refused(field, "secrets are not allowed here; ask the administrator to start tiercel with --allow-secrets".into())
+        refused(
+            field,
+            "secrets are not allowed here; ask the administrator to start tiercel with --allow-secrets".into(),
+        )
     })?;
     let replicas = &stage.replicas;
     if replicas.min > replicas.max {
-        return Err(refused("replicas.min", "must not be greater than `replicas.max`".into()));
+        return Err(refused(
+            "replicas.min",
+            "must not be greater than `replicas.max`".into(),
+        ));
     }
 
     let mut pools = Vec::new();
@@ -122,7 +140,11 @@ fn stage(
         }
     }
     placement::place(&mut pools, natural(replicas.min), natural(replicas.reliable_min));
-    let calls = raw.spec.stages.iter().filter(|other| other.after.iter().any(|edge| edge.stage == stage.name));
+    let calls = raw
+        .spec
+        .stages
+        .iter()
+        .filter(|other| other.after.iter().any(|edge| edge.stage == stage.name));
     Ok(ValidatedStage {
         name: stage.name.clone(),
         kind: stage.kind,
@@ -161,13 +183,21 @@ fn natural(number: i32) -> u32 {
 
 /// The first port of the container; every profile that replaces the ports must keep its name.
 fn service_port(stage: &Stage) -> Result<Option<(String, i32)>, String> {
-    let Some(port) = stage.container.ports.first() else { return Ok(None) };
+    let Some(port) = stage.container.ports.first() else {
+        return Ok(None);
+    };
     let lost = stage.profiles.iter().find(|profile| {
-        let ports = profile.container.as_ref().and_then(|container| container.ports.as_ref());
+        let ports = profile
+            .container
+            .as_ref()
+            .and_then(|container| container.ports.as_ref());
         ports.is_some_and(|ports| ports.iter().all(|other| other.name != port.name))
     });
     match lost {
-        Some(profile) => Err(format!("profile '{}' must keep a port named '{}': the Service needs it", profile.name, port.name)),
+        Some(profile) => Err(format!(
+            "profile '{}' must keep a port named '{}': the Service needs it",
+            profile.name, port.name
+        )),
         None => Ok(Some((port.name.clone(), port.container_port))),
     }
 }
@@ -177,8 +207,17 @@ fn forbidden_secrets(stage: &Stage, found: &Found) -> Result<(), &'static str> {
     if found.allow_secrets {
         return Ok(());
     }
-    let overrides = stage.profiles.iter().filter_map(|profile| profile.container.as_ref()).flat_map(|c| &c.env);
-    let mut env = stage.container.env.iter().chain(overrides).filter_map(|variable| variable.value_from.as_ref());
+    let overrides = stage
+        .profiles
+        .iter()
+        .filter_map(|profile| profile.container.as_ref())
+        .flat_map(|c| &c.env);
+    let mut env = stage
+        .container
+        .env
+        .iter()
+        .chain(overrides)
+        .filter_map(|variable| variable.value_from.as_ref());
     if env.any(|source| source.secret_key_ref.is_some()) {
         return Err("container.env.valueFrom.secretKeyRef");
     }
@@ -200,13 +239,22 @@ fn fit(stage: &Stage, facts: &PoolFacts) -> Result<Fit, Exclusion> {
         profiles => {
             let matching = profiles.iter().find(|profile| matches(profile.pools.as_ref(), facts));
             let profile = matching.ok_or(Exclusion::NoProfile)?;
-            (Some(profile.name.clone()), merge(&stage.container, profile.container.as_ref()))
+            (
+                Some(profile.name.clone()),
+                merge(&stage.container, profile.container.as_ref()),
+            )
         }
     };
     let offered = pool.device.as_ref().map(|device| device.resource_name.as_str());
     let requested = |key: &&String| key.contains('/');
     let resources = &container.resources;
-    if let Some(other) = resources.limits.keys().chain(resources.requests.keys()).filter(requested).find(|key| Some(key.as_str()) != offered) {
+    if let Some(other) = resources
+        .limits
+        .keys()
+        .chain(resources.requests.keys())
+        .filter(requested)
+        .find(|key| Some(key.as_str()) != offered)
+    {
         return Err(Exclusion::DeviceNotOffered(other.clone()));
     }
     if let Some(device) = offered
@@ -239,7 +287,9 @@ fn matches(selector: Option<&PoolSelector>, facts: &PoolFacts) -> bool {
     selector.tier.is_none_or(|tier| tier == pool.tier)
         && (selector.classes.is_empty() || selector.classes.iter().any(|wanted| wanted == class))
         && (selector.architectures.is_empty()
-            || facts.architecture().is_some_and(|architecture| selector.architectures.contains(&architecture)))
+            || facts
+                .architecture()
+                .is_some_and(|architecture| selector.architectures.contains(&architecture)))
 }
 
 /// The stage's container with what the profile changes.
@@ -296,16 +346,23 @@ fn stage_pool(
         None => None,
     };
     let profile = fit.as_ref().and_then(|fit| fit.profile.as_deref());
-    let profile: Option<&Profile> = stage.profiles.iter().find(|candidate| Some(candidate.name.as_str()) == profile);
+    let profile: Option<&Profile> = stage
+        .profiles
+        .iter()
+        .find(|candidate| Some(candidate.name.as_str()) == profile);
     let container = fit.as_ref().map_or(&stage.container, |fit| &fit.container);
-    let device = fit.as_ref().and_then(|fit| fit.pool.spec.device.as_ref()).map(|device| device.resource_name.as_str());
+    let device = fit
+        .as_ref()
+        .and_then(|fit| fit.pool.spec.device.as_ref())
+        .map(|device| device.resource_name.as_str());
     let request = request(container, device).map_err(|(field, message)| Problem::Refused(field, message))?;
     let capacity: Option<&Capacity> = profile.and_then(|p| p.capacity.as_ref()).or(stage.capacity.as_ref());
     let rate = match capacity.and_then(|capacity| capacity.requests_per_second.as_ref()) {
         None => None,
         Some(decimal) => {
-            let millis =
-                decimal.millis().map_err(|error| Problem::Refused("capacity.requestsPerSecond", error.to_string()))?;
+            let millis = decimal
+                .millis()
+                .map_err(|error| Problem::Refused("capacity.requestsPerSecond", error.to_string()))?;
             if millis == 0 {
                 let message = "must be at least 0.001: a replica that serves nothing is never useful".to_owned();
                 return Err(Problem::Refused("capacity.requestsPerSecond", message));
@@ -313,7 +370,11 @@ fn stage_pool(
             Some(millis)
         }
     };
-    let observed = found.pools.iter().find(|facts| facts.object.name_any() == pool).and_then(|f| f.observed.as_ref());
+    let observed = found
+        .pools
+        .iter()
+        .find(|facts| facts.object.name_any() == pool)
+        .and_then(|f| f.observed.as_ref());
     Ok(StagePool {
         pool: pool.to_owned(),
         room: observed.map_or(0, |observed| observed.replicas_that_fit(request)),
@@ -325,7 +386,10 @@ fn stage_pool(
         capacity_millis: rate.unwrap_or(UNRATED_CAPACITY_MILLIS),
         rated: rate.is_some(),
         concurrency: capacity.and_then(|capacity| capacity.concurrency).map(natural),
-        preset: profile.and_then(|p| p.preset.as_ref()).unwrap_or(&stage.signal.preset).clone(),
+        preset: profile
+            .and_then(|p| p.preset.as_ref())
+            .unwrap_or(&stage.signal.preset)
+            .clone(),
         startup_seconds: natural(profile.and_then(|p| p.startup_seconds).unwrap_or(stage.startup_seconds)),
         fit,
     })
@@ -354,9 +418,16 @@ fn claim(live: Option<&Deployment>) -> Claim {
     let Some(live) = live else { return Claim::Create(0) };
     let rebalancer = live.managed_fields().iter().any(|entry| {
         entry.manager.as_deref() == Some(labels::REBALANCER_FIELD_MANAGER)
-            && entry.fields_v1.as_ref().is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
+            && entry
+                .fields_v1
+                .as_ref()
+                .is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
     });
-    if rebalancer { Claim::Released } else { Claim::HandOver(desired(live)) }
+    if rebalancer {
+        Claim::Released
+    } else {
+        Claim::HandOver(desired(live))
+    }
 }
 
 /// What the Deployment asks for. The server stores 1 where nothing is said.
@@ -366,7 +437,10 @@ pub fn desired(live: &Deployment) -> u32 {
 
 /// Controlled by the pipeline with this UID.
 pub fn is_ours(object: &impl ResourceExt, uid: &str) -> bool {
-    object.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == uid)
+    object
+        .owner_references()
+        .iter()
+        .any(|owner| owner.controller == Some(true) && owner.uid == uid)
 }
 
 fn request(container: &Container, device: Option<&str>) -> Result<Resources, (&'static str, String)> {

@@ -238,8 +238,12 @@ impl std::fmt::Display for Exclusion {
             Self::Hint(hint, Tier::Accelerator) => write!(f, "tierHint '{}' forbids accelerator pools", hint.as_str()),
             Self::Closed => f.write_str("the pool does not admit this namespace"),
             Self::NoProfile => f.write_str("no profile of the stage is for this pool"),
-            Self::DeviceNotOffered(device) => write!(f, "the container requests '{device}', which the pool does not offer"),
-            Self::DeviceNotRequested(device) => write!(f, "the container does not request '{device}', the pool's device"),
+            Self::DeviceNotOffered(device) => {
+                write!(f, "the container requests '{device}', which the pool does not offer")
+            }
+            Self::DeviceNotRequested(device) => {
+                write!(f, "the container does not request '{device}', the pool's device")
+            }
             Self::PoolProblem(problem) => write!(f, "the pool is not usable: {problem}"),
             Self::NameTaken(name) => write!(f, "the name '{name}' is taken by an object that tiercel does not own"),
         }

@@ -29,8 +29,19 @@ pub fn conditions(
     view: Option<&PipelineView>,
     previous: Option<&TieredPipelineStatus>,
 ) -> Vec<New> {
-    let Summary { ready, reason, message, reconciling, stalled } = summary(valid, report, view, previous);
-    let new = |type_, status, reason, message: String| New { type_, status, reason, message };
+    let Summary {
+        ready,
+        reason,
+        message,
+        reconciling,
+        stalled,
+    } = summary(valid, report, view, previous);
+    let new = |type_, status, reason, message: String| New {
+        type_,
+        status,
+        reason,
+        message,
+    };
     let mut all = vec![new(Type::Ready, ready, reason, message.clone())];
     if reconciling {
         all.push(new(Type::Reconciling, Status::True, reason, message.clone()));
@@ -56,8 +67,14 @@ pub fn absent(
     previous: Option<&TieredPipelineStatus>,
 ) -> Vec<Type> {
     let summary = summary(valid, report, view, previous);
-    let held = [(Type::Reconciling, summary.reconciling), (Type::Stalled, summary.stalled)];
-    held.into_iter().filter(|(_, held)| !held).map(|(type_, _)| type_).collect()
+    let held = [
+        (Type::Reconciling, summary.reconciling),
+        (Type::Stalled, summary.stalled),
+    ];
+    held.into_iter()
+        .filter(|(_, held)| !held)
+        .map(|(type_, _)| type_)
+        .collect()
 }
 
 fn summary(
@@ -66,54 +83,137 @@ fn summary(
     view: Option<&PipelineView>,
     previous: Option<&TieredPipelineStatus>,
 ) -> Summary {
-    let stalled = |reason, message: String| Summary { ready: Status::False, reason, message, reconciling: false, stalled: true };
-    let waiting = |ready, reason, message: String| Summary { ready, reason, message, reconciling: true, stalled: false };
+    let stalled = |reason, message: String| Summary {
+        ready: Status::False,
+        reason,
+        message,
+        reconciling: false,
+        stalled: true,
+    };
+    let waiting = |ready, reason, message: String| Summary {
+        ready,
+        reason,
+        message,
+        reconciling: true,
+        stalled: false,
+    };
     if let Some(refusal) = valid.refusals.first() {
-        let reason = if valid.stages.is_empty() { Reason::Invalid } else { Reason::Refused };
+        let reason = if valid.stages.is_empty() {
+            Reason::Invalid
+        } else {
+            Reason::Refused
+        };
         return stalled(reason, more(refusal.to_string(), valid.refusals.len()));
     }
-    let taken = valid.stages.iter().flat_map(|stage| &stage.excluded).find_map(|(_, why)| match why {
-        Exclusion::NameTaken(name) => Some(name),
-        _ => None,
-    });
+    let taken = valid
+        .stages
+        .iter()
+        .flat_map(|stage| &stage.excluded)
+        .find_map(|(_, why)| match why {
+            Exclusion::NameTaken(name) => Some(name),
+            _ => None,
+        });
     if let Some(name) = taken {
-        return stalled(Reason::NameTaken, format!("a Deployment named '{name}' exists and is not tiercel's: rename or delete it"));
+        return stalled(
+            Reason::NameTaken,
+            format!("a Deployment named '{name}' exists and is not tiercel's: rename or delete it"),
+        );
     }
-    if let Some(stage) = valid.stages.iter().find(|stage| stage.pools.iter().all(|pool| pool.fit.is_none())) {
+    if let Some(stage) = valid
+        .stages
+        .iter()
+        .find(|stage| stage.pools.iter().all(|pool| pool.fit.is_none()))
+    {
         // Only a pool that would do otherwise counts as closed.
         let closed = stage.excluded.iter().any(|(_, why)| matches!(why, Exclusion::Closed))
-            && !stage.excluded.iter().any(|(_, why)| matches!(why, Exclusion::PoolProblem(_)));
-        return stalled(if closed { Reason::PoolClosed } else { Reason::NoPoolMatches }, no_pool(stage));
+            && !stage
+                .excluded
+                .iter()
+                .any(|(_, why)| matches!(why, Exclusion::PoolProblem(_)));
+        return stalled(
+            if closed {
+                Reason::PoolClosed
+            } else {
+                Reason::NoPoolMatches
+            },
+            no_pool(stage),
+        );
     }
     if let Some(refused) = report.refused.iter().find(|refused| !refused.transient) {
-        let reason = if refused.message.contains("does not own") { Reason::NameTaken } else { Reason::ChildRefused };
-        return stalled(reason, format!("{} '{}' was refused: {}", refused.kind, refused.name, refused.message));
+        let reason = if refused.message.contains("does not own") {
+            Reason::NameTaken
+        } else {
+            Reason::ChildRefused
+        };
+        return stalled(
+            reason,
+            format!("{} '{}' was refused: {}", refused.kind, refused.name, refused.message),
+        );
     }
-    let foreign = view.into_iter().flat_map(|view| &view.stages).find_map(|(name, stage)| match &stage.foreign {
-        Some(Foreign::Autoscaler(manager)) => Some((name, manager)),
-        _ => None,
-    });
+    let foreign = view
+        .into_iter()
+        .flat_map(|view| &view.stages)
+        .find_map(|(name, stage)| match &stage.foreign {
+            Some(Foreign::Autoscaler(manager)) => Some((name, manager)),
+            _ => None,
+        });
     if let Some((name, manager)) = foreign {
-        let message = format!("the replicas of stage '{name}' are owned by '{manager}': remove that autoscaler, or the stage");
-        return Summary { ready: Status::False, reason: Reason::ReplicasOwnedElsewhere, message, reconciling: false, stalled: false };
+        let message =
+            format!("the replicas of stage '{name}' are owned by '{manager}': remove that autoscaler, or the stage");
+        return Summary {
+            ready: Status::False,
+            reason: Reason::ReplicasOwnedElsewhere,
+            message,
+            reconciling: false,
+            stalled: false,
+        };
     }
     let unseen = valid.stages.iter().flat_map(unseen).count();
     if unseen > 0 {
-        return waiting(Status::Unknown, Reason::Pending, format!("{unseen} Deployments are being created"));
+        return waiting(
+            Status::Unknown,
+            Reason::Pending,
+            format!("{unseen} Deployments are being created"),
+        );
     }
-    let written = |pool: &StagePool| report.written.iter().any(|(kind, name)| kind == "Deployment" && name == &pool.child);
+    let written = |pool: &StagePool| {
+        report
+            .written
+            .iter()
+            .any(|(kind, name)| kind == "Deployment" && name == &pool.child)
+    };
     if let Some((stage, pool)) = each_pool(valid).find(|(_, pool)| written(pool) && running(pool).desired > 0) {
         let message = format!("stage '{}' is rolling out on pool '{}'", stage.name, pool.pool);
         return waiting(Status::False, Reason::RollingOut, message);
     }
-    if let Some(stage) = valid.stages.iter().find(|stage| ready(stage) < stage.min.max(u32::from(desired(stage) > 0))) {
+    if let Some(stage) = valid
+        .stages
+        .iter()
+        .find(|stage| ready(stage) < stage.min.max(u32::from(desired(stage) > 0)))
+    {
         if let Some(refused) = stage.pools.iter().find_map(replica_failure) {
-            let message = format!("stage '{}': {} of at least {} replicas are Ready: {refused}", stage.name, ready(stage), stage.min.max(1));
+            let message = format!(
+                "stage '{}': {} of at least {} replicas are Ready: {refused}",
+                stage.name,
+                ready(stage),
+                stage.min.max(1)
+            );
             return waiting(Status::False, Reason::ChildRefused, message);
         }
-        let short = view.and_then(|view| view.stages.get(&stage.name)).is_some_and(|view| view.short);
-        let (reason, why) = if short { (Reason::NoCapacity, "no pool has room for more") } else { (Reason::RollingOut, "waiting for pods") };
-        let message = format!("stage '{}': {} of at least {} replicas are Ready, {why}", stage.name, ready(stage), stage.min.max(1));
+        let short = view
+            .and_then(|view| view.stages.get(&stage.name))
+            .is_some_and(|view| view.short);
+        let (reason, why) = if short {
+            (Reason::NoCapacity, "no pool has room for more")
+        } else {
+            (Reason::RollingOut, "waiting for pods")
+        };
+        let message = format!(
+            "stage '{}': {} of at least {} replicas are Ready, {why}",
+            stage.name,
+            ready(stage),
+            stage.min.max(1)
+        );
         return waiting(Status::False, reason, message);
     }
     if let Some((stage, pool)) = each_pool(valid).find(|(_, pool)| {
@@ -123,12 +223,22 @@ fn summary(
         let message = format!("stage '{}' is rolling out on pool '{}'", stage.name, pool.pool);
         return waiting(Status::False, Reason::RollingOut, message);
     }
-    let reason = if valid.mode == Permission::Mode(Mode::Paused) { Reason::Paused } else { Reason::AsDeclared };
+    let reason = if valid.mode == Permission::Mode(Mode::Paused) {
+        Reason::Paused
+    } else {
+        Reason::AsDeclared
+    };
     let message = match valid.stages.len() {
         1 => "the stage serves".to_owned(),
         n => format!("all {n} stages serve"),
     };
-    Summary { ready: Status::True, reason, message, reconciling: false, stalled: false }
+    Summary {
+        ready: Status::True,
+        reason,
+        message,
+        reconciling: false,
+        stalled: false,
+    }
 }
 
 /// Whether a roll-out may be under way that the Deployments' status does not show yet. It lags behind a change of
@@ -144,19 +254,27 @@ fn settling(valid: &ValidatedPipeline, previous: Option<&TieredPipelineStatus>) 
 /// nobody waiting.
 fn unseen(stage: &ValidatedStage) -> impl Iterator<Item = &StagePool> {
     let first = stage.pools.iter().all(|pool| pool.live.is_none());
-    let missing = stage.pools.iter().filter(|pool| pool.fit.is_some() && pool.live.is_none());
+    let missing = stage
+        .pools
+        .iter()
+        .filter(|pool| pool.fit.is_some() && pool.live.is_none());
     missing.filter(move |pool| first || pool.claim != Claim::Create(0))
 }
 
 /// What the cluster says to the pods of a Deployment that cannot be created: a quota, an admission plug-in.
 fn replica_failure(pool: &StagePool) -> Option<&str> {
     let conditions = pool.live.as_ref()?.status.as_ref()?.conditions.as_ref()?;
-    let failure = conditions.iter().find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")?;
+    let failure = conditions
+        .iter()
+        .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")?;
     failure.message.as_deref()
 }
 
 fn each_pool(valid: &ValidatedPipeline) -> impl Iterator<Item = (&ValidatedStage, &StagePool)> {
-    valid.stages.iter().flat_map(|stage| stage.pools.iter().map(move |pool| (stage, pool)))
+    valid
+        .stages
+        .iter()
+        .flat_map(|stage| stage.pools.iter().map(move |pool| (stage, pool)))
 }
 
 fn desired(stage: &ValidatedStage) -> u32 {
@@ -168,7 +286,11 @@ fn ready(stage: &ValidatedStage) -> u32 {
 }
 
 fn more(first: String, count: usize) -> String {
-    if count > 1 { format!("{first} (and {} more)", count - 1) } else { first }
+    if count > 1 {
+        format!("{first} (and {} more)", count - 1)
+    } else {
+        first
+    }
 }
 
 fn no_pool(stage: &ValidatedStage) -> String {
@@ -177,18 +299,33 @@ fn no_pool(stage: &ValidatedStage) -> String {
     let mut whys: Vec<String> = stranded
         .map(|pool| {
             let gone = if excluded(pool) { "pool" } else { "the deleted pool" };
-            format!("{} on {gone} '{}' cannot move", replicas(running(pool).desired), pool.pool)
+            format!(
+                "{} on {gone} '{}' cannot move",
+                replicas(running(pool).desired),
+                pool.pool
+            )
         })
         .collect();
     if stage.excluded.is_empty() {
-        let stay = if whys.is_empty() { String::new() } else { format!("; {}", whys.join("; ")) };
-        return format!("stage '{}' has no pool: the cluster has no ComputePool; ask the platform team for one{stay}", stage.name);
+        let stay = if whys.is_empty() {
+            String::new()
+        } else {
+            format!("; {}", whys.join("; "))
+        };
+        return format!(
+            "stage '{}' has no pool: the cluster has no ComputePool; ask the platform team for one{stay}",
+            stage.name
+        );
     }
     let mut nearest: Vec<&(String, Exclusion)> = stage.excluded.iter().collect();
     nearest.sort_by_key(|(_, why)| distance(why));
     whys.extend(nearest.iter().take(4).map(|(pool, why)| format!("'{pool}': {why}")));
     let rest = nearest.len().saturating_sub(4);
-    let rest = if rest > 0 { format!("; and {rest} more") } else { String::new() };
+    let rest = if rest > 0 {
+        format!("; and {rest} more")
+    } else {
+        String::new()
+    };
     format!("no pool is left for stage '{}': {}{rest}", stage.name, whys.join("; "))
 }
 
@@ -206,39 +343,88 @@ const fn distance(why: &Exclusion) -> u8 {
 fn signals_available(view: Option<&PipelineView>) -> New {
     let type_ = Type::SignalsAvailable;
     let Some(view) = view else {
-        return New { type_, status: Status::Unknown, reason: Reason::Pending, message: "no signal has been read yet".into() };
+        return New {
+            type_,
+            status: Status::Unknown,
+            reason: Reason::Pending,
+            message: "no signal has been read yet".into(),
+        };
     };
-    let stale: Vec<&str> = view.stages.iter().filter(|(_, stage)| stage.signals != Signals::Fresh).map(|(name, _)| name.as_str()).collect();
+    let stale: Vec<&str> = view
+        .stages
+        .iter()
+        .filter(|(_, stage)| stage.signals != Signals::Fresh)
+        .map(|(name, _)| name.as_str())
+        .collect();
     if stale.is_empty() {
-        return New { type_, status: Status::True, reason: Reason::Fresh, message: "every stage has fresh signals".into() };
+        return New {
+            type_,
+            status: Status::True,
+            reason: Reason::Fresh,
+            message: "every stage has fresh signals".into(),
+        };
     }
     let never = view.stages.values().all(|stage| stage.signals == Signals::Unseen);
     let status = if never { Status::Unknown } else { Status::False };
     let message = format!("no fresh signal from {}: nothing shrinks there", stages(&stale));
-    New { type_, status, reason: Reason::MetricsStale, message }
+    New {
+        type_,
+        status,
+        reason: Reason::MetricsStale,
+        message,
+    }
 }
 
 fn capacity_available(view: Option<&PipelineView>) -> New {
     let type_ = Type::CapacityAvailable;
     let Some(view) = view else {
-        return New { type_, status: Status::Unknown, reason: Reason::Pending, message: "nothing has been planned yet".into() };
+        return New {
+            type_,
+            status: Status::Unknown,
+            reason: Reason::Pending,
+            message: "nothing has been planned yet".into(),
+        };
     };
-    let short: Vec<&str> = view.stages.iter().filter(|(_, stage)| stage.short).map(|(name, _)| name.as_str()).collect();
+    let short: Vec<&str> = view
+        .stages
+        .iter()
+        .filter(|(_, stage)| stage.short)
+        .map(|(name, _)| name.as_str())
+        .collect();
     if short.is_empty() {
-        return New { type_, status: Status::True, reason: Reason::RoomLeft, message: "every stage has the capacity it needs".into() };
+        return New {
+            type_,
+            status: Status::True,
+            reason: Reason::RoomLeft,
+            message: "every stage has the capacity it needs".into(),
+        };
     }
     let message = format!("{} need more than the pools, bounds or budget leave", stages(&short));
-    New { type_, status: Status::False, reason: Reason::NoCapacity, message }
+    New {
+        type_,
+        status: Status::False,
+        reason: Reason::NoCapacity,
+        message,
+    }
 }
 
 fn stages(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
-    format!("{} {}", if quoted.len() == 1 { "stage" } else { "stages" }, quoted.join(", "))
+    format!(
+        "{} {}",
+        if quoted.len() == 1 { "stage" } else { "stages" },
+        quoted.join(", ")
+    )
 }
 
 fn balanced(valid: &ValidatedPipeline, view: Option<&PipelineView>) -> New {
     let type_ = Type::Balanced;
-    let new = |status, reason, message: String| New { type_, status, reason, message };
+    let new = |status, reason, message: String| New {
+        type_,
+        status,
+        reason,
+        message,
+    };
     let Some(view) = view else {
         return new(Status::Unknown, Reason::Pending, "nothing has been planned yet".into());
     };
@@ -247,17 +433,27 @@ fn balanced(valid: &ValidatedPipeline, view: Option<&PipelineView>) -> New {
         _ => None,
     });
     if let Some((name, manager)) = contested {
-        let message = format!("'{manager}' keeps changing the replicas of stage '{name}': tiercel holds until it stops");
+        let message =
+            format!("'{manager}' keeps changing the replicas of stage '{name}': tiercel holds until it stops");
         return new(Status::False, Reason::Contested, message);
     }
     let off: Vec<(&ValidatedStage, &StageView)> = valid
         .stages
         .iter()
         .filter_map(|stage| view.stages.get(&stage.name).map(|view| (stage, view)))
-        .filter(|(stage, view)| stage.pools.iter().any(|pool| view.planned.get(&pool.pool).copied().unwrap_or_default() != running(pool).desired))
+        .filter(|(stage, view)| {
+            stage
+                .pools
+                .iter()
+                .any(|pool| view.planned.get(&pool.pool).copied().unwrap_or_default() != running(pool).desired)
+        })
         .collect();
     let Some((stage, first)) = off.first() else {
-        return new(Status::True, Reason::WithinTolerance, "replicas are where the plan wants them".into());
+        return new(
+            Status::True,
+            Reason::WithinTolerance,
+            "replicas are where the plan wants them".into(),
+        );
     };
     let reason = match first.hold {
         None | Some(HoldReason::AwaitingReady) => Reason::Shifting,
@@ -266,8 +462,16 @@ fn balanced(valid: &ValidatedPipeline, view: Option<&PipelineView>) -> New {
         Some(HoldReason::Advisory) => Reason::Advisory,
         Some(HoldReason::BudgetExhausted) => Reason::BudgetExhausted,
         Some(HoldReason::NoCapacity) => Reason::NoCapacity,
-        Some(HoldReason::WithinTolerance) => return new(Status::True, Reason::WithinTolerance, "differences are inside the tolerance".into()),
-        Some(HoldReason::CoolingDown | HoldReason::MovesExhausted | HoldReason::AtFloor | HoldReason::PlanRejected) => Reason::CoolingDown,
+        Some(HoldReason::WithinTolerance) => {
+            return new(
+                Status::True,
+                Reason::WithinTolerance,
+                "differences are inside the tolerance".into(),
+            );
+        }
+        Some(HoldReason::CoolingDown | HoldReason::MovesExhausted | HoldReason::AtFloor | HoldReason::PlanRejected) => {
+            Reason::CoolingDown
+        }
     };
     let message = format!("stage '{}': {}", stage.name, hold_text(first.hold));
     new(Status::False, reason, more(message, off.len()))
@@ -296,27 +500,55 @@ fn within_budget(valid: &ValidatedPipeline) -> New {
     let (status, reason, message) = match valid.budget_micros {
         None => (Status::True, Reason::WithinBudget, "no budget is set".to_owned()),
         Some(budget) if cost > budget => {
-            let message = format!("replicas cost {} per hour, the budget is {}", money(cost), money(budget));
+            let message = format!(
+                "replicas cost {} per hour, the budget is {}",
+                money(cost),
+                money(budget)
+            );
             (Status::False, Reason::BudgetExhausted, message)
         }
         // No running figure: it would move with every replica.
-        Some(budget) => (Status::True, Reason::WithinBudget, format!("replicas cost no more than {} per hour", money(budget))),
+        Some(budget) => (
+            Status::True,
+            Reason::WithinBudget,
+            format!("replicas cost no more than {} per hour", money(budget)),
+        ),
     };
-    New { type_, status, reason, message }
+    New {
+        type_,
+        status,
+        reason,
+        message,
+    }
 }
 
 fn preferred_tier(valid: &ValidatedPipeline) -> New {
     let below: Vec<String> = valid.stages.iter().filter_map(below_hint).collect();
     if below.is_empty() {
         let message = "every stage runs on the tier that its hint prefers".to_owned();
-        return New { type_: Type::PreferredTier, status: Status::True, reason: Reason::OnPreferredTier, message };
+        return New {
+            type_: Type::PreferredTier,
+            status: Status::True,
+            reason: Reason::OnPreferredTier,
+            message,
+        };
     }
-    New { type_: Type::PreferredTier, status: Status::False, reason: Reason::BelowPreferredTier, message: below.join("; ") }
+    New {
+        type_: Type::PreferredTier,
+        status: Status::False,
+        reason: Reason::BelowPreferredTier,
+        message: below.join("; "),
+    }
 }
 
 /// How many replicas of a stage are below its hint, and how much slower one of them is.
 fn below_hint(stage: &ValidatedStage) -> Option<String> {
-    let on = |preferred: bool| stage.pools.iter().filter(move |pool| pool.fit.as_ref().is_some_and(|fit| fit.preferred == preferred));
+    let on = |preferred: bool| {
+        stage
+            .pools
+            .iter()
+            .filter(move |pool| pool.fit.as_ref().is_some_and(|fit| fit.preferred == preferred))
+    };
     let below: Vec<&StagePool> = on(false).filter(|pool| running(pool).desired > 0).collect();
     let count: u32 = below.iter().map(|pool| running(pool).desired).sum();
     let slowest = below.iter().map(|pool| pool.capacity_millis).min()?;
@@ -328,7 +560,12 @@ fn below_hint(stage: &ValidatedStage) -> Option<String> {
     } else {
         String::new()
     };
-    Some(format!("stage '{}': {count} of {} replicas on {}{slower}", stage.name, desired(stage), names.join(", ")))
+    Some(format!(
+        "stage '{}': {count} of {} replicas on {}{slower}",
+        stage.name,
+        desired(stage),
+        names.join(", ")
+    ))
 }
 
 /// What a reader of one stage should know, if anything.
@@ -338,29 +575,52 @@ pub fn stage_message(stage: &ValidatedStage, view: Option<&StageView>) -> Option
         .iter()
         .filter(|pool| pool.fit.is_none() && running(pool).desired > 0)
         .map(|pool| {
-            let why = stage.excluded.iter().find(|(name, _)| name == &pool.pool).map_or_else(|| "the pool is gone".to_owned(), |(_, why)| why.to_string());
-            format!("{} on '{}' must leave: {why}", replicas(running(pool).desired), pool.pool)
+            let why = stage
+                .excluded
+                .iter()
+                .find(|(name, _)| name == &pool.pool)
+                .map_or_else(|| "the pool is gone".to_owned(), |(_, why)| why.to_string());
+            format!(
+                "{} on '{}' must leave: {why}",
+                replicas(running(pool).desired),
+                pool.pool
+            )
         })
         .collect();
     if !leaving.is_empty() {
         return Some(leaving.join("; "));
     }
-    let refused = stage.pools.iter().find_map(|pool| replica_failure(pool).map(|why| (&pool.pool, why)));
+    let refused = stage
+        .pools
+        .iter()
+        .find_map(|pool| replica_failure(pool).map(|why| (&pool.pool, why)));
     if let Some((pool, why)) = refused {
         return Some(format!("no more pods on '{pool}': {why}"));
     }
     let view = view?;
     if let Some(below) = below_hint(stage) {
-        let preferred = stage.pools.iter().filter(|pool| pool.fit.as_ref().is_some_and(|fit| fit.preferred));
+        let preferred = stage
+            .pools
+            .iter()
+            .filter(|pool| pool.fit.as_ref().is_some_and(|fit| fit.preferred));
         let whys: Vec<String> = preferred
             .filter_map(|pool| view.not_used.get(&pool.pool).map(|why| not_used_text(&pool.pool, *why)))
             .take(3)
             .collect();
         let below = below.split_once(": ").map_or(below.as_str(), |(_, text)| text);
-        return Some(if whys.is_empty() { below.to_owned() } else { format!("{below}, because {}", whys.join("; ")) });
+        return Some(if whys.is_empty() {
+            below.to_owned()
+        } else {
+            format!("{below}, because {}", whys.join("; "))
+        });
     }
     if view.short {
-        let whys: Vec<String> = view.not_used.iter().take(3).map(|(pool, why)| not_used_text(pool, *why)).collect();
+        let whys: Vec<String> = view
+            .not_used
+            .iter()
+            .take(3)
+            .map(|(pool, why)| not_used_text(pool, *why))
+            .collect();
         return Some(format!("demand is not covered: {}", whys.join("; ")));
     }
     // Replicas are where they are because these pools could not take them.
@@ -374,11 +634,17 @@ pub fn stage_message(stage: &ValidatedStage, view: Option<&StageView>) -> Option
     if !broken.is_empty() {
         return Some(broken.join("; "));
     }
-    view.hold.filter(|hold| !matches!(hold, HoldReason::WithinTolerance | HoldReason::CoolingDown)).map(|hold| hold_text(Some(hold)).to_owned())
+    view.hold
+        .filter(|hold| !matches!(hold, HoldReason::WithinTolerance | HoldReason::CoolingDown))
+        .map(|hold| hold_text(Some(hold)).to_owned())
 }
 
 fn replicas(count: u32) -> String {
-    if count == 1 { "1 replica".to_owned() } else { format!("{count} replicas") }
+    if count == 1 {
+        "1 replica".to_owned()
+    } else {
+        format!("{count} replicas")
+    }
 }
 
 /// Why a pool is not used more, without numbers that move.

@@ -54,7 +54,9 @@ impl Child {
             desired: desired(live),
             resource_version: live.resource_version().unwrap_or_default(),
             claimed: is_claimed(live),
-            foreign: owner.filter(|owner| is_autoscaler(owner)).map(|owner| Foreign::Autoscaler(owner.to_owned())),
+            foreign: owner
+                .filter(|owner| is_autoscaler(owner))
+                .map(|owner| Foreign::Autoscaler(owner.to_owned())),
             ..Self::default()
         }
     }
@@ -79,7 +81,11 @@ impl Child {
         self.foreign = if foreign && is_autoscaler(&owner) {
             Some(Foreign::Autoscaler(owner))
         } else if self.taken.len() > TAKE_BACKS_MAX {
-            Some(Foreign::Contested(if foreign { owner } else { "another manager".to_owned() }))
+            Some(Foreign::Contested(if foreign {
+                owner
+            } else {
+                "another manager".to_owned()
+            }))
         } else {
             None
         };
@@ -87,7 +93,11 @@ impl Child {
             return Seen::Same;
         }
         self.desired = replicas;
-        if foreign { Seen::Changed(replicas) } else { Seen::Replicas(replicas) }
+        if foreign {
+            Seen::Changed(replicas)
+        } else {
+            Seen::Replicas(replicas)
+        }
     }
 
     /// Our write was acknowledged.
@@ -113,7 +123,10 @@ impl Child {
 /// The field manager that owns `spec.replicas`; of several, one that is not ours.
 fn owner(live: &Deployment) -> Option<&str> {
     let owners = live.managed_fields().iter().filter(|entry| {
-        entry.fields_v1.as_ref().is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
+        entry
+            .fields_v1
+            .as_ref()
+            .is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
     });
     let names: Vec<&str> = owners.filter_map(|entry| entry.manager.as_deref()).collect();
     let ours = |name: &&&str| **name == labels::FIELD_MANAGER || **name == labels::REBALANCER_FIELD_MANAGER;
@@ -123,7 +136,10 @@ fn owner(live: &Deployment) -> Option<&str> {
 fn is_claimed(live: &Deployment) -> bool {
     live.managed_fields().iter().any(|entry| {
         entry.manager.as_deref() == Some(labels::REBALANCER_FIELD_MANAGER)
-            && entry.fields_v1.as_ref().is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
+            && entry
+                .fields_v1
+                .as_ref()
+                .is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
     })
 }
 
@@ -155,7 +171,10 @@ mod tests {
         child.acknowledge(5, "20".into());
         assert_eq!(child.observe(&deployment(2, 15, labels::FIELD_MANAGER), 0), Seen::Same);
         assert_eq!(child.desired, 5);
-        assert_eq!(child.observe(&deployment(5, 20, labels::REBALANCER_FIELD_MANAGER), 0), Seen::Same);
+        assert_eq!(
+            child.observe(&deployment(5, 20, labels::REBALANCER_FIELD_MANAGER), 0),
+            Seen::Same
+        );
         assert_eq!(child.observe(&deployment(4, 21, "kubectl"), 0), Seen::Changed(4));
     }
 
@@ -176,6 +195,9 @@ mod tests {
     fn replicas_that_an_autoscaler_owns_are_its_own() {
         let mut child = Child::new(&deployment(2, 1, labels::REBALANCER_FIELD_MANAGER));
         child.observe(&deployment(3, 2, "kube-controller-manager"), 0);
-        assert_eq!(child.foreign, Some(Foreign::Autoscaler("kube-controller-manager".into())));
+        assert_eq!(
+            child.foreign,
+            Some(Foreign::Autoscaler("kube-controller-manager".into()))
+        );
     }
 }

@@ -23,7 +23,9 @@ impl Rebalancer {
         let mut unclaimed = Vec::new();
         for (at, variant) in (0_u32..).zip(&self.index.variants) {
             let pipeline = self.index.stage(variant.stage).map(|stage| stage.pipeline.0 as usize);
-            let mode = pipeline.and_then(|at| self.state.world().pipelines.get(at)).map(|pipeline| pipeline.mode);
+            let mode = pipeline
+                .and_then(|at| self.state.world().pipelines.get(at))
+                .map(|pipeline| pipeline.mode);
             if !matches!(mode, Some(Mode::Automatic | Mode::NoScaleIn | Mode::NoScaleOut)) {
                 continue;
             }
@@ -38,7 +40,9 @@ impl Rebalancer {
             }
         }
         for (key, replicas) in unclaimed {
-            let Some(child) = self.children.get_mut(&key) else { continue };
+            let Some(child) = self.children.get_mut(&key) else {
+                continue;
+            };
             child.in_flight = true;
             child.claim_after_ms = now_ms + CLAIM_AGAIN_MS;
             let write = Write {
@@ -59,9 +63,13 @@ impl Rebalancer {
 
     /// Records a decision and sends its writes off.
     pub(super) fn act(&mut self, decision: &Decision) {
-        let Some(stage) = self.index.stage(decision.stage) else { return };
+        let Some(stage) = self.index.stage(decision.stage) else {
+            return;
+        };
         let (stage_name, pipeline) = (stage.name.clone(), stage.pipeline);
-        let Some(id) = self.index.pipeline(pipeline).cloned() else { return };
+        let Some(id) = self.index.pipeline(pipeline).cloned() else {
+            return;
+        };
         let sampled_ms = matches!(decision.trigger, Trigger::DemandRose | Trigger::DemandFell)
             .then(|| self.signals.newest_ms(decision.stage))
             .flatten();
@@ -69,7 +77,9 @@ impl Rebalancer {
         if !decision.advisory {
             for step in &decision.moves {
                 let Some(key) = self.key(step.variant) else { continue };
-                let Some(child) = self.children.get_mut(&key) else { continue };
+                let Some(child) = self.children.get_mut(&key) else {
+                    continue;
+                };
                 if child.in_flight || child.foreign.is_some() || child.desired == step.to {
                     continue;
                 }
@@ -101,7 +111,9 @@ impl Rebalancer {
             "{}",
             summary.summary
         );
-        self.ctx.metrics.decided(view::trigger_word(decision.trigger), view::reason_word(decision.reason));
+        self.ctx
+            .metrics
+            .decided(view::trigger_word(decision.trigger), view::reason_word(decision.reason));
         if let Some(log) = &mut self.ctx.log {
             log.append(&id.namespace, &id.name, decision.demand_millis, &summary);
         }
@@ -128,14 +140,18 @@ impl Rebalancer {
             self.world_stale = true;
             return;
         };
-        let Some(child) = self.children.get_mut(&write.child) else { return };
+        let Some(child) = self.children.get_mut(&write.child) else {
+            return;
+        };
         let now_ms = self.ctx.clock.now_ms();
         match outcome {
             Outcome::Written(version) => {
                 child.acknowledge(write.to, version);
                 self.ctx.metrics.scale_write("written");
                 if let Some(sampled_ms) = write.sampled_ms {
-                    self.ctx.metrics.reacted(Duration::from_millis(now_ms.saturating_sub(sampled_ms)));
+                    self.ctx
+                        .metrics
+                        .reacted(Duration::from_millis(now_ms.saturating_sub(sampled_ms)));
                 }
             }
             Outcome::Moved(replicas, version) => {
@@ -153,7 +169,12 @@ impl Rebalancer {
                 child.in_flight = false;
                 child.desired = write.from;
                 self.ctx.metrics.scale_write("failed");
-                tracing::warn!(namespace = write.child.0, deployment = write.child.1, message, "replicas were not written");
+                tracing::warn!(
+                    namespace = write.child.0,
+                    deployment = write.child.1,
+                    message,
+                    "replicas were not written"
+                );
             }
         }
         if let Some(&variant) = self.index.children.get(&write.child) {

@@ -194,7 +194,11 @@ impl Rebalancer {
         if self.world_stale && self.world_built_ms.is_none_or(|at| now_ms >= at + WORLD_EVERY_MS) {
             self.rebuild(now_ms);
         }
-        if self.missing.values().any(|since| (since + CREATION_MS..since + CREATION_MS + 1_000).contains(&now_ms)) {
+        if self
+            .missing
+            .values()
+            .any(|since| (since + CREATION_MS..since + CREATION_MS + 1_000).contains(&now_ms))
+        {
             self.world_stale = true;
         }
         self.signals.collect(&self.index, &self.pods, now_ms, &mut self.events);
@@ -222,7 +226,9 @@ impl Rebalancer {
             sleep = sleep.min(Duration::from_millis(at.saturating_sub(now_ms).max(1)));
         }
         if self.world_stale {
-            let due = self.world_built_ms.map_or(0, |at| (at + WORLD_EVERY_MS).saturating_sub(now_ms));
+            let due = self
+                .world_built_ms
+                .map_or(0, |at| (at + WORLD_EVERY_MS).saturating_sub(now_ms));
             sleep = sleep.min(Duration::from_millis(due));
         }
         sleep
@@ -278,7 +284,12 @@ impl Rebalancer {
             Seen::Same => {}
             Seen::Replicas(_) => self.observe(variant),
             Seen::Changed(replicas) => {
-                tracing::info!(namespace = key.0, deployment = key.1, replicas, "somebody else changed the replicas");
+                tracing::info!(
+                    namespace = key.0,
+                    deployment = key.1,
+                    replicas,
+                    "somebody else changed the replicas"
+                );
                 self.observe(variant);
             }
         }
@@ -287,7 +298,9 @@ impl Rebalancer {
 
     /// Tells the core what a variant has.
     fn observe(&mut self, variant: VariantIdx) {
-        let Some(reference) = self.index.variant(variant) else { return };
+        let Some(reference) = self.index.variant(variant) else {
+            return;
+        };
         let desired = match self.child(variant) {
             Some(child) => child.desired,
             // Not there yet: the core leaves a stage alone that it has not seen whole.
@@ -296,9 +309,19 @@ impl Rebalancer {
             // the world gives it no room.
             None => 0,
         };
-        let (ready, leaving) = (self.pods.ready(&reference.variant_id), self.pods.leaving(&reference.variant_id));
-        self.events.push(Event::Leaving { variant, count: leaving });
-        self.events.push(Event::Replicas { variant, desired, ready });
+        let (ready, leaving) = (
+            self.pods.ready(&reference.variant_id),
+            self.pods.leaving(&reference.variant_id),
+        );
+        self.events.push(Event::Leaving {
+            variant,
+            count: leaving,
+        });
+        self.events.push(Event::Replicas {
+            variant,
+            desired,
+            ready,
+        });
     }
 
     /// A Deployment that the reconciler is about to create.
@@ -310,7 +333,10 @@ impl Rebalancer {
     fn key(&self, variant: VariantIdx) -> Option<(String, String)> {
         let reference = self.index.variant(variant)?;
         let stage = self.index.stage(reference.stage)?;
-        Some((self.index.pipeline(stage.pipeline)?.namespace.clone(), reference.child.clone()))
+        Some((
+            self.index.pipeline(stage.pipeline)?.namespace.clone(),
+            reference.child.clone(),
+        ))
     }
 
     fn child(&self, variant: VariantIdx) -> Option<&Child> {
@@ -321,7 +347,9 @@ impl Rebalancer {
     fn trouble(&mut self, now_ms: u64) {
         for (at, variant) in (0_u32..).zip(&self.index.variants) {
             let at = VariantIdx(at);
-            let Some(reason) = self.pods.dry(&variant.variant_id, variant.provision_ms, now_ms) else { continue };
+            let Some(reason) = self.pods.dry(&variant.variant_id, variant.provision_ms, now_ms) else {
+                continue;
+            };
             if self.told_dry.get(&at).is_none_or(|told| now_ms >= told + DRY_EVERY_MS) {
                 self.told_dry.insert(at, now_ms);
                 self.events.push(Event::Dry { variant: at, reason });
@@ -354,9 +382,11 @@ impl Rebalancer {
         });
         let mut missing = HashMap::new();
         let mut children = HashMap::with_capacity(self.index.variants.len());
-        for pool in valid.iter().flat_map(|pipeline| pipeline.stages.iter().map(move |s| (pipeline, s))).flat_map(
-            |(pipeline, stage)| stage.pools.iter().map(move |pool| (&pipeline.id.namespace, pool)),
-        ) {
+        for pool in valid
+            .iter()
+            .flat_map(|pipeline| pipeline.stages.iter().map(move |s| (pipeline, s)))
+            .flat_map(|(pipeline, stage)| stage.pools.iter().map(move |pool| (&pipeline.id.namespace, pool)))
+        {
             let (namespace, pool) = pool;
             let key = (namespace.clone(), pool.child.clone());
             let Some(live) = &pool.live else {
@@ -378,7 +408,12 @@ impl Rebalancer {
         self.told_dry.clear();
         self.signals.targets_changed();
         for gone in &before {
-            if !self.index.pipelines.iter().any(|id| id.namespace == gone.namespace && id.name == gone.name) {
+            if !self
+                .index
+                .pipelines
+                .iter()
+                .any(|id| id.namespace == gone.namespace && id.name == gone.name)
+            {
                 self.ctx.metrics.forget_pipeline(&gone.namespace, &gone.name);
             }
         }
@@ -408,7 +443,10 @@ impl Rebalancer {
         for (at, id) in (0_u32..).zip(&self.index.pipelines) {
             let sample = view::sample(PipelineIdx(at), &self.index, &self.state, |variant| view::Have {
                 desired: self.child(variant).map_or(0, |child| child.desired),
-                ready: self.index.variant(variant).map_or(0, |found| self.pods.ready(&found.variant_id)),
+                ready: self
+                    .index
+                    .variant(variant)
+                    .map_or(0, |found| self.pods.ready(&found.variant_id)),
                 dry: self.told_dry.contains_key(&variant),
             });
             self.ctx.metrics.set_pipeline(&id.namespace, &id.name, sample);

@@ -144,5 +144,7 @@ fn trouble(view: &PodView) -> Option<DryReason> {
         return Some(DryReason::Unschedulable);
     }
     let waiting = view.status.waiting.as_ref()?;
-    CANNOT_START.contains(&waiting.reason.as_ref()).then_some(DryReason::CannotStart)
+    CANNOT_START
+        .contains(&waiting.reason.as_ref())
+        .then_some(DryReason::CannotStart)
 }

@@ -38,11 +38,19 @@ impl DecisionLog {
 
     /// Appends one decision. A log that cannot be written stops no decision.
     pub fn append(&mut self, namespace: &str, pipeline: &str, demand_millis: u64, decision: &DecisionSummary) {
-        let line = Line { version: VERSION, namespace, pipeline, demand_millis, decision };
-        let written = serde_json::to_string(&line).map_err(io::Error::other).and_then(|mut text| {
-            text.push('\n');
-            self.0.write_all(text.as_bytes())
-        });
+        let line = Line {
+            version: VERSION,
+            namespace,
+            pipeline,
+            demand_millis,
+            decision,
+        };
+        let written = serde_json::to_string(&line)
+            .map_err(io::Error::other)
+            .and_then(|mut text| {
+                text.push('\n');
+                self.0.write_all(text.as_bytes())
+            });
         if let Err(error) = written {
             tracing::warn!(%error, "the decision log cannot be written");
         }

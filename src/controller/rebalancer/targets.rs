@@ -56,7 +56,8 @@ impl Signals {
     /// Takes an answer.
     pub(super) fn record(&mut self, answer: Scraped) {
         if let Some(&variant) = self.variants.get(&answer.uid) {
-            self.observations.record(&answer.uid, answer.received_ms, answer.outcome);
+            self.observations
+                .record(&answer.uid, answer.received_ms, answer.outcome);
             self.changed.insert(variant);
         }
     }
@@ -79,8 +80,11 @@ impl Signals {
         for at in changed {
             let Some(variant) = index.variant(at) else { continue };
             let Some(preset) = variant.preset else { continue };
-            let ready: Vec<Arc<str>> =
-                pods.of(&variant.variant_id).filter(|pod| pod.ready).map(|pod| Arc::clone(&pod.uid)).collect();
+            let ready: Vec<Arc<str>> = pods
+                .of(&variant.variant_id)
+                .filter(|pod| pod.ready)
+                .map(|pod| Arc::clone(&pod.uid))
+                .collect();
             if let Some(reading) = self.observations.aggregate(preset, &ready, now_ms).reading {
                 let newest = self.newest_ms.entry(variant.stage).or_default();
                 *newest = reading.taken_ms.max(*newest);
@@ -101,7 +105,10 @@ impl Signals {
                 if *preset.source() == Source::ResourceMetrics {
                     let (namespace, name) = pod.name.clone();
                     let request_millis = variant.request.cpu_millis;
-                    let target = usage::Target { uid: Arc::clone(&pod.uid), request_millis };
+                    let target = usage::Target {
+                        uid: Arc::clone(&pod.uid),
+                        request_millis,
+                    };
                     asked.entry(namespace).or_default().insert(name, target);
                     continue;
                 }

@@ -61,7 +61,11 @@ pub(super) async fn poll(
                         _ => Err(Why::NoSeries),
                     },
                 };
-                Scraped { uid: Arc::clone(&target.uid), received_ms, outcome }
+                Scraped {
+                    uid: Arc::clone(&target.uid),
+                    received_ms,
+                    outcome,
+                }
             }));
         }
         if !answers.is_empty() && notices.send(Notice::Usage(answers)).is_err() {

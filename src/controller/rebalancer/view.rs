@@ -80,7 +80,9 @@ pub fn view(
     decisions: &VecDeque<DecisionSummary>,
     foreign: impl Fn(VariantIdx) -> Option<Foreign>,
 ) -> PipelineView {
-    let of_pipeline = (0_u32..).zip(&index.stages).filter(|(_, stage)| stage.pipeline == pipeline);
+    let of_pipeline = (0_u32..)
+        .zip(&index.stages)
+        .filter(|(_, stage)| stage.pipeline == pipeline);
     let reported: Vec<(&str, StageIdx, &StageReport)> = of_pipeline
         .filter_map(|(at, stage)| Some((stage.name.as_str(), StageIdx(at), state.report(StageIdx(at))?)))
         .collect();
@@ -95,9 +97,17 @@ pub fn view(
         .map(|(_, at, _)| *at);
     let stages = reported
         .iter()
-        .map(|(name, at, report)| ((*name).to_owned(), stage(*at, report, index, state, bottleneck == Some(*at), &foreign)))
+        .map(|(name, at, report)| {
+            (
+                (*name).to_owned(),
+                stage(*at, report, index, state, bottleneck == Some(*at), &foreign),
+            )
+        })
         .collect();
-    PipelineView { stages, decisions: decisions.clone() }
+    PipelineView {
+        stages,
+        decisions: decisions.clone(),
+    }
 }
 
 fn stage(
@@ -108,12 +118,20 @@ fn stage(
     bottleneck: bool,
     foreign: impl Fn(VariantIdx) -> Option<Foreign>,
 ) -> StageView {
-    let (start, end) = state.world().stages.get(at.0 as usize).map_or((0, 0), |stage| stage.variants);
+    let (start, end) = state
+        .world()
+        .stages
+        .get(at.0 as usize)
+        .map_or((0, 0), |stage| stage.variants);
     let pool = |variant: u32| index.variant(VariantIdx(variant)).map(|variant| variant.pool.clone());
-    let planned: BTreeMap<String, u32> =
-        (start..end).zip(&report.planned).filter_map(|(variant, count)| Some((pool(variant)?, *count))).collect();
-    let not_used: BTreeMap<String, NotUsed> =
-        (start..end).zip(&report.not_used).filter_map(|(variant, why)| Some((pool(variant)?, steady((*why)?)))).collect();
+    let planned: BTreeMap<String, u32> = (start..end)
+        .zip(&report.planned)
+        .filter_map(|(variant, count)| Some((pool(variant)?, *count)))
+        .collect();
+    let not_used: BTreeMap<String, NotUsed> = (start..end)
+        .zip(&report.not_used)
+        .filter_map(|(variant, why)| Some((pool(variant)?, steady((*why)?))))
+        .collect();
     StageView {
         planned,
         short: report.unserved_millis > 0,
@@ -151,12 +169,22 @@ pub struct Have {
 }
 
 /// One pipeline as numbers, for metrics.
-pub fn sample(pipeline: PipelineIdx, index: &Index, state: &State, have: impl Fn(VariantIdx) -> Have) -> PipelineSample {
+pub fn sample(
+    pipeline: PipelineIdx,
+    index: &Index,
+    state: &State,
+    have: impl Fn(VariantIdx) -> Have,
+) -> PipelineSample {
     let world = state.world();
     let mut cost = 0_u64;
     let mut stages = Vec::new();
-    for (at, reference) in (0_u32..).zip(&index.stages).filter(|(_, stage)| stage.pipeline == pipeline) {
-        let Some(stage) = world.stages.get(at as usize) else { continue };
+    for (at, reference) in (0_u32..)
+        .zip(&index.stages)
+        .filter(|(_, stage)| stage.pipeline == pipeline)
+    {
+        let Some(stage) = world.stages.get(at as usize) else {
+            continue;
+        };
         let variants = (stage.variants.0..stage.variants.1).filter_map(|at| {
             let (reference, variant) = (index.variant(VariantIdx(at))?, world.variants.get(at as usize)?);
             let now = have(VariantIdx(at));
@@ -164,7 +192,11 @@ pub fn sample(pipeline: PipelineIdx, index: &Index, state: &State, have: impl Fn
             let tier = world.pools.get(variant.pool.0 as usize).map(|pool| pool.tier);
             Some(VariantSample {
                 pool: reference.pool.clone(),
-                tier: if tier == Some(Tier::Accelerator) { "Accelerator" } else { "CPU" },
+                tier: if tier == Some(Tier::Accelerator) {
+                    "Accelerator"
+                } else {
+                    "CPU"
+                },
                 capacity_millis: variant.capacity_millis.saturating_mul(u64::from(now.ready)),
                 replicas: now.desired,
                 ready_replicas: now.ready,
@@ -180,5 +212,8 @@ pub fn sample(pipeline: PipelineIdx, index: &Index, state: &State, have: impl Fn
             variants,
         });
     }
-    PipelineSample { cost_per_hour_micros: Some(cost), stages }
+    PipelineSample {
+        cost_per_hour_micros: Some(cost),
+        stages,
+    }
 }

@@ -87,15 +87,26 @@ pub fn world(pipelines: &[ValidatedPipeline], observed: &[PoolObservation]) -> (
     let mut index = Index::default();
     let mut pools: BTreeMap<&str, (PoolIdx, Option<&PoolObservation>)> = BTreeMap::new();
     for observation in observed {
-        pools.insert(&observation.name, (PoolIdx(count(world.pools.len())), Some(observation)));
+        pools.insert(
+            &observation.name,
+            (PoolIdx(count(world.pools.len())), Some(observation)),
+        );
         world.pools.push(pool(observation));
     }
     // Replicas may still run on a pool that is gone; it has no room for more.
-    let gone = pipelines.iter().flat_map(|pipeline| &pipeline.stages).flat_map(|stage| &stage.pools);
+    let gone = pipelines
+        .iter()
+        .flat_map(|pipeline| &pipeline.stages)
+        .flat_map(|stage| &stage.pools);
     for name in gone.map(|pool| pool.pool.as_str()) {
         pools.entry(name).or_insert_with(|| {
             let key = Key(names::key(&["gone", name]));
-            world.pools.push(Pool { key, tier: world::Tier::Cpu, reliable: false, capacity: Resources::default() });
+            world.pools.push(Pool {
+                key,
+                tier: world::Tier::Cpu,
+                reliable: false,
+                capacity: Resources::default(),
+            });
             (PoolIdx(count(world.pools.len() - 1)), None)
         });
     }
@@ -113,16 +124,27 @@ pub fn world(pipelines: &[ValidatedPipeline], observed: &[PoolObservation]) -> (
             let stage_index = StageIdx(count(world.stages.len()));
             let start = count(world.variants.len());
             for stage_pool in &valid.pools {
-                let Some((pool_index, observation)) = pools.get(stage_pool.pool.as_str()).copied() else { continue };
+                let Some((pool_index, observation)) = pools.get(stage_pool.pool.as_str()).copied() else {
+                    continue;
+                };
                 let at = VariantIdx(count(world.variants.len()));
-                world.variants.push(variant(pipeline, valid, stage_pool, stage_index, pool_index));
+                world
+                    .variants
+                    .push(variant(pipeline, valid, stage_pool, stage_index, pool_index));
                 let reference = reference(pipeline, valid, stage_pool, stage_index, observation);
-                index.children.insert((pipeline.id.namespace.clone(), reference.child.clone()), at);
+                index
+                    .children
+                    .insert((pipeline.id.namespace.clone(), reference.child.clone()), at);
                 index.variant_ids.insert(reference.variant_id.clone(), at);
                 index.variants.push(reference);
             }
-            world.stages.push(stage(pipeline, valid, id, first, (start, count(world.variants.len()))));
-            index.stages.push(StageRef { pipeline: id, name: valid.name.clone() });
+            world
+                .stages
+                .push(stage(pipeline, valid, id, first, (start, count(world.variants.len()))));
+            index.stages.push(StageRef {
+                pipeline: id,
+                name: valid.name.clone(),
+            });
         }
     }
     (world, index)
@@ -161,9 +183,16 @@ fn stage(
     first: u32,
     variants: (u32, u32),
 ) -> Stage {
-    let presets: Vec<&Preset> = valid.pools.iter().filter_map(|pool| Preset::named(&pool.preset)).collect();
+    let presets: Vec<&Preset> = valid
+        .pools
+        .iter()
+        .filter_map(|pool| Preset::named(&pool.preset))
+        .collect();
     let seconds = |seconds: u32| u64::from(seconds) * 1_000;
-    let edge = |&(caller, calls_millis): &(usize, u64)| Edge { from: StageIdx(first + count(caller)), calls_millis };
+    let edge = |&(caller, calls_millis): &(usize, u64)| Edge {
+        from: StageIdx(first + count(caller)),
+        calls_millis,
+    };
     Stage {
         key: Key(names::key(&[&pipeline.id.uid, &valid.name])),
         pipeline: id,
@@ -192,7 +221,11 @@ fn stage(
             stage::OnSignalLoss::CurrentIfHigher => OnSignalLoss::CurrentIfHigher,
             stage::OnSignalLoss::Static => OnSignalLoss::Static(valid.signal.static_replicas),
         },
-        reading_age_ms_max: presets.iter().map(|preset| preset.answer_freshness_ms()).max().unwrap_or_default(),
+        reading_age_ms_max: presets
+            .iter()
+            .map(|preset| preset.answer_freshness_ms())
+            .max()
+            .unwrap_or_default(),
     }
 }
 
@@ -216,7 +249,11 @@ fn variant(
         // A factor on nothing is nothing: below the hint even paid-for nodes have their price.
         marginal_micros: if preferred { marginal } else { marginal.max(reported) },
         power_milliwatts: cost.and_then(|cost| cost.power_milliwatts),
-        hint_permille: if preferred { PREFERRED_PERMILLE } else { BELOW_HINT_PERMILLE },
+        hint_permille: if preferred {
+            PREFERRED_PERMILLE
+        } else {
+            BELOW_HINT_PERMILLE
+        },
         capacity_millis: stage_pool.capacity_millis,
         concurrency: stage_pool.concurrency,
         startup_ms: u64::from(stage_pool.startup_seconds) * 1_000,

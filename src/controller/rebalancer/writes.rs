@@ -49,7 +49,10 @@ pub enum Outcome {
 pub async fn scale(client: &Client, write: &Write) -> Outcome {
     let (namespace, name) = &write.child;
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    let params = PatchParams { field_manager: Some(labels::REBALANCER_FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let params = PatchParams {
+        field_manager: Some(labels::REBALANCER_FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
     let mut version = write.resource_version.clone();
     for _ in 0..TRIES_MAX {
         let body = serde_json::json!({"metadata": {"resourceVersion": version}, "spec": {"replicas": write.to}});
@@ -74,7 +77,12 @@ pub async fn scale(client: &Client, write: &Write) -> Outcome {
 /// Forced, because the server leaves 0 out of a Scale and so sees a conflict where there is none; the version makes sure
 /// that it changes no value.
 pub async fn claim(client: &Client, write: &Write) -> Outcome {
-    let Write { child, to: replicas, resource_version, .. } = write;
+    let Write {
+        child,
+        to: replicas,
+        resource_version,
+        ..
+    } = write;
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), &child.0);
     let body = Scale {
         metadata: ObjectMeta {
@@ -83,7 +91,9 @@ pub async fn claim(client: &Client, write: &Write) -> Outcome {
             resource_version: Some(resource_version.clone()),
             ..ObjectMeta::default()
         },
-        spec: Some(ScaleSpec { replicas: Some(i32::try_from(*replicas).unwrap_or(i32::MAX)) }),
+        spec: Some(ScaleSpec {
+            replicas: Some(i32::try_from(*replicas).unwrap_or(i32::MAX)),
+        }),
         status: None,
     };
     let params = PatchParams::apply(labels::REBALANCER_FIELD_MANAGER).force();
@@ -108,7 +118,10 @@ async fn read(deployments: &Api<Deployment>, name: &str) -> Result<(u32, String)
         Ok(Ok(scale)) => {
             // An absent number in a Scale is 0: the field is left out when it is.
             let replicas = scale.spec.and_then(|spec| spec.replicas).unwrap_or_default();
-            Ok((u32::try_from(replicas).unwrap_or_default(), scale.metadata.resource_version.unwrap_or_default()))
+            Ok((
+                u32::try_from(replicas).unwrap_or_default(),
+                scale.metadata.resource_version.unwrap_or_default(),
+            ))
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Where pods may run: the pool's nodes and no others.
 
 use k8s_openapi::api::core::v1::{
-    Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Toleration, TopologySpreadConstraint,
+    Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Toleration,
+    TopologySpreadConstraint,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
@@ -27,10 +28,16 @@ pub(super) fn require(fit: &Fit) -> Affinity {
             .iter()
             .map(|expression| requirement(&expression.key, expression.operator.as_str(), expression.values.clone())),
     );
-    let names_architecture = requirements.iter().any(|requirement| requirement.key == labels::ARCHITECTURE);
+    let names_architecture = requirements
+        .iter()
+        .any(|requirement| requirement.key == labels::ARCHITECTURE);
     // Only what the pool declares: what was read from nodes may change, and a change would restart every pod.
     if let Some(architecture) = spec.architecture.filter(|_| !names_architecture) {
-        requirements.push(requirement(labels::ARCHITECTURE, "In", vec![architecture.as_str().to_owned()]));
+        requirements.push(requirement(
+            labels::ARCHITECTURE,
+            "In",
+            vec![architecture.as_str().to_owned()],
+        ));
     }
     Affinity {
         node_affinity: Some(NodeAffinity {
@@ -66,7 +73,9 @@ pub(super) fn tolerations(fit: &Fit) -> Vec<Toleration> {
             ..Toleration::default()
         })
         .collect();
-    let names_architecture = all.iter().any(|toleration| toleration.key.as_deref() == Some(labels::ARCHITECTURE));
+    let names_architecture = all
+        .iter()
+        .any(|toleration| toleration.key.as_deref() == Some(labels::ARCHITECTURE));
     if spec.architecture == Some(Architecture::Arm64) && !names_architecture {
         all.push(Toleration {
             key: Some(labels::ARCHITECTURE.to_owned()),

@@ -29,7 +29,10 @@ pub(super) fn deployment(
             replicas: pool.claim.to_send(),
             revision_history_limit: Some(REVISIONS),
             template: PodTemplateSpec {
-                metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels),
+                    ..ObjectMeta::default()
+                }),
                 spec: Some(pod::spec(pipeline, stage, pool, fit, &selector)),
             },
             selector,

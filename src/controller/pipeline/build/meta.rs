@@ -11,12 +11,19 @@ use crate::api::{GROUP, VERSION, labels, names};
 type Labels = BTreeMap<String, String>;
 
 fn with<const N: usize>(pairs: [(&str, &str); N]) -> Labels {
-    pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    pairs
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// Labels of everything that belongs to a pipeline.
 pub(super) fn pipeline_labels(id: &PipelineId) -> Labels {
-    with([(labels::MANAGED_BY, labels::MANAGER), (labels::PART_OF, &id.name), (labels::PIPELINE, &id.name)])
+    with([
+        (labels::MANAGED_BY, labels::MANAGER),
+        (labels::PART_OF, &id.name),
+        (labels::PIPELINE, &id.name),
+    ])
 }
 
 /// Labels of everything that belongs to a stage.

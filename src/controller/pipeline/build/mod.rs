@@ -50,7 +50,18 @@ pub struct Desired<S> {
 impl Desired<Prepared> {
     /// Says that everything has been written.
     pub fn applied(self) -> Desired<Applied> {
-        let Self { namespace, pipeline, uid, accounts, services, budgets, deployments, kept, kept_stages, state: _ } = self;
+        let Self {
+            namespace,
+            pipeline,
+            uid,
+            accounts,
+            services,
+            budgets,
+            deployments,
+            kept,
+            kept_stages,
+            state: _,
+        } = self;
         Desired {
             namespace,
             pipeline,
@@ -93,7 +104,11 @@ pub fn build(pipeline: &ValidatedPipeline) -> Desired<Prepared> {
         budgets,
         deployments,
         kept,
-        kept_stages: pipeline.refusals.iter().filter_map(|refusal| refusal.stage.clone()).collect(),
+        kept_stages: pipeline
+            .refusals
+            .iter()
+            .filter_map(|refusal| refusal.stage.clone())
+            .collect(),
         state: PhantomData,
     }
 }
@@ -101,6 +116,10 @@ pub fn build(pipeline: &ValidatedPipeline) -> Desired<Prepared> {
 fn occupied(live: Option<&Deployment>) -> bool {
     let Some(live) = live else { return false };
     let wanted = super::validate::desired(live);
-    let running = live.status.as_ref().and_then(|status| status.replicas).unwrap_or_default();
+    let running = live
+        .status
+        .as_ref()
+        .and_then(|status| status.replicas)
+        .unwrap_or_default();
     wanted > 0 || running > 0
 }

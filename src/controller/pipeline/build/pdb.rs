@@ -19,7 +19,11 @@ pub(super) fn budget(pipeline: &ValidatedPipeline, stage: &ValidatedStage) -> Op
     }
     let id = &pipeline.id;
     Some(PodDisruptionBudget {
-        metadata: meta::child(id, names::stage(&id.name, &id.uid, &stage.name), meta::stage_labels(id, stage)),
+        metadata: meta::child(
+            id,
+            names::stage(&id.name, &id.uid, &stage.name),
+            meta::stage_labels(id, stage),
+        ),
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(IntOrString::Int(1)),
             selector: Some(LabelSelector {

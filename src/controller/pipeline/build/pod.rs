@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapKeySelector, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
-    EnvVarSource, ExecAction, GRPCAction, HTTPGetAction, Lifecycle, LifecycleHandler, PersistentVolumeClaimVolumeSource,
-    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecretKeySelector, SecretVolumeSource,
-    SecurityContext, SleepAction, TCPSocketAction, Volume, VolumeMount,
+    EnvVarSource, ExecAction, GRPCAction, HTTPGetAction, Lifecycle, LifecycleHandler,
+    PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile,
+    SecretKeySelector, SecretVolumeSource, SecurityContext, SleepAction, TCPSocketAction, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -42,7 +42,10 @@ pub(super) fn spec(
         termination_grace_period_seconds: Some(i64::from(drain + drain.min(DEREGISTER_SECONDS_MAX))),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
-            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() }),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                ..SeccompProfile::default()
+            }),
             ..PodSecurityContext::default()
         }),
         containers: vec![main(pipeline, stage, pool, fit)],
@@ -70,7 +73,12 @@ fn main(pipeline: &ValidatedPipeline, stage: &ValidatedStage, pool: &StagePool, 
         image: Some(image.clone()),
         command: some(command.clone()),
         args: some(args.clone()),
-        env: Some(given(pipeline, stage, pool).into_iter().chain(env.iter().map(variable)).collect()),
+        env: Some(
+            given(pipeline, stage, pool)
+                .into_iter()
+                .chain(env.iter().map(variable))
+                .collect(),
+        ),
         ports: some(ports.iter().map(port).collect()),
         resources: Some(requirements(resources)),
         startup_probe: startup_probe.as_ref().map(probe),
@@ -79,14 +87,19 @@ fn main(pipeline: &ValidatedPipeline, stage: &ValidatedStage, pool: &StagePool, 
         volume_mounts: some(volumes.iter().map(mount).collect()),
         lifecycle: (deregister > 0).then(|| Lifecycle {
             pre_stop: Some(LifecycleHandler {
-                sleep: Some(SleepAction { seconds: i64::from(deregister) }),
+                sleep: Some(SleepAction {
+                    seconds: i64::from(deregister),
+                }),
                 ..LifecycleHandler::default()
             }),
             ..Lifecycle::default()
         }),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), ..Capabilities::default() }),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".to_owned()]),
+                ..Capabilities::default()
+            }),
             run_as_non_root: Some(true),
             ..SecurityContext::default()
         }),
@@ -96,7 +109,11 @@ fn main(pipeline: &ValidatedPipeline, stage: &ValidatedStage, pool: &StagePool, 
 
 /// What every container is told: who it is, and where its successors are.
 fn given(pipeline: &ValidatedPipeline, stage: &ValidatedStage, pool: &StagePool) -> Vec<EnvVar> {
-    let value = |name: String, value: String| EnvVar { name, value: Some(value), value_from: None };
+    let value = |name: String, value: String| EnvVar {
+        name,
+        value: Some(value),
+        value_from: None,
+    };
     let id = &pipeline.id;
     let mut all = vec![
         value("TIERCEL_PIPELINE".to_owned(), id.name.clone()),
@@ -104,10 +121,17 @@ fn given(pipeline: &ValidatedPipeline, stage: &ValidatedStage, pool: &StagePool)
         value("TIERCEL_POOL".to_owned(), pool.pool.clone()),
     ];
     for callee in &stage.calls {
-        let port = pipeline.stages.iter().find(|other| &other.name == callee).and_then(|other| other.port.as_ref());
+        let port = pipeline
+            .stages
+            .iter()
+            .find(|other| &other.name == callee)
+            .and_then(|other| other.port.as_ref());
         if let Some((_, port)) = port {
             let service = names::stage(&id.name, &id.uid, callee);
-            all.push(value(names::stage_url_variable(callee), format!("http://{service}.{}.svc:{port}", id.namespace)));
+            all.push(value(
+                names::stage_url_variable(callee),
+                format!("http://{service}.{}.svc:{port}", id.namespace),
+            ));
         }
     }
     all
@@ -145,7 +169,11 @@ fn port(port: &container::Port) -> ContainerPort {
 
 fn requirements(resources: &container::Resources) -> ResourceRequirements {
     let quantities = |map: &BTreeMap<String, container::Quantity>| {
-        some_map(map.iter().map(|(name, raw)| (name.clone(), Quantity(raw.0.clone()))).collect())
+        some_map(
+            map.iter()
+                .map(|(name, raw)| (name.clone(), Quantity(raw.0.clone())))
+                .collect(),
+        )
     };
     let mut limits = resources.limits.clone();
     // Extended resources must be limited to what they request; authors may name either.
@@ -157,7 +185,11 @@ fn requirements(resources: &container::Resources) -> ResourceRequirements {
     for (name, raw) in resources.limits.iter().filter(|(name, _)| name.contains('/')) {
         requests.entry(name.clone()).or_insert_with(|| raw.clone());
     }
-    ResourceRequirements { requests: quantities(&requests), limits: quantities(&limits), claims: None }
+    ResourceRequirements {
+        requests: quantities(&requests),
+        limits: quantities(&limits),
+        claims: None,
+    }
 }
 
 fn probe(probe: &container::Probe) -> Probe {
@@ -167,12 +199,17 @@ fn probe(probe: &container::Probe) -> Probe {
             port: IntOrString::Int(get.port),
             ..HTTPGetAction::default()
         }),
-        tcp_socket: probe
-            .tcp_socket
-            .as_ref()
-            .map(|tcp| TCPSocketAction { port: IntOrString::Int(tcp.port), ..TCPSocketAction::default() }),
-        grpc: probe.grpc.as_ref().map(|grpc| GRPCAction { port: grpc.port, ..GRPCAction::default() }),
-        exec: probe.exec.as_ref().map(|exec| ExecAction { command: Some(exec.command.clone()) }),
+        tcp_socket: probe.tcp_socket.as_ref().map(|tcp| TCPSocketAction {
+            port: IntOrString::Int(tcp.port),
+            ..TCPSocketAction::default()
+        }),
+        grpc: probe.grpc.as_ref().map(|grpc| GRPCAction {
+            port: grpc.port,
+            ..GRPCAction::default()
+        }),
+        exec: probe.exec.as_ref().map(|exec| ExecAction {
+            command: Some(exec.command.clone()),
+        }),
         initial_delay_seconds: probe.initial_delay_seconds,
         period_seconds: probe.period_seconds,
         timeout_seconds: probe.timeout_seconds,
@@ -192,14 +229,14 @@ fn volume(volume: &container::Volume) -> Volume {
             medium: (scratch.medium == Medium::Memory).then(|| "Memory".to_owned()),
             size_limit: scratch.size_limit.as_ref().map(|limit| Quantity(limit.0.clone())),
         }),
-        config_map: volume
-            .config_map
-            .as_ref()
-            .map(|map| ConfigMapVolumeSource { name: map.name.clone(), ..ConfigMapVolumeSource::default() }),
-        secret: volume
-            .secret
-            .as_ref()
-            .map(|secret| SecretVolumeSource { secret_name: Some(secret.name.clone()), ..SecretVolumeSource::default() }),
+        config_map: volume.config_map.as_ref().map(|map| ConfigMapVolumeSource {
+            name: map.name.clone(),
+            ..ConfigMapVolumeSource::default()
+        }),
+        secret: volume.secret.as_ref().map(|secret| SecretVolumeSource {
+            secret_name: Some(secret.name.clone()),
+            ..SecretVolumeSource::default()
+        }),
         persistent_volume_claim: volume
             .persistent_volume_claim
             .as_ref()

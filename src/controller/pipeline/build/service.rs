@@ -12,7 +12,9 @@ use crate::api::stage::Traffic;
 
 /// The Services of a stage; none where it listens on no port.
 pub(super) fn services(pipeline: &ValidatedPipeline, stage: &ValidatedStage) -> Vec<Service> {
-    let Some((name, number)) = &stage.port else { return Vec::new() };
+    let Some((name, number)) = &stage.port else {
+        return Vec::new();
+    };
     let id = &pipeline.id;
     let service = |child: String, selector: BTreeMap<String, String>| Service {
         metadata: meta::child(id, child, meta::stage_labels(id, stage)),
@@ -31,7 +33,10 @@ pub(super) fn services(pipeline: &ValidatedPipeline, stage: &ValidatedStage) -> 
         }),
         ..Service::default()
     };
-    let mut all = vec![service(names::stage(&id.name, &id.uid, &stage.name), meta::stage_selector(id, stage))];
+    let mut all = vec![service(
+        names::stage(&id.name, &id.uid, &stage.name),
+        meta::stage_selector(id, stage),
+    )];
     if stage.traffic == Traffic::Weighted {
         let fitting = stage.pools.iter().filter(|pool| pool.fit.is_some());
         all.extend(fitting.map(|pool| service(pool.child.clone(), meta::variant_selector(id, stage, &pool.pool))));
