@@ -199,7 +199,8 @@ async fn a_removed_pod_finishes_its_request_and_its_address_is_free_at_once_but_
     let spec = pod("d", "guard", "arm");
     let fleet = playing(Behaviour::http(2.0, 1), &spec).await;
     let request = tokio::spawn(post(spec.address, 0, 0));
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // Long enough to be accepted on a loaded machine, shorter than its half second of service.
+    tokio::time::sleep(Duration::from_millis(350)).await;
     fleet.remove("d");
     let successor = PodSpec {
         uid: "e".into(),
