@@ -1,4 +1,8 @@
 //! What must hold for every field, whoever adds one: bounds, descriptions, messages, defaults.
+#![allow(
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "paths of fields, not of files"
+)]
 
 use std::path::Path;
 

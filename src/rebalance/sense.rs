@@ -205,7 +205,13 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
     }
     let goes = lost && matches!(stage.on_signal_loss, OnSignalLoss::Static(_));
     if senses.blind && !goes {
-        need.floor = need.floor.max(total).min(need.ceiling);
+        // What a shift holds twice for a while is not what runs: while blind, the count never rises by our own doing.
+        let held = if memory.senses.blind && memory.ask.need.floor > 0 {
+            total.min(memory.ask.need.floor)
+        } else {
+            total
+        };
+        need.floor = need.floor.max(held).min(need.ceiling);
     }
     let before = memory.ask.need;
     if before.demand != need.demand {

@@ -98,7 +98,10 @@ fn examples_inside_the_chart_are_understood_too() {
 fn no_two_sample_pools_could_match_the_same_node() {
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
     // pools.yaml is a set of its own: its machines appear again among the samples of single kinds of hardware.
-    for (name, pool) in of::<ComputePool>("ComputePool").into_iter().filter(|(name, _)| !name.contains("pools.yaml")) {
+    for (name, pool) in of::<ComputePool>("ComputePool")
+        .into_iter()
+        .filter(|(name, _)| !name.contains("pools.yaml"))
+    {
         // Instance types and accelerator labels exclude one another, so different selectors mean different nodes.
         let selector = format!("{:?}", pool.spec.node_selector);
         if let Some(other) = seen.insert(selector.clone(), name.clone()) {

@@ -73,7 +73,7 @@ impl Logged {
     pub fn is_shift(&self) -> bool {
         let moves = self.moves();
         let (up, down) = (moves.iter().any(|m| m.to > m.from), moves.iter().any(|m| m.to < m.from));
-        (up && down) || (down && self.reason == "MakeBeforeBreak")
+        down && (up || self.reason == "MakeBeforeBreak")
     }
 
     /// For the report, with times since `start`.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, ListParams};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, ResourceExt};
 
 use super::{Failure, NAMESPACE};
 use crate::nodes;
@@ -13,7 +13,7 @@ use crate::nodes;
 pub async fn of_pool(client: &Client, pool: &str) -> Result<Vec<String>, Failure> {
     let selector = ListParams::default().labels(&format!("karpenter.sh/nodepool={pool}"));
     let list = Api::<Node>::all(client.clone()).list(&selector).await?;
-    Ok(list.items.iter().map(|node| node.name_any()).collect())
+    Ok(list.items.iter().map(ResourceExt::name_any).collect())
 }
 
 /// Cordons or uncordons nodes.

@@ -96,7 +96,7 @@ mod tests {
         for (fast, seconds) in [(false, 292.0), (true, 125.0)] {
             let schedule = Schedule::new(fast);
             let trace = schedule.trace().unwrap();
-            let rate = trace.arrivals().len() as f64 / schedule.load.as_secs_f64();
+            let rate = f64::from(u32::try_from(trace.arrivals().len()).unwrap()) / schedule.load.as_secs_f64();
             assert!((5.5..=7.5).contains(&rate), "{rate} requests/s");
             assert!((schedule.load.as_secs_f64() - seconds).abs() < 1.0);
             assert!(schedule.dry < schedule.back && schedule.back < schedule.load);

@@ -53,9 +53,9 @@ impl Screen {
         }
         self.last = Some(Instant::now());
         if self.live {
-            self.draw(frame)
+            self.draw(frame);
         } else {
-            self.say(&view::line(frame))
+            self.say(&view::line(frame));
         }
     }
 

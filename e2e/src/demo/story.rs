@@ -17,7 +17,7 @@ use crate::load::{DriveOptions, Route, drive};
 /// How long the six stages may take to be Ready.
 const READY_WITHIN: Duration = Duration::from_mins(2);
 /// Requests that take longer fail.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How to run the demo.
 #[derive(Clone, Debug)]

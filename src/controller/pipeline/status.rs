@@ -88,9 +88,12 @@ pub fn compute_status(
         cost_per_hour: Some(money(cost_micros(valid))),
         power_watts: power_watts(valid),
         stages,
-        decisions: view
-            .map(|view| view.decisions.iter().cloned().collect())
-            .unwrap_or_default(),
+        // A restarted operator has decided nothing yet; what was decided before it stays on record.
+        decisions: match (view, previous) {
+            (Some(view), _) if !view.decisions.is_empty() => view.decisions.iter().cloned().collect(),
+            (_, Some(previous)) => previous.decisions.clone(),
+            _ => Vec::new(),
+        },
         conditions: previous.map(|previous| previous.conditions.clone()).unwrap_or_default(),
     };
     for new in verdict::conditions(valid, report, view, previous) {

@@ -1,4 +1,9 @@
 //! Children and conditions of small pipelines, without a cluster.
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::too_many_lines,
+    reason = "tables and fixtures of tests"
+)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

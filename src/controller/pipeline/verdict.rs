@@ -77,6 +77,10 @@ pub fn absent(
         .collect()
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one check after the other, in order of importance to a reader"
+)]
 fn summary(
     valid: &ValidatedPipeline,
     report: &Report,

@@ -178,14 +178,14 @@ pub fn sample(
     let world = state.world();
     let mut cost = 0_u64;
     let mut stages = Vec::new();
-    for (at, reference) in (0_u32..)
+    for (at, named) in (0_u32..)
         .zip(&index.stages)
-        .filter(|(_, stage)| stage.pipeline == pipeline)
+        .filter(|(_, named)| named.pipeline == pipeline)
     {
-        let Some(stage) = world.stages.get(at as usize) else {
+        let Some(entry) = world.stages.get(at as usize) else {
             continue;
         };
-        let variants = (stage.variants.0..stage.variants.1).filter_map(|at| {
+        let variants = (entry.variants.0..entry.variants.1).filter_map(|at| {
             let (reference, variant) = (index.variant(VariantIdx(at))?, world.variants.get(at as usize)?);
             let now = have(VariantIdx(at));
             cost = cost.saturating_add(variant.cost_micros.saturating_mul(u64::from(now.desired)));
@@ -206,7 +206,7 @@ pub fn sample(
         let variants = variants.collect();
         let report = state.report(StageIdx(at));
         stages.push(StageSample {
-            stage: reference.name.clone(),
+            stage: named.name.clone(),
             demand_millis: report.and_then(|report| report.demand_millis),
             signal_age_ms: report.and_then(|report| report.signal_age_ms),
             variants,
