@@ -9,6 +9,15 @@
 //! | `size` | memory, CPU and requests at 10, 30 and 100 pipelines of six stages over five pools |
 //!
 //! `BENCH=id[,id]` picks some. `TIERCEL_BIN` names an operator to measure; otherwise a release build is made.
+#![allow(
+    clippy::duration_suboptimal_units,
+    clippy::indexing_slicing,
+    clippy::needless_for_each,
+    clippy::similar_names,
+    clippy::type_complexity,
+    clippy::unused_self,
+    reason = "a program that measures and fails by panicking"
+)]
 
 mod audit;
 mod core;

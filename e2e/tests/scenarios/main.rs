@@ -8,6 +8,9 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::doc_markdown,
+    clippy::format_collect,
+    clippy::unchecked_time_subtraction,
     reason = "scenarios fail by panicking"
 )]
 
