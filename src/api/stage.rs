@@ -252,7 +252,7 @@ pub struct Replicas {
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 10_000))]
     pub min: i32,
-    /// Most replicas over all pools.
+    /// Most replicas over all pools. While a shift between pools is under way, at most `disruption.maxSurge` more.
     #[serde(default = "ten")]
     #[schemars(range(min = 1, max = 10_000))]
     pub max: i32,

@@ -20,6 +20,7 @@ pub struct StageKey {
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Bounds {
     pub min: Option<i64>,
+    /// What a shift may hold on top until its new replicas are Ready included.
     pub max: Option<i64>,
 }
 

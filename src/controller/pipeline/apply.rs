@@ -20,6 +20,8 @@ use super::dereference::Found;
 use super::validate::is_ours;
 use crate::api::labels;
 
+/// What a child is refused for when somebody else has its name.
+pub const TAKEN: &str = "the name is taken by an object that tiercel does not own; rename or delete it";
 /// Deadline of one request.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -175,15 +177,14 @@ impl<'a> Pass<'a> {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
     {
         let (kind, name) = (K::kind(&()).into_owned(), wanted.name_any());
-        if let Some(live) = live
-            && !is_ours(live.as_ref(), &self.uid)
-        {
-            self.refuse(
-                kind,
-                name,
-                "the name is taken by an object that tiercel does not own; rename or delete it",
-                false,
-            );
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
+        let ours = match live {
+            Some(live) => Some(is_ours(live.as_ref(), &self.uid)),
+            // Only objects with our labels are watched: another one under this name would not show in the stores.
+            None => self.owned(&api, &kind, &name).await?,
+        };
+        if ours == Some(false) {
+            self.refuse(kind, name, TAKEN, false);
             return Ok(());
         }
         let json = |value: &K| serde_json::to_value(value);
@@ -206,10 +207,10 @@ impl<'a> Pass<'a> {
             return Ok(());
         }
         let params = PatchParams {
-            force,
+            // Nothing to take over where there is nothing: whoever creates the name meanwhile keeps it.
+            force: force && ours.is_some(),
             ..PatchParams::apply(labels::FIELD_MANAGER)
         };
-        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
         let patch = Patch::Apply(&body);
         let call = tokio::time::timeout(DEADLINE, api.patch(&name, &params, &patch));
         match call.await {
@@ -223,6 +224,19 @@ impl<'a> Pass<'a> {
                 self.refuse(kind, name, &status.message, status.code == 409);
                 Ok(())
             }
+            Ok(Err(source)) => Err(Error::Api { kind, name, source }),
+        }
+    }
+
+    /// Whether the object under this name is a child of the pipeline; `None` if there is no such object.
+    async fn owned<K>(&self, api: &Api<K>, kind: &str, name: &str) -> Result<Option<bool>, Error>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let (kind, name) = (kind.to_owned(), name.to_owned());
+        match tokio::time::timeout(DEADLINE, api.get_metadata_opt(&name)).await {
+            Err(_) => Err(Error::Deadline { kind, name }),
+            Ok(Ok(found)) => Ok(found.map(|found| is_ours(&found, &self.uid))),
             Ok(Err(source)) => Err(Error::Api { kind, name, source }),
         }
     }
@@ -295,3 +309,6 @@ fn fingerprint(body: &serde_json::Value) -> String {
         .take(8)
         .fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
+
+#[cfg(test)]
+mod tests;

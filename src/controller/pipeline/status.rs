@@ -70,7 +70,9 @@ pub fn compute_status(
     previous: Option<&TieredPipelineStatus>,
     now: &Time,
 ) -> TieredPipelineStatus {
-    let stages: Vec<StageStatus> = valid.stages.iter().map(|stage| stage_status(stage, view)).collect();
+    let kept = previous.filter(|_| view.is_none());
+    let stages = valid.stages.iter().map(|stage| stage_status(stage, view, kept));
+    let stages: Vec<StageStatus> = stages.collect();
     let ready = valid
         .stages
         .iter()
@@ -111,7 +113,13 @@ pub fn is_ready(stage: &ValidatedStage, status: &StageStatus) -> bool {
     status.ready_replicas >= status.replicas.min(floor.max(1)) && status.replicas >= floor
 }
 
-fn stage_status(stage: &ValidatedStage, view: Option<&PipelineView>) -> StageStatus {
+/// `kept`: the status before this pass, where the rebalancer has not looked at the pipeline since the operator's start.
+fn stage_status(
+    stage: &ValidatedStage,
+    view: Option<&PipelineView>,
+    kept: Option<&TieredPipelineStatus>,
+) -> StageStatus {
+    let kept = kept.and_then(|status| status.stages.iter().find(|kept| kept.name == stage.name));
     let whole = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
     let view = view.and_then(|view| view.stages.get(&stage.name));
     let all: Vec<(&StagePool, Running)> = stage.pools.iter().map(|pool| (pool, running(pool))).collect();
@@ -129,11 +137,12 @@ fn stage_status(stage: &ValidatedStage, view: Option<&PipelineView>) -> StageSta
         }
         text
     });
+    let message = message.or_else(|| kept?.message.clone());
     StageStatus {
         name: stage.name.clone(),
         replicas: whole(all.iter().map(|(_, running)| running.desired).sum()),
         ready_replicas: whole(all.iter().map(|(_, running)| running.ready).sum()),
-        bottleneck: view.is_some_and(|view| view.bottleneck),
+        bottleneck: view.map_or(kept.is_some_and(|kept| kept.bottleneck), |view| view.bottleneck),
         pools: used
             .map(|(pool, running)| StagePoolStatus {
                 name: pool.pool.clone(),

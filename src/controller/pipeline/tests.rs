@@ -24,7 +24,7 @@ use crate::controller::report::{Foreign, PipelineView, Signals, StageView};
 use crate::rebalance::decision;
 
 /// Pipeline `rag`, generation 3, in a namespace labelled `team: agents`.
-fn rag(stages: Value, patch: Value) -> TieredPipeline {
+pub(super) fn rag(stages: Value, patch: Value) -> TieredPipeline {
     let base = json!({
         "apiVersion": "tiercel.dev/v1alpha1", "kind": "TieredPipeline",
         "metadata": {"name": "rag", "namespace": "agents", "uid": "uid-rag", "generation": 3},
@@ -33,7 +33,7 @@ fn rag(stages: Value, patch: Value) -> TieredPipeline {
     Arc::unwrap_or_clone(object(base, patch))
 }
 
-fn stage(name: &str, patch: Value) -> Value {
+pub(super) fn stage(name: &str, patch: Value) -> Value {
     let base = json!({
         "name": name, "kind": "Custom",
         "container": {
@@ -46,7 +46,7 @@ fn stage(name: &str, patch: Value) -> Value {
     Arc::unwrap_or_clone(object(base, patch))
 }
 
-fn found(world: &World) -> Found {
+pub(super) fn found(world: &World) -> Found {
     let labels = [("team".to_owned(), "agents".to_owned())].into();
     Found {
         pools: pool_facts(&world.pools, &world.observe(), &labels),
@@ -55,7 +55,7 @@ fn found(world: &World) -> Found {
 }
 
 /// One pool `cpu` with one node.
-fn world() -> World {
+pub(super) fn world() -> World {
     World::default().pool("cpu", json!({})).node("n", "cpu", json!({}))
 }
 
@@ -330,6 +330,49 @@ fn a_pool_that_is_not_used_says_what_alone_stands_in_the_way() {
             overlap,
         ]
     );
+}
+
+#[test]
+fn a_reason_that_many_pools_share_is_said_once_and_names_the_first_of_them() {
+    let pools = (0..6).fold(World::default(), |world, at| {
+        world
+            .pool(&format!("cpu-{at}"), json!({}))
+            .node(&format!("n{at}"), &format!("cpu-{at}"), json!({}))
+    });
+    let gpu = json!({"spec": {"tier": "Accelerator", "device": {"resourceName": "nvidia.com/gpu"}}});
+    let raw = rag(json!([stage("serve", json!({"tierHint": "AcceleratorRequired"}))]), json!({}));
+    let told = status(&raw, &found(&pools.pool("gpu", gpu)), &[], None);
+    let message = &told.conditions.iter().find(|it| it.type_ == "Stalled").unwrap().message;
+    assert_eq!(
+        message,
+        "no pool is left for stage 'serve': 'gpu': the container does not request 'nvidia.com/gpu', the pool's device; \
+         'cpu-0', 'cpu-1', 'cpu-2', 'cpu-3' and 2 more: tierHint 'AcceleratorRequired' forbids CPU pools"
+    );
+}
+
+#[test]
+fn what_the_rebalancer_saw_before_a_restart_stands_until_it_has_looked_again() {
+    let known = json!({"status": {
+        "observedGeneration": 3,
+        "stages": [{"name": "serve", "replicas": 2, "readyReplicas": 2, "bottleneck": true, "message": "as before"}],
+        "conditions": [{"type": "Balanced", "status": "False", "reason": "CoolingDown", "message": "as before",
+            "observedGeneration": 3, "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+    }});
+    let raw = rag(json!([stage("serve", json!({}))]), known);
+    let found = found(&world());
+    let before = raw.status.clone().unwrap();
+    let after = status(&raw, &found, &[], None);
+    let balanced = |status: &TieredPipelineStatus| {
+        let found = status.conditions.iter().find(|it| it.type_ == "Balanced");
+        serde_json::to_value(found.unwrap()).unwrap()
+    };
+    assert_eq!(balanced(&after), balanced(&before));
+    assert_eq!((after.stages[0].bottleneck, after.stages[0].message.as_deref()), (true, Some("as before")));
+    let signals = after.conditions.iter().find(|it| it.type_ == "SignalsAvailable").unwrap();
+    assert_eq!(signals.reason, "Pending", "nothing was on record about it");
+    let looked = status(&raw, &found, &[], Some(&PipelineView::default()));
+    assert_ne!(balanced(&looked), balanced(&before));
+    assert_eq!(looked.stages[0].message, None);
 }
 
 #[test]

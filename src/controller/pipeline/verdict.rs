@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::super::report::{Foreign, PipelineView, Signals, StageView};
-use super::apply::Report;
+use super::apply::{self, Report};
 use super::status::{cost_micros, running};
 use super::validated::{Claim, Exclusion, Permission, StagePool, ValidatedPipeline, ValidatedStage};
 use crate::api::TieredPipelineStatus;
@@ -12,6 +12,10 @@ use crate::api::decimal::money;
 use crate::api::tiered_pipeline::Mode;
 use crate::rebalance::decision::{HoldReason, NotUsed};
 use crate::rebalance::world::DryReason;
+
+/// Reasons why pools are of no use that a message names, and pools that it names for each.
+const REASONS_MAX: usize = 4;
+const POOLS_MAX: usize = 4;
 
 /// How the pipeline is, in one word and one sentence, and what kstatus calls it.
 struct Summary {
@@ -49,13 +53,12 @@ pub fn conditions(
     if stalled {
         all.push(new(Type::Stalled, Status::True, reason, message));
     }
-    all.extend([
-        signals_available(view),
-        capacity_available(view),
-        balanced(valid, view),
-        within_budget(valid),
-        preferred_tier(valid),
-    ]);
+    all.extend([within_budget(valid), preferred_tier(valid)]);
+    match view {
+        Some(view) => all.extend([signals_available(view), capacity_available(view), balanced(valid, view)]),
+        // A restarted operator has not looked yet; what it saw before stands until it has.
+        None => all.extend(unlooked().into_iter().filter(|new| !says(previous, new.type_))),
+    }
     all
 }
 
@@ -144,7 +147,7 @@ fn summary(
         );
     }
     if let Some(refused) = report.refused.iter().find(|refused| !refused.transient) {
-        let reason = if refused.message.contains("does not own") {
+        let reason = if refused.message == apply::TAKEN {
             Reason::NameTaken
         } else {
             Reason::ChildRefused
@@ -323,14 +326,31 @@ fn no_pool(stage: &ValidatedStage) -> String {
     }
     let mut nearest: Vec<&(String, Exclusion)> = stage.excluded.iter().collect();
     nearest.sort_by_key(|(_, why)| distance(why));
-    whys.extend(nearest.iter().take(4).map(|(pool, why)| format!("'{pool}': {why}")));
-    let rest = nearest.len().saturating_sub(4);
-    let rest = if rest > 0 {
-        format!("; and {rest} more")
-    } else {
-        String::new()
-    };
-    format!("no pool is left for stage '{}': {}{rest}", stage.name, whys.join("; "))
+    // What stands in the way of many pools is said once.
+    let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
+    for (pool, why) in nearest {
+        let (pool, why) = (format!("'{pool}'"), why.to_string());
+        match reasons.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, pools)) => pools.push(pool),
+            None => reasons.push((why, vec![pool])),
+        }
+    }
+    let left_out = reasons.len().saturating_sub(REASONS_MAX);
+    whys.extend(reasons.iter().take(REASONS_MAX).map(|(why, pools)| {
+        let shown = pools.iter().take(POOLS_MAX).map(String::as_str);
+        format!("{}: {why}", several(shown.collect(), pools.len()))
+    }));
+    if left_out > 0 {
+        whys.push(format!("and {left_out} other reasons"));
+    }
+    format!("no pool is left for stage '{}': {}", stage.name, whys.join("; "))
+}
+
+/// The first of `count` names, and how many more there are.
+fn several(shown: Vec<&str>, count: usize) -> String {
+    let more = count - shown.len();
+    let names = shown.join(", ");
+    if more == 0 { names } else { format!("{names} and {more} more") }
 }
 
 /// How far a pool is from being of use; what is easiest to change comes first.
@@ -344,16 +364,28 @@ const fn distance(why: &Exclusion) -> u8 {
     }
 }
 
-fn signals_available(view: Option<&PipelineView>) -> New {
-    let type_ = Type::SignalsAvailable;
-    let Some(view) = view else {
-        return New {
-            type_,
-            status: Status::Unknown,
-            reason: Reason::Pending,
-            message: "no signal has been read yet".into(),
-        };
+/// What only the rebalancer can tell, before it has looked at the pipeline.
+fn unlooked() -> [New; 3] {
+    let pending = |type_, message: &str| New {
+        type_,
+        status: Status::Unknown,
+        reason: Reason::Pending,
+        message: message.to_owned(),
     };
+    [
+        pending(Type::SignalsAvailable, "no signal has been read yet"),
+        pending(Type::CapacityAvailable, "nothing has been planned yet"),
+        pending(Type::Balanced, "nothing has been planned yet"),
+    ]
+}
+
+fn says(status: Option<&TieredPipelineStatus>, type_: Type) -> bool {
+    let mut conditions = status.into_iter().flat_map(|status| &status.conditions);
+    conditions.any(|condition| condition.type_ == type_.as_str())
+}
+
+fn signals_available(view: &PipelineView) -> New {
+    let type_ = Type::SignalsAvailable;
     let stale: Vec<&str> = view
         .stages
         .iter()
@@ -379,16 +411,8 @@ fn signals_available(view: Option<&PipelineView>) -> New {
     }
 }
 
-fn capacity_available(view: Option<&PipelineView>) -> New {
+fn capacity_available(view: &PipelineView) -> New {
     let type_ = Type::CapacityAvailable;
-    let Some(view) = view else {
-        return New {
-            type_,
-            status: Status::Unknown,
-            reason: Reason::Pending,
-            message: "nothing has been planned yet".into(),
-        };
-    };
     let short: Vec<&str> = view
         .stages
         .iter()
@@ -421,16 +445,13 @@ fn stages(names: &[&str]) -> String {
     )
 }
 
-fn balanced(valid: &ValidatedPipeline, view: Option<&PipelineView>) -> New {
+fn balanced(valid: &ValidatedPipeline, view: &PipelineView) -> New {
     let type_ = Type::Balanced;
     let new = |status, reason, message: String| New {
         type_,
         status,
         reason,
         message,
-    };
-    let Some(view) = view else {
-        return new(Status::Unknown, Reason::Pending, "nothing has been planned yet".into());
     };
     let contested = view.stages.iter().find_map(|(name, stage)| match &stage.foreign {
         Some(Foreign::Contested(manager)) => Some((name, manager)),

@@ -7,6 +7,7 @@
 pub mod children;
 mod execute;
 pub mod pods;
+mod publish;
 pub mod record;
 mod targets;
 mod usage;
@@ -120,6 +121,9 @@ struct Rebalancer {
     claim_due_ms: Option<u64>,
     views_stale: bool,
     views_built_ms: u64,
+    /// Pipelines that were there when the operator started and have not been looked at whole yet, by UID.
+    unlooked: BTreeSet<String>,
+    started_ms: u64,
 }
 
 /// Runs until it is told to stop, and then until no write is under way.
@@ -150,6 +154,8 @@ pub async fn run(
         claim_due_ms: None,
         views_stale: true,
         views_built_ms: 0,
+        unlooked: BTreeSet::new(),
+        started_ms: ctx.clock.now_ms(),
         ctx,
     };
     let now_ms = loop_.ctx.clock.now_ms();
@@ -360,7 +366,7 @@ impl Rebalancer {
     /// Builds the world from the stores. What did not change costs the core nothing.
     fn rebuild(&mut self, now_ms: u64) {
         self.world_stale = false;
-        self.world_built_ms = Some(now_ms);
+        let first = self.world_built_ms.replace(now_ms).is_none();
         let look = Arc::new(Look::at(&self.ctx.stores));
         let mut raw: Vec<Arc<DeserializeGuard<TieredPipeline>>> = self.ctx.stores.pipelines.state();
         raw.sort_by_key(|object| (object.creation_timestamp().map(|time| time.0), object.uid()));
@@ -374,6 +380,9 @@ impl Rebalancer {
             valid.push(validate(pipeline, &found));
         }
         let (world, index) = world::world(&valid, &look.observed);
+        if first {
+            self.unlooked = index.pipelines.iter().map(|id| id.uid.clone()).collect();
+        }
         let before = std::mem::replace(&mut self.index, index).pipelines;
         self.ctx.look.send_if_modified(|known| {
             let differs = !known.places_like(&look) || self.views_built_ms == 0;
@@ -430,37 +439,5 @@ impl Rebalancer {
         self.signals.all_changed();
         self.views_stale = true;
         self.claim_due_ms = Some(now_ms);
-    }
-
-    /// Refreshes the views and wakes the reconcilers of pipelines whose view changed.
-    fn refresh(&mut self, now_ms: u64) {
-        self.views_stale = false;
-        self.views_built_ms = now_ms;
-        for child in self.children.values_mut() {
-            child.relax(now_ms);
-        }
-        let none = VecDeque::new();
-        for (at, id) in (0_u32..).zip(&self.index.pipelines) {
-            let sample = view::sample(PipelineIdx(at), &self.index, &self.state, |variant| view::Have {
-                desired: self.child(variant).map_or(0, |child| child.desired),
-                ready: self
-                    .index
-                    .variant(variant)
-                    .map_or(0, |found| self.pods.ready(&found.variant_id)),
-                dry: self.told_dry.contains_key(&variant),
-            });
-            self.ctx.metrics.set_pipeline(&id.namespace, &id.name, sample);
-        }
-        for (at, id) in (0_u32..).zip(&self.index.pipelines) {
-            let decisions = self.decisions.get(&id.uid).unwrap_or(&none);
-            let view = view::view(PipelineIdx(at), &self.index, &self.state, decisions, |variant| {
-                self.child(variant).and_then(|child| child.foreign.clone())
-            });
-            if self.ctx.views.put(&id.uid, view) {
-                let object = ObjectRef::new(&id.name).within(&id.namespace);
-                // The receiver ends with the controller; then nobody needs waking.
-                let _ = self.ctx.wake.send(object);
-            }
-        }
     }
 }
