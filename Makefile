@@ -26,9 +26,9 @@ cluster-down: cargo ## End the cluster that `make cluster` started.
 bench: cargo go ## Reaction times, requests per decision, memory, start-up; beside a bare client on the same server.
 	$(CARGO) bench -p tiercel-e2e
 
-crds: cargo ## Write the definitions into crds/ and into the chart from the Rust types.
-	@mkdir -p crds charts/tiercel/templates/crds
-	@$(CARGO) run -q --bin tiercel -- crd --out crds --helm charts/tiercel/templates/crds
+crds: cargo ## Write the definitions and their reference page from the Rust types: crds/, chart, docs/reference/.
+	@mkdir -p crds charts/tiercel/templates/crds docs/reference
+	@$(CARGO) run -q --bin tiercel -- crd --out crds --helm charts/tiercel/templates/crds --markdown docs/reference/api.md
 
 lint: cargo ## Format check and clippy with denied warnings.
 	$(CARGO) fmt --all -- --check

@@ -51,6 +51,7 @@ pub struct ComputePoolSpec {
     pub class: Option<String>,
     /// Processor architecture, `amd64` or `arm64`; read from the nodes if absent and they agree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Architecture")]
     pub architecture: Option<Architecture>,
     /// Labels that a node must have to belong to the pool.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -206,6 +207,7 @@ pub struct Toleration {
     pub value: Option<String>,
     /// Taint effect, `NoSchedule`, `PreferNoSchedule` or `NoExecute`; all effects if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "TaintEffect")]
     pub effect: Option<TaintEffect>,
 }
 
@@ -296,7 +298,7 @@ const fn provision_seconds() -> i32 {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(self.from == 'Selector') == has(self.selector)").message("`selector` must be set when `from` is 'Selector', and must not be set otherwise").field_path(".selector"))]
 pub struct AllowedNamespaces {
-    /// Which namespaces: `All`, or those that `selector` matches.
+    /// Which namespaces: `All`, or with `Selector` those that `selector` matches.
     #[serde(default)]
     pub from: NamespacesFrom,
     /// Labels that a namespace must have.
@@ -352,8 +354,9 @@ pub struct ComputePoolStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 9_007_199_254_740_991_i64))]
     pub observed_generation: Option<i64>,
-    /// Architecture of the nodes; absent while unknown or mixed.
+    /// Architecture of the nodes, `amd64` or `arm64`; absent while unknown or mixed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Architecture")]
     pub architecture: Option<Architecture>,
     /// Nodes that match.
     #[serde(default)]

@@ -10,6 +10,7 @@ pub mod container;
 pub mod decimal;
 pub mod labels;
 pub mod names;
+pub mod reference;
 mod rules;
 pub mod schema;
 pub mod stage;

@@ -126,7 +126,7 @@ pub fn resource_names() -> Rule {
 
 /// A decimal that is not zero; beside the form, which `Decimal` brings.
 pub fn positive() -> Rule {
-    Rule::new("self.matches('[1-9]')").message("must be greater than zero, such as '0.25' or '12'")
+    Rule::new("!self.matches('^[0.]+$')").message("must be greater than zero, such as '0.25' or '12'")
 }
 
 /// One of the presets.

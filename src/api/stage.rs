@@ -31,6 +31,7 @@ pub struct Stage {
     pub kind: Kind,
     /// Which tier the stage needs: `AcceleratorRequired` (accelerators only), `AcceleratorPreferred` (CPU while accelerators are short), `CPUPreferred` (the reverse) or `CPUSufficient` (CPU only). `AcceleratorPreferred` for `Inference`, else `CPUSufficient`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "TierHint")]
     pub tier_hint: Option<TierHint>,
     /// Stages that call this one; each must be listed above it. A stage without callers is a source.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -171,7 +172,7 @@ pub struct Caller {
     /// Calls per request of that stage, on average; below 1 for a branch that is not always taken.
     #[serde(default = "one_call")]
     #[x_kube(validation = super::rules::positive())]
-    #[x_kube(validation = Rule::new("self.matches('^[0-9]{1,4}([.]|$)')").message("must be less than 10000 calls for each request"))]
+    #[x_kube(validation = Rule::new("!self.matches('^[0-9]{5}')").message("must be less than 10000 calls for each request"))]
     pub calls_per_request: Decimal,
 }
 
@@ -213,6 +214,7 @@ pub struct Profile {
 pub struct PoolSelector {
     /// Tier of the pool, `CPU` or `Accelerator`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Tier")]
     pub tier: Option<Tier>,
     /// Hardware classes; any of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -159,6 +159,28 @@ fn every_field_has_a_description_whose_first_sentence_stands_alone() {
     });
 }
 
+/// `kubectl explain` shows no text of single values, so the field's own has to name them.
+#[test]
+fn descriptions_name_every_allowed_value() {
+    every(|node| {
+        let text = node
+            .schema
+            .get("description")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let values = node.schema.get("enum").and_then(Value::as_array).into_iter().flatten();
+        let unnamed: Vec<_> = values
+            .filter(|value| !text.contains(&format!("`{}`", value.as_str().unwrap())))
+            .collect();
+        let item = node.path.ends_with("[]");
+        if item || unnamed.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{unnamed:?} are not in: {text}"))
+        }
+    });
+}
+
 #[test]
 fn schemas_hold_nothing_that_clients_stumble_over() {
     every(|node| {
@@ -270,13 +292,15 @@ fn messages_with_faults_are_found() {
 #[test]
 fn generated_files_are_fresh() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for (folder, files) in [
+    let page = super::reference::page(&super::crds().unwrap()).unwrap();
+    let folders = [
         ("crds", crd::files().unwrap()),
         ("charts/tiercel/templates/crds", crd::templates().unwrap()),
-    ] {
+        ("docs/reference", vec![("api.md".to_owned(), page)]),
+    ];
+    for (folder, files) in folders {
         for (name, text) in files {
-            let path = root.join(folder).join(&name);
-            let found = std::fs::read_to_string(&path).unwrap_or_default();
+            let found = std::fs::read_to_string(root.join(folder).join(&name)).unwrap_or_default();
             assert!(found == text, "{folder}/{name} differs from the types: run `make crds`");
         }
     }

@@ -16,6 +16,9 @@ pub struct Arguments {
     /// Write chart templates into this folder: the same, behind `crds.enabled` and `crds.keep`.
     #[arg(long, value_name = "DIR")]
     helm: Option<PathBuf>,
+    /// Write the reference of all fields to this file, as Markdown.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
 }
 
 /// Printing or writing failed.
@@ -51,7 +54,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     if let Some(folder) = &arguments.helm {
         write(folder, templates()?)?;
     }
-    if arguments.out.is_none() && arguments.helm.is_none() {
+    if let Some(path) = &arguments.markdown {
+        let page = api::reference::page(&api::crds()?)?;
+        std::fs::write(path, page).map_err(|source| Error::Write {
+            path: path.clone(),
+            source,
+        })?;
+    }
+    if arguments.out.is_none() && arguments.helm.is_none() && arguments.markdown.is_none() {
         let all: Vec<String> = render()?.into_iter().map(|(_, yaml)| yaml).collect();
         print!("{}", all.join("---\n"));
     }
