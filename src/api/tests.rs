@@ -351,6 +351,14 @@ fn defaults_of_the_schema_are_those_of_the_types() {
         json!({"tier": "CPU", "costPerNodeHour": "1", "elastic": {"maxNodes": 1}, "tolerations": [{"key": "a"}]});
     check(pool, "", bare.clone(), read::<ComputePoolSpec>(&bare));
     assert_eq!(checked, 3);
+    // A part left out and a part left empty mean the same.
+    let mut parts = json!({"name": "s", "container": {"image": "a", "resources": {}}});
+    let absent = read::<Stage>(&parts);
+    for part in ["replicas", "signal", "disruption"] {
+        parts[part] = json!({});
+    }
+    parts["scaling"] = json!({"scaleUp": {}, "scaleDown": {}});
+    assert_eq!(read::<Stage>(&parts), absent);
 }
 
 /// As the operator reads it, written again.

@@ -1,0 +1,59 @@
+//! What the rebalancer knows, handed to the reconcilers and to metrics.
+
+use std::collections::VecDeque;
+
+use kube::runtime::reflector::ObjectRef;
+
+use super::super::report::{PipelineView, Signals};
+use super::{Rebalancer, view};
+use crate::rebalance::world::PipelineIdx;
+
+/// How long a started operator waits for the first signals of a pipeline before it reports that there are none.
+const FIRST_LOOK_MS: u64 = 20_000;
+
+impl Rebalancer {
+    /// Refreshes the views and wakes the reconcilers of pipelines whose view changed.
+    fn refresh(&mut self, now_ms: u64) {
+        self.views_stale = false;
+        self.views_built_ms = now_ms;
+        for child in self.children.values_mut() {
+            child.relax(now_ms);
+        }
+        let none = VecDeque::new();
+        for (at, id) in (0_u32..).zip(&self.index.pipelines) {
+            let sample = view::sample(PipelineIdx(at), &self.index, &self.state, |variant| view::Have {
+                desired: self.child(variant).map_or(0, |child| child.desired),
+                ready: self
+                    .index
+                    .variant(variant)
+                    .map_or(0, |found| self.pods.ready(&found.variant_id)),
+                dry: self.told_dry.contains_key(&variant),
+            });
+            self.ctx.metrics.set_pipeline(&id.namespace, &id.name, sample);
+        }
+        for (at, id) in (0_u32..).zip(&self.index.pipelines) {
+            let decisions = self.decisions.get(&id.uid).unwrap_or(&none);
+            let view = view::view(PipelineIdx(at), &self.index, &self.state, decisions, |variant| {
+                self.child(variant).and_then(|child| child.foreign.clone())
+            });
+            if self.unlooked.contains(&id.uid) {
+                if !is_whole(&view) && now_ms < self.started_ms + FIRST_LOOK_MS {
+                    self.views_stale = true;
+                    continue;
+                }
+                self.unlooked.remove(&id.uid);
+            }
+            if self.ctx.views.put(&id.uid, view) {
+                let object = ObjectRef::new(&id.name).within(&id.namespace);
+                // The receiver ends with the controller; then nobody needs waking.
+                let _ = self.ctx.wake.send(object);
+            }
+        }
+    }
+}
+
+/// Whether a view says what another operator would have said just before: signals of every stage have come, or the
+/// pipeline has been changed since. Until then what is on record stands.
+fn is_whole(view: &PipelineView) -> bool {
+    !view.decisions.is_empty() || !view.stages.is_empty() && view.stages.values().all(|stage| stage.signals != Signals::Unseen)
+}
