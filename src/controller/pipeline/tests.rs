@@ -340,7 +340,10 @@ fn a_reason_that_many_pools_share_is_said_once_and_names_the_first_of_them() {
             .node(&format!("n{at}"), &format!("cpu-{at}"), json!({}))
     });
     let gpu = json!({"spec": {"tier": "Accelerator", "device": {"resourceName": "nvidia.com/gpu"}}});
-    let raw = rag(json!([stage("serve", json!({"tierHint": "AcceleratorRequired"}))]), json!({}));
+    let raw = rag(
+        json!([stage("serve", json!({"tierHint": "AcceleratorRequired"}))]),
+        json!({}),
+    );
     let told = status(&raw, &found(&pools.pool("gpu", gpu)), &[], None);
     let message = &told.conditions.iter().find(|it| it.type_ == "Stalled").unwrap().message;
     assert_eq!(
@@ -367,8 +370,15 @@ fn what_the_rebalancer_saw_before_a_restart_stands_until_it_has_looked_again() {
         serde_json::to_value(found.unwrap()).unwrap()
     };
     assert_eq!(balanced(&after), balanced(&before));
-    assert_eq!((after.stages[0].bottleneck, after.stages[0].message.as_deref()), (true, Some("as before")));
-    let signals = after.conditions.iter().find(|it| it.type_ == "SignalsAvailable").unwrap();
+    assert_eq!(
+        (after.stages[0].bottleneck, after.stages[0].message.as_deref()),
+        (true, Some("as before"))
+    );
+    let signals = after
+        .conditions
+        .iter()
+        .find(|it| it.type_ == "SignalsAvailable")
+        .unwrap();
     assert_eq!(signals.reason, "Pending", "nothing was on record about it");
     let looked = status(&raw, &found, &[], Some(&PipelineView::default()));
     assert_ne!(balanced(&looked), balanced(&before));
@@ -398,9 +408,9 @@ fn replicas_that_cannot_move_are_named_before_pools_that_others_closed() {
         .message;
     assert!(
         message.starts_with(
-            "no pool is left for stage 'serve': 2 replicas on the deleted pool 'cpu' cannot move; 'other-0'"
+            "no pool is left for stage 'serve': 2 replicas on the deleted pool 'cpu' cannot move; 'other-0', "
         ),
         "{message}"
     );
-    assert!(message.ends_with("and 5 more"), "{message}");
+    assert!(message.ends_with("and 5 more: the pool does not admit this namespace"), "{message}");
 }

@@ -337,8 +337,8 @@ fn no_pool(stage: &ValidatedStage) -> String {
     }
     let left_out = reasons.len().saturating_sub(REASONS_MAX);
     whys.extend(reasons.iter().take(REASONS_MAX).map(|(why, pools)| {
-        let shown = pools.iter().take(POOLS_MAX).map(String::as_str);
-        format!("{}: {why}", several(shown.collect(), pools.len()))
+        let shown: Vec<&str> = pools.iter().take(POOLS_MAX).map(String::as_str).collect();
+        format!("{}: {why}", several(&shown, pools.len()))
     }));
     if left_out > 0 {
         whys.push(format!("and {left_out} other reasons"));
@@ -347,10 +347,14 @@ fn no_pool(stage: &ValidatedStage) -> String {
 }
 
 /// The first of `count` names, and how many more there are.
-fn several(shown: Vec<&str>, count: usize) -> String {
+fn several(shown: &[&str], count: usize) -> String {
     let more = count - shown.len();
     let names = shown.join(", ");
-    if more == 0 { names } else { format!("{names} and {more} more") }
+    if more == 0 {
+        names
+    } else {
+        format!("{names} and {more} more")
+    }
 }
 
 /// How far a pool is from being of use; what is easiest to change comes first.

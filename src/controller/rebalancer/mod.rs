@@ -42,7 +42,7 @@ use super::stores::Stores;
 use super::view::{Change, PodView};
 use crate::api::TieredPipeline;
 use crate::api::tiered_pipeline::DecisionSummary;
-use crate::rebalance::world::{Event, PipelineIdx, VariantIdx};
+use crate::rebalance::world::{Event, VariantIdx};
 use crate::rebalance::{State, step};
 use crate::signals::scraper::Scraped;
 use crate::telemetry::Metrics;

@@ -13,7 +13,7 @@ const FIRST_LOOK_MS: u64 = 20_000;
 
 impl Rebalancer {
     /// Refreshes the views and wakes the reconcilers of pipelines whose view changed.
-    fn refresh(&mut self, now_ms: u64) {
+    pub(super) fn refresh(&mut self, now_ms: u64) {
         self.views_stale = false;
         self.views_built_ms = now_ms;
         for child in self.children.values_mut() {
@@ -55,5 +55,6 @@ impl Rebalancer {
 /// Whether a view says what another operator would have said just before: signals of every stage have come, or the
 /// pipeline has been changed since. Until then what is on record stands.
 fn is_whole(view: &PipelineView) -> bool {
-    !view.decisions.is_empty() || !view.stages.is_empty() && view.stages.values().all(|stage| stage.signals != Signals::Unseen)
+    !view.decisions.is_empty()
+        || !view.stages.is_empty() && view.stages.values().all(|stage| stage.signals != Signals::Unseen)
 }

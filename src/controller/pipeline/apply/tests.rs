@@ -22,7 +22,11 @@ async fn first_pass(there: impl Fn(&str) -> Option<Value>) -> (Report, Vec<Strin
     let answering = async {
         while let Some(call) = api.call_within(Duration::from_secs(1)).await {
             let path = call.path.split('?').next().unwrap().to_owned();
-            let forced = if call.path.contains("force=true") { " forced" } else { "" };
+            let forced = if call.path.contains("force=true") {
+                " forced"
+            } else {
+                ""
+            };
             sent.push(format!("{} {path}{forced}", call.method));
             match (call.method.as_str(), there(&path)) {
                 ("GET", None) => call.reply(404, &status(404, "NotFound")),
@@ -61,7 +65,11 @@ async fn a_name_of_somebody_else_is_refused_and_never_written() {
     for kind in ["services", "deployments", "poddisruptionbudgets"] {
         let taken = |path: &str| path.contains(kind).then(|| metadata("other", Some("uid-other")));
         let (report, sent) = first_pass(taken).await;
-        let refused: Vec<_> = report.refused.iter().map(|it| (it.message.as_str(), it.transient)).collect();
+        let refused: Vec<_> = report
+            .refused
+            .iter()
+            .map(|it| (it.message.as_str(), it.transient))
+            .collect();
         assert_eq!(refused, [(TAKEN, false)], "{kind}");
         let written = sent.iter().filter(|call| call.starts_with("PATCH"));
         assert!(written.clone().all(|call| !call.contains(kind)), "{kind}: {sent:#?}");
@@ -71,9 +79,14 @@ async fn a_name_of_somebody_else_is_refused_and_never_written() {
 
 #[tokio::test(start_paused = true)]
 async fn a_child_of_ours_that_the_stores_do_not_show_yet_is_written_as_any_other() {
-    let ours = |path: &str| path.contains("services").then(|| metadata("rag--serve", Some("uid-rag")));
+    let ours = |path: &str| {
+        path.contains("services")
+            .then(|| metadata("rag--serve", Some("uid-rag")))
+    };
     let (report, sent) = first_pass(ours).await;
     assert_eq!(report.refused, []);
-    let service = sent.iter().find(|call| call.starts_with("PATCH") && call.contains("services"));
+    let service = sent
+        .iter()
+        .find(|call| call.starts_with("PATCH") && call.contains("services"));
     assert!(service.unwrap().ends_with("forced"), "{sent:#?}");
 }
