@@ -1,5 +1,8 @@
 //! The reference page: every field of both kinds with its type, default, bounds and meaning, from the schema.
-#![expect(clippy::indexing_slicing, reason = "a JSON value answers null where nothing is, and does not panic")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a JSON value answers null where nothing is, and does not panic"
+)]
 
 use std::fmt::Write as _;
 

@@ -122,7 +122,10 @@ pub(crate) async fn every_feature_sample_reaches_a_defined_state(suite: &Suite) 
                 other => panic!("{sample}: {other}"),
             }
         }
-        // Room for the next one.
+        // Room for the next one, and no pool whose nodes nobody brings here.
+        for object in documents(&text).iter().filter(|object| object["kind"] == "ComputePool") {
+            tiered.delete_pool(object["metadata"]["name"].as_str().unwrap()).await;
+        }
         for object in documents(&text)
             .iter()
             .filter(|object| object["kind"] == "TieredPipeline")

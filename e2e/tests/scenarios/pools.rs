@@ -251,6 +251,7 @@ pub(crate) async fn a_stage_whose_hint_no_pool_matches_says_why_and_the_other_st
     let tiered = suite.tiered(&[]).await;
     tiered.space.nodes(&X86, 1).await;
     tiered.cpu_pool("x86", &[]).await;
+    tiered.pool_says("x86", "Ready", "True", "NodesAvailable").await;
     let mut answer = stage("answer", &["retrieve"], 1);
     answer["kind"] = json!("Inference");
     answer["tierHint"] = json!("AcceleratorRequired");
@@ -286,7 +287,7 @@ pub(crate) async fn a_stage_whose_hint_no_pool_matches_says_why_and_the_other_st
 pub(crate) async fn a_new_pool_changes_nothing_for_a_pipeline_that_serves(suite: &Suite) {
     let tiered = suite.tiered(&[]).await;
     tiered.space.nodes(&X86, 1).await;
-    tiered.cpu_pool("x86", &[]).await;
+    tiered.cpu_pool("x86", &AMD64).await;
     tiered.create("web", &[stage("serve", &[], 2)]).await;
     let ready_since = |pipeline: &tiercel::api::TieredPipeline| {
         crate::support::condition(pipeline, "Ready")

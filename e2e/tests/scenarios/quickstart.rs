@@ -106,7 +106,7 @@ pub(crate) async fn kubectl_get_reads_well(suite: &Suite) {
         masked(&pipelines),
         [
             "NAME READY STAGES REPLICAS COST/H MODE REASON AGE",
-            "web True 2/2 3 0.10 Automatic AsDeclared AGE",
+            "web True 2/2 3 0.09 Automatic AsDeclared AGE",
         ]
     );
     let (x86, none) = (tiered.pool_name("x86"), tiered.pool_name("none"));
@@ -115,6 +115,10 @@ pub(crate) async fn kubectl_get_reads_well(suite: &Suite) {
     let pools = kubectl.run(&["get", "cpool", &x86, &none]).await.unwrap();
     assert_eq!(
         masked(&pools),
-        ["NAME TIER CLASS ARCH NODES REPLICAS FREE COST/H READY REASON AGE"]
+        [
+            "NAME TIER CLASS ARCH NODES REPLICAS FREE COST/H READY REASON AGE",
+            "space-x86 CPU x86 amd64 2 3 30 of 31 cpu 2.00 True NodesAvailable AGE",
+            "space-none CPU none 0 0 False NoNodes AGE",
+        ]
     );
 }

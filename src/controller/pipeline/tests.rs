@@ -412,5 +412,8 @@ fn replicas_that_cannot_move_are_named_before_pools_that_others_closed() {
         ),
         "{message}"
     );
-    assert!(message.ends_with("and 5 more: the pool does not admit this namespace"), "{message}");
+    assert!(
+        message.ends_with("and 5 more: the pool does not admit this namespace"),
+        "{message}"
+    );
 }
