@@ -37,6 +37,18 @@ impl Look {
         Self { pools, observed }
     }
 
+    /// Whether it knows all of these pools in their latest generation. Pools and pipelines are often applied together: a
+    /// pipeline must not be placed as if the pools beside it were not there.
+    pub fn knows_all(&self, pools: &[Arc<DeserializeGuard<ComputePool>>]) -> bool {
+        let mut live = pools.iter().filter_map(|pool| pool.0.as_ref().ok());
+        live.all(|pool| {
+            let same = |known: &&Arc<ComputePool>| known.metadata.uid == pool.metadata.uid;
+            let known = self.pools.iter().find(same);
+            pool.metadata.deletion_timestamp.is_some()
+                || known.is_some_and(|known| known.metadata.generation == pool.metadata.generation)
+        })
+    }
+
     /// Whether children and prices would come out the same.
     pub fn places_like(&self, other: &Self) -> bool {
         self.traits() == other.traits()
@@ -63,4 +75,39 @@ fn decoded(pools: &[Arc<DeserializeGuard<ComputePool>>]) -> Vec<Arc<ComputePool>
     live.filter(|pool| pool.metadata.deletion_timestamp.is_none())
         .map(|pool| Arc::new(pool.clone()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn stored(name: &str, patch: serde_json::Value) -> Arc<DeserializeGuard<ComputePool>> {
+        let base = json!({
+            "apiVersion": "tiercel.dev/v1alpha1", "kind": "ComputePool",
+            "metadata": {"name": name, "uid": name, "generation": 1},
+            "spec": {"tier": "CPU", "costPerNodeHour": "1"},
+        });
+        let pool: Arc<ComputePool> = capacity::fixtures::object(base, patch);
+        Arc::new(DeserializeGuard(Ok(Arc::unwrap_or_clone(pool))))
+    }
+
+    #[test]
+    fn a_look_is_too_old_for_a_pool_that_came_or_was_edited_since_but_not_for_one_that_goes() {
+        let (old, new) = (stored("old", json!({})), stored("new", json!({})));
+        let edited = stored("old", json!({"metadata": {"generation": 2}}));
+        let leaving = stored(
+            "new",
+            json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+        );
+        let look = Look {
+            pools: decoded(&[Arc::clone(&old)]),
+            observed: Vec::new(),
+        };
+        assert!(look.knows_all(&[Arc::clone(&old)]));
+        assert!(!look.knows_all(&[Arc::clone(&old), new]));
+        assert!(!look.knows_all(&[edited]));
+        assert!(look.knows_all(&[old, leaving]));
+    }
 }

@@ -1,10 +1,11 @@
 //! What the same demand costs on accelerators only: the planner itself, over the demand that was offered, in a world
 //! without processors to fall back on.
 //!
-//! Definition. Generation keeps its accelerator variants. Every other stage runs on L4 nodes, whole devices as Kubernetes
-//! hands them out: one replica fills a node and serves as often the stage's declared rate as its CPU request fits into
-//! the node. The spot pool has the nodes of the run and is gone while it was gone in the run; beside it there is L4 on
-//! demand without end. New replicas serve at once, which favours this side.
+//! Definition. The accelerator pools of the run serve every stage. Generation keeps its variants there. Every other stage
+//! takes whole nodes, as Kubernetes hands out devices: one replica fills a node and serves as often the stage's declared
+//! rate as its CPU request fits into the node. The spot pool has the nodes of the run and is gone while it was gone in
+//! the run; the pools that are not spot have as many nodes as are asked for. Bounds are the pipeline's, the reliable floor
+//! included. New replicas serve at once. The last two favour this side.
 
 use tiercel::api::compute_pool::Tier;
 use tiercel::rebalance::world::{
@@ -15,12 +16,11 @@ use tiercel::rebalance::{State, step};
 
 use super::SPOT_POOL;
 use super::models::{PoolModel, StageModel};
-use crate::nodes::{L4, L4_SPOT};
 
 /// The definition, for the report.
-pub const DEFINITION: &str = "computed by the operator's own planner over the offered demand: generation on its accelerators, every other stage \
-    on whole L4 nodes (one replica fills a node and serves the declared rate as often as its CPU request fits); spot L4 as many and as long as \
-    in the run, then L4 on demand at 0.9776 USD per hour; replicas serve at once";
+pub const DEFINITION: &str = "computed by the operator's own planner over the offered demand, on the accelerator pools of the run: generation as \
+    declared, every other stage on whole nodes (one replica fills a node and serves the declared rate as often as its CPU request fits); spot as \
+    many nodes and as long as in the run, the other pools as many as are asked for; the stages' own bounds; replicas serve at once";
 
 const WHOLE: u64 = 1_000;
 const ENDLESS: u64 = 1_000;
@@ -36,14 +36,14 @@ pub struct Moment {
     pub spot: bool,
 }
 
-/// Nodes of each accelerator pool.
-pub type Nodes<'a> = &'a dyn Fn(&str) -> u64;
+/// Nodes of each pool, and the vCPUs of one.
+pub type Machines<'a> = &'a dyn Fn(&str) -> (u64, u32);
 
 /// USD per hour at each moment; `None` where no demand was known yet. Moments must be in order.
 pub fn cost_per_hour(
     stages: &[StageModel],
     pools: &[PoolModel],
-    nodes: Nodes<'_>,
+    machines: Machines<'_>,
     moments: &[Moment],
 ) -> Vec<Option<f64>> {
     let mut state = State::new();
@@ -58,7 +58,7 @@ pub fn cost_per_hour(
             continue;
         };
         let mut events = Vec::new();
-        let wanted = accelerators_only(stages, pools, nodes, moment.spot);
+        let wanted = accelerators_only(stages, pools, machines, moment.spot);
         counts.resize(wanted.variants.len(), 0);
         if world.as_ref() != Some(&wanted) {
             events.push(Event::World(wanted.clone()));
@@ -143,31 +143,28 @@ struct Place {
     name: String,
     price_micros: u64,
     nodes: u64,
+    vcpus: u32,
     spot: bool,
 }
 
-fn accelerators_only(stages: &[StageModel], pools: &[PoolModel], nodes: Nodes<'_>, spot: bool) -> World {
-    let mut places: Vec<Place> = pools
-        .iter()
-        .filter(|pool| pool.tier == Tier::Accelerator)
-        .map(|pool| Place {
+fn accelerators_only(stages: &[StageModel], pools: &[PoolModel], machines: Machines<'_>, spot: bool) -> World {
+    let place = |pool: &PoolModel| {
+        let (nodes, vcpus) = machines(&pool.name);
+        let nodes = match (pool.name == SPOT_POOL, spot) {
+            (false, _) => ENDLESS,
+            (true, true) => nodes,
+            (true, false) => 0,
+        };
+        Place {
             name: pool.name.clone(),
             price_micros: millis(pool.price * 1e3),
-            nodes: if pool.name == SPOT_POOL && !spot {
-                0
-            } else {
-                nodes(&pool.name)
-            },
+            nodes,
+            vcpus,
             spot: pool.name == SPOT_POOL,
-        })
-        .collect();
-    let on_demand: f64 = L4.price.parse().unwrap_or(0.0);
-    places.push(Place {
-        name: "l4".into(),
-        price_micros: millis(on_demand * 1e3),
-        nodes: ENDLESS,
-        spot: false,
-    });
+        }
+    };
+    let accelerators = pools.iter().filter(|pool| pool.tier == Tier::Accelerator);
+    let places: Vec<Place> = accelerators.map(place).collect();
     let mut world = World {
         pools: (1_u64..).zip(&places).map(|(key, place)| pool(key, place)).collect(),
         pipelines: vec![Pipeline {
@@ -194,13 +191,11 @@ fn accelerators_only(stages: &[StageModel], pools: &[PoolModel], nodes: Nodes<'_
 
 /// What one node serves; `None` where the stage does not run.
 fn per_node(model: &StageModel, place: &Place) -> Option<f64> {
-    let l4 = place.spot || place.name == L4.name;
     if model.inference {
-        let name = if l4 { SPOT_POOL } else { place.name.as_str() };
-        return model.replicas.get(name).map(|replica| replica.per_s);
+        return model.replicas.get(&place.name).map(|replica| replica.per_s);
     }
-    let replica = model.replicas.values().next().filter(|_| l4)?;
-    let cpu_millis = u64::from(L4_SPOT.vcpus) * 1_000 - 110;
+    let replica = model.replicas.values().next()?;
+    let cpu_millis = u64::from(place.vcpus) * 1_000 - 110;
     let fits = (cpu_millis / replica.cpu_millis.max(1)).max(1);
     #[allow(clippy::cast_precision_loss)] // a handful
     let fits = fits as f64;
@@ -248,7 +243,7 @@ fn stage(key: u64, model: &StageModel, variants: (u32, u32)) -> Stage {
         variants,
         min: model.bounds.0,
         max: model.bounds.1,
-        reliable_min: 0,
+        reliable_min: model.reliable_min,
         target_permille: model.target_percent * 10,
         traffic: Traffic::Pull,
         rated: true,
@@ -288,16 +283,21 @@ mod tests {
                 spot,
             })
             .collect();
-        let nodes = |pool: &str| if pool == SPOT_POOL { 30 } else { 1 };
-        cost_per_hour(&stages, &pools, &nodes, &moments)
+        let machines = |pool: &str| match pool {
+            SPOT_POOL => (30, 8),
+            "h100" => (1, 16),
+            _ => (2, 32),
+        };
+        cost_per_hour(&stages, &pools, &machines, &moments)
     }
 
     #[test]
     fn steady_load_on_spot_costs_its_nodes() {
         let moments: Vec<_> = (0..20).map(|t| (f64::from(t), Some(6.0), true)).collect();
         let last = costs(&moments).last().copied().flatten().unwrap();
-        // 15 calls/s at 75 % of 3.3: 7 nodes. CPU stages at 70 %: retrieve 6/(4*3), guard 6/(6*7) … one node each.
-        assert!((last - 12.0 * 0.2933).abs() < 1e-6, "{last}");
+        // 15 calls/s at 75 %: one Inferentia of 1.6 for the reliable floor and 6 L4 of 3.3. CPU stages at 70 %: retrieve
+        // 6/(4*3), guard 6/(6*7) … one node each.
+        assert!((last - (11.0 * 0.2933 + 1.967_86)).abs() < 1e-6, "{last}");
     }
 
     #[test]

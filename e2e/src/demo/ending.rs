@@ -9,7 +9,7 @@ use super::accelerators::{self, Moment};
 use super::reaction;
 use super::scene::Scene;
 use super::schedule::{SEED, Schedule};
-use super::stage_set::{StageSet, nodes_of};
+use super::stage_set::{StageSet, machines_of};
 use super::{Failure, NAMESPACE, OPERATOR_NAMESPACE};
 use crate::observe::Kind;
 use crate::report::{PoolInfo, Reaction, Report, ReportFiles, Tier, Timeline};
@@ -62,7 +62,7 @@ pub fn write(
     let logged = &scene.decisions.all;
 
     let moments: Vec<Moment> = scene.samples.iter().map(|(_, _, moment)| *moment).collect();
-    let only = accelerators::cost_per_hour(&scene.stages, &scene.pools, &nodes_of, &moments);
+    let only = accelerators::cost_per_hour(&scene.stages, &scene.pools, &machines_of, &moments);
     let mut timeline = Timeline::default();
     for ((t_s, sample, _), cost) in scene.samples.iter().zip(only) {
         let mut sample = sample.clone();

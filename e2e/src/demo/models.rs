@@ -38,6 +38,8 @@ pub struct StageModel {
     pub after: Vec<(usize, f64)>,
     /// Bounds on the replicas.
     pub bounds: (u32, u32),
+    /// Least replicas on pools that are not spot.
+    pub reliable_min: u32,
     /// Utilization at which a replica counts as full, per cent.
     pub target_percent: u32,
     /// Seconds over which the highest need counts before replicas go.
@@ -111,6 +113,7 @@ pub fn stage_models(pipeline: &TieredPipeline, pools: &[ComputePool]) -> Result<
             visits: if after.is_empty() { 1.0 } else { visits },
             after,
             bounds: (bound(stage.replicas.min), bound(stage.replicas.max)),
+            reliable_min: bound(stage.replicas.reliable_min),
             target_percent: bound(stage.signal.target_percent),
             down_window_s: bound(stage.scaling.scale_down.stabilization_window_seconds),
             replicas,

@@ -32,10 +32,10 @@ pub const NODES: [(Shape, usize); 5] = [
 /// CPU use of so many pods is written per second: enough for the demo's pods, little for the API server.
 const USAGE_WRITES_PER_S: usize = 20;
 
-/// How many nodes a pool has: pools are named after their shapes, but for Inferentia.
-pub fn nodes_of(pool: &str) -> u64 {
+/// How many nodes a pool has, and the vCPUs of one: pools are named after their shapes, but for Inferentia.
+pub fn machines_of(pool: &str) -> (u64, u32) {
     let found = NODES.iter().find(|(shape, _)| shape.name.starts_with(pool));
-    found.map_or(0, |(_, count)| *count as u64)
+    found.map_or((0, 0), |(shape, count)| (*count as u64, shape.vcpus))
 }
 
 /// What runs. Dropping it ends everything; [`StageSet::strike`] does so in order.
@@ -131,7 +131,7 @@ impl StageSet {
         {
             let millis = (replica.startup_s * 1_000).to_string();
             // Shared pools also run the quick stages: the declared time of the model counts where nothing else runs.
-            if nodes_of(pool) > 0 && stages.iter().filter(|stage| stage.replicas.contains_key(pool)).count() == 1 {
+            if machines_of(pool).0 > 0 && stages.iter().filter(|stage| stage.replicas.contains_key(pool)).count() == 1 {
                 annotations.insert(format!("kwok.tiercel.dev/startup-milliseconds.{pool}"), millis.into());
             }
         }

@@ -83,7 +83,10 @@ async fn reconcile(object: Arc<DeserializeGuard<TieredPipeline>>, ctx: Arc<Conte
         // Owner references take the children away; there is no finalizer to wait for us.
         return Ok(Outcome::Skipped);
     }
-    let look = Arc::clone(&ctx.look.borrow());
+    let mut look = Arc::clone(&ctx.look.borrow());
+    if !look.knows_all(&ctx.stores.pools.state()) {
+        look = Arc::new(Look::at(&ctx.stores));
+    }
     let found = dereference::dereference(&ctx.stores, &look, ctx.allow_secrets, raw);
     let valid = validate::validate(raw, &found);
     let desired = build::build(&valid);
