@@ -1,0 +1,239 @@
+//! Pure: the conditions beside `Ready`: signals, capacity, balance, budget, tier.
+
+use super::super::super::report::{Foreign, PipelineView, Signals, StageView};
+use super::super::status::{cost_micros, running};
+use super::super::validated::{StagePool, ValidatedPipeline, ValidatedStage};
+use super::{desired, more};
+use crate::api::TieredPipelineStatus;
+use crate::api::conditions::{New, Reason, Status, Type};
+use crate::api::decimal::money;
+use crate::rebalance::decision::HoldReason;
+
+/// What only the rebalancer can tell, before it has looked at the pipeline.
+pub(super) fn unlooked() -> [New; 3] {
+    let pending = |type_, message: &str| New {
+        type_,
+        status: Status::Unknown,
+        reason: Reason::Pending,
+        message: message.to_owned(),
+    };
+    [
+        pending(Type::SignalsAvailable, "no signal has been read yet"),
+        pending(Type::CapacityAvailable, "nothing has been planned yet"),
+        pending(Type::Balanced, "nothing has been planned yet"),
+    ]
+}
+
+pub(super) fn says(status: Option<&TieredPipelineStatus>, type_: Type) -> bool {
+    let mut conditions = status.into_iter().flat_map(|status| &status.conditions);
+    conditions.any(|condition| condition.type_ == type_.as_str())
+}
+
+pub(super) fn signals_available(view: &PipelineView) -> New {
+    let type_ = Type::SignalsAvailable;
+    let stale: Vec<&str> = view
+        .stages
+        .iter()
+        .filter(|(_, stage)| stage.signals != Signals::Fresh)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if stale.is_empty() {
+        return New {
+            type_,
+            status: Status::True,
+            reason: Reason::Fresh,
+            message: "every stage has fresh signals".into(),
+        };
+    }
+    let never = view.stages.values().all(|stage| stage.signals == Signals::Unseen);
+    let status = if never { Status::Unknown } else { Status::False };
+    let message = format!("no fresh signal from {}: nothing shrinks there", stages(&stale));
+    New {
+        type_,
+        status,
+        reason: Reason::MetricsStale,
+        message,
+    }
+}
+
+pub(super) fn capacity_available(view: &PipelineView) -> New {
+    let type_ = Type::CapacityAvailable;
+    let short: Vec<&str> = view
+        .stages
+        .iter()
+        .filter(|(_, stage)| stage.short)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if short.is_empty() {
+        return New {
+            type_,
+            status: Status::True,
+            reason: Reason::RoomLeft,
+            message: "every stage has the capacity it needs".into(),
+        };
+    }
+    let message = format!("{} need more than the pools, bounds or budget leave", stages(&short));
+    New {
+        type_,
+        status: Status::False,
+        reason: Reason::NoCapacity,
+        message,
+    }
+}
+
+fn stages(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+    format!(
+        "{} {}",
+        if quoted.len() == 1 { "stage" } else { "stages" },
+        quoted.join(", ")
+    )
+}
+
+pub(super) fn balanced(valid: &ValidatedPipeline, view: &PipelineView) -> New {
+    let type_ = Type::Balanced;
+    let new = |status, reason, message: String| New {
+        type_,
+        status,
+        reason,
+        message,
+    };
+    let contested = view.stages.iter().find_map(|(name, stage)| match &stage.foreign {
+        Some(Foreign::Contested(manager)) => Some((name, manager)),
+        _ => None,
+    });
+    if let Some((name, manager)) = contested {
+        let message =
+            format!("'{manager}' keeps changing the replicas of stage '{name}': tiercel holds until it stops");
+        return new(Status::False, Reason::Contested, message);
+    }
+    let off: Vec<(&ValidatedStage, &StageView)> = valid
+        .stages
+        .iter()
+        .filter_map(|stage| view.stages.get(&stage.name).map(|view| (stage, view)))
+        .filter(|(stage, view)| {
+            stage
+                .pools
+                .iter()
+                .any(|pool| view.planned.get(&pool.pool).copied().unwrap_or_default() != running(pool).desired)
+        })
+        .collect();
+    let Some((stage, first)) = off.first() else {
+        return new(
+            Status::True,
+            Reason::WithinTolerance,
+            "replicas are where the plan wants them".into(),
+        );
+    };
+    let reason = match first.hold {
+        None | Some(HoldReason::AwaitingReady) => Reason::Shifting,
+        Some(HoldReason::MetricsStale) => Reason::MetricsStale,
+        Some(HoldReason::Paused) => Reason::Paused,
+        Some(HoldReason::Advisory) => Reason::Advisory,
+        Some(HoldReason::BudgetExhausted) => Reason::BudgetExhausted,
+        Some(HoldReason::NoCapacity) => Reason::NoCapacity,
+        Some(HoldReason::WithinTolerance) => {
+            return new(
+                Status::True,
+                Reason::WithinTolerance,
+                "differences are inside the tolerance".into(),
+            );
+        }
+        Some(HoldReason::CoolingDown | HoldReason::MovesExhausted | HoldReason::AtFloor | HoldReason::PlanRejected) => {
+            Reason::CoolingDown
+        }
+    };
+    let message = format!("stage '{}': {}", stage.name, hold_text(first.hold));
+    new(Status::False, reason, more(message, off.len()))
+}
+
+pub(super) fn hold_text(hold: Option<HoldReason>) -> &'static str {
+    match hold {
+        None => "replicas are being changed",
+        Some(HoldReason::AwaitingReady) => "new replicas must be Ready before old ones go",
+        Some(HoldReason::MetricsStale) => "no fresh signal allows the change",
+        Some(HoldReason::Paused) => "the pipeline is paused",
+        Some(HoldReason::Advisory) => "advisory mode: the change is reported, not written",
+        Some(HoldReason::BudgetExhausted) => "the change would cost more than the budget",
+        Some(HoldReason::NoCapacity) => "the pools have no room",
+        Some(HoldReason::CoolingDown) => "the stabilization window has not passed",
+        Some(HoldReason::MovesExhausted) => "the moves of this hour are used up",
+        Some(HoldReason::WithinTolerance) => "the change is inside the tolerance",
+        Some(HoldReason::AtFloor) => "floors forbid the change",
+        Some(HoldReason::PlanRejected) => "the plan failed its own check; please report this",
+    }
+}
+
+pub(super) fn within_budget(valid: &ValidatedPipeline) -> New {
+    let type_ = Type::WithinBudget;
+    let cost = cost_micros(valid);
+    let (status, reason, message) = match valid.budget_micros {
+        None => (Status::True, Reason::WithinBudget, "no budget is set".to_owned()),
+        Some(budget) if cost > budget => {
+            let message = format!(
+                "replicas cost {} per hour, the budget is {}",
+                money(cost),
+                money(budget)
+            );
+            (Status::False, Reason::BudgetExhausted, message)
+        }
+        // No running figure: it would move with every replica.
+        Some(budget) => (
+            Status::True,
+            Reason::WithinBudget,
+            format!("replicas cost no more than {} per hour", money(budget)),
+        ),
+    };
+    New {
+        type_,
+        status,
+        reason,
+        message,
+    }
+}
+
+pub(super) fn preferred_tier(valid: &ValidatedPipeline) -> New {
+    let below: Vec<String> = valid.stages.iter().filter_map(below_hint).collect();
+    if below.is_empty() {
+        let message = "every stage runs on the tier that its hint prefers".to_owned();
+        return New {
+            type_: Type::PreferredTier,
+            status: Status::True,
+            reason: Reason::OnPreferredTier,
+            message,
+        };
+    }
+    New {
+        type_: Type::PreferredTier,
+        status: Status::False,
+        reason: Reason::BelowPreferredTier,
+        message: below.join("; "),
+    }
+}
+
+/// How many replicas of a stage are below its hint, and how much slower one of them is.
+pub(super) fn below_hint(stage: &ValidatedStage) -> Option<String> {
+    let on = |preferred: bool| {
+        stage
+            .pools
+            .iter()
+            .filter(move |pool| pool.fit.as_ref().is_some_and(|fit| fit.preferred == preferred))
+    };
+    let below: Vec<&StagePool> = on(false).filter(|pool| running(pool).desired > 0).collect();
+    let count: u32 = below.iter().map(|pool| running(pool).desired).sum();
+    let slowest = below.iter().map(|pool| pool.capacity_millis).min()?;
+    let best = on(true).map(|pool| pool.capacity_millis).max().unwrap_or(slowest);
+    let names: Vec<String> = below.iter().map(|pool| format!("'{}'", pool.pool)).collect();
+    let slower = if best > slowest && slowest > 0 {
+        let tenths = best * 10 / slowest;
+        format!(", up to {}.{} times slower each", tenths / 10, tenths % 10)
+    } else {
+        String::new()
+    };
+    Some(format!(
+        "stage '{}': {count} of {} replicas on {}{slower}",
+        stage.name,
+        desired(stage),
+        names.join(", ")
+    ))
+}
