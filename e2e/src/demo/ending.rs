@@ -140,7 +140,7 @@ fn definitions(reactions: usize) -> std::collections::BTreeMap<String, String> {
             "reaction_ms",
             format!(
                 "from the newest /metrics answer of the stage or a stage that calls it, before the write came in (the fleet's clock), to the \
-                 answer of the scale write (the API server's audit log); {reactions} writes set off by demand, of stages whose pods are \
+                 answer of the scale write (the API server's audit log); {reactions} writes set off by a rise of demand, of stages whose pods are \
                  scraped. Every pod is scraped once a second: the load itself may have changed up to a second earlier"
             ),
         ),

@@ -2,8 +2,9 @@
 //! fleet knows when it answered each scrape, and the API server's audit log when each write came in and was answered.
 //!
 //! For one write: from the newest scrape of the stage, or of a stage that calls it, answered before the write came in, to
-//! the write's answer. Only stages whose signal is read from the pods, and only writes whose decision was set off by
-//! demand; a shift that waits for a new replica to be Ready is no reaction to a signal.
+//! the write's answer. Only stages whose signal is read from the pods, and only writes whose decision was set off by demand
+//! that rose: a fall is acted on when its window ends, and a shift goes on when a new replica is Ready, not when a signal
+//! comes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -112,7 +113,7 @@ pub fn reactions(
     let reaction = |write: &Write| {
         let (stage, pool) = deployments.get(&write.deployment)?;
         let position = stages.iter().position(|model| model.name == *stage && model.scraped)?;
-        by_demand(write, stage, pool, decisions).then_some(())?;
+        by_rise(write, stage, pool, decisions).then_some(())?;
         let seen = evidence(position, stages);
         let newest = seen
             .iter()
@@ -125,8 +126,8 @@ pub fn reactions(
     writes.iter().filter_map(reaction).collect()
 }
 
-/// Whether the last decision about this variant before the write came in was set off by demand.
-fn by_demand(write: &Write, stage: &str, pool: &str, decisions: &[Logged]) -> bool {
+/// Whether the last decision about this variant before the write came in was set off by a rise of demand.
+fn by_rise(write: &Write, stage: &str, pool: &str, decisions: &[Logged]) -> bool {
     // Both clocks are this machine's; the log rounds to milliseconds.
     let before = |decision: &&Logged| {
         let at = decision.time.duration_since(jiff::Timestamp::UNIX_EPOCH).as_secs_f64();
@@ -135,7 +136,7 @@ fn by_demand(write: &Write, stage: &str, pool: &str, decisions: &[Logged]) -> bo
             && decision.moves().iter().any(|step| step.pool == pool)
     };
     let last = decisions.iter().rfind(before);
-    last.is_some_and(|decision| matches!(decision.trigger.as_str(), "DemandRose" | "DemandFell"))
+    last.is_some_and(|decision| decision.trigger == "DemandRose")
 }
 
 /// The stage and everything that calls it, directly or not.
@@ -198,6 +199,12 @@ mod tests {
             decision("1970-01-01T00:00:10.019Z", "ReplicaReady"),
         ];
         assert_eq!(measured(&[("generate", 10.0)], &decisions), [] as [f32; 0]);
+        let fell = [decision("1970-01-01T00:00:10.019Z", "DemandFell")];
+        assert_eq!(
+            measured(&[("generate", 10.0)], &fell),
+            [] as [f32; 0],
+            "the window's end set it off"
+        );
         assert_eq!(write(LINE, "somebody", "agents"), None);
         assert_eq!(
             write(&LINE.replace("\"code\":200", "\"code\":409"), "op", "agents"),
