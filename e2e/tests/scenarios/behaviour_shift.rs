@@ -182,7 +182,7 @@ pub(crate) async fn a_cordoned_accelerator_pool_hands_over_to_the_cpu_tier_and_t
         .tiered
         .says("chat", "PreferredTier", "False", "BelowPreferredTier")
         .await;
-    assert!(message.contains("4.0 times slower"), "{message}");
+    assert!(message.contains("4.0 times slower than on"), "{message}");
     cordon(&scene, false).await;
     scene.settles("chat", "generate", &[("l4", 2)]).await;
     scene
@@ -202,7 +202,7 @@ pub(crate) async fn generation_survives_the_eviction_of_its_accelerators_and_pro
         .tiered
         .says("chat", "PreferredTier", "False", "BelowPreferredTier")
         .await;
-    assert!(message.contains("4.0 times slower"), "{message}");
+    assert!(message.contains("4.0 times slower than on"), "{message}");
     scene.tiered.ready("chat").await;
     scene.stays("chat", "generate", Duration::from_secs(3)).await;
     cordon(&scene, false).await;

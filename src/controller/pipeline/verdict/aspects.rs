@@ -222,13 +222,15 @@ pub(super) fn below_hint(stage: &ValidatedStage) -> Option<String> {
     let below: Vec<&StagePool> = on(false).filter(|pool| running(pool).desired > 0).collect();
     let count: u32 = below.iter().map(|pool| running(pool).desired).sum();
     let slowest = below.iter().map(|pool| pool.capacity_millis).min()?;
-    let best = on(true).map(|pool| pool.capacity_millis).max().unwrap_or(slowest);
+    let best = on(true).max_by_key(|pool| pool.capacity_millis);
     let names: Vec<String> = below.iter().map(|pool| format!("'{}'", pool.pool)).collect();
-    let slower = if best > slowest && slowest > 0 {
-        let tenths = best * 10 / slowest;
-        format!(", up to {}.{} times slower each", tenths / 10, tenths % 10)
-    } else {
-        String::new()
+    let slower = match best {
+        Some(best) if best.capacity_millis > slowest && slowest > 0 => {
+            let tenths = best.capacity_millis * 10 / slowest;
+            let (whole, tenth) = (tenths / 10, tenths % 10);
+            format!(", each up to {whole}.{tenth} times slower than on '{}'", best.pool)
+        }
+        _ => String::new(),
     };
     Some(format!(
         "stage '{}': {count} of {} replicas on {}{slower}",
