@@ -85,10 +85,12 @@ pub(crate) async fn a_move_goes_on_where_a_killed_operator_left_it(suite: &Suite
     installed.operator().kill();
     installed.operator().restart().unwrap();
     scene.settles("chat", "generate", &[("graviton", 2)]).await;
+    // The floor of two and the surge of one are three replicas when the operator dies. Whoever takes over cannot know that
+    // one of them was surplus, and holds three for a window, with a surge of its own.
     for state in &scene.states("chat", "generate")[before..] {
         let (spec, ready): (i64, i64) = state.values().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
         assert!(
-            (2..=3).contains(&spec) && ready >= 2,
+            (2..=4).contains(&spec) && ready >= 2,
             "{state:?}, history: {}",
             scene.history()
         );

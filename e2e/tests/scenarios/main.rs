@@ -37,10 +37,6 @@ use libtest_mimic::{Arguments, Trial};
 
 use suite::Suite;
 
-/// Scenarios that show defects which are not mended yet, or that have not passed twice in a row since they were. They run with `--ignored` (`make release-check`), and leave this
-/// list with the change that mends them.
-const OPEN: [&str; 1] = ["behaviour_restart::a_move_goes_on_where_a_killed_operator_left_it"];
-
 /// Scenarios mostly wait, so more of them run at once than there are processors.
 const AT_ONCE: usize = 8;
 
@@ -77,11 +73,6 @@ fn main() {
     trials.extend(lifecycle_refusals::scenarios(&suite));
     trials.extend(pools::scenarios(&suite));
     trials.extend(quickstart::scenarios(&suite));
-    let trials = trials.into_iter().map(|trial| {
-        let open = OPEN.contains(&trial.name());
-        trial.with_ignored_flag(open)
-    });
-    let trials = trials.collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     suite.stop();
     conclusion.exit();
