@@ -392,6 +392,29 @@ fn a_lost_pool_is_replaced_before_it_is_left() {
 }
 
 #[test]
+fn a_blind_stage_that_leaves_a_closed_pool_holds_what_ran_and_not_what_the_shift_holds_twice() {
+    let mut run = Run::of(
+        "pool old 8\npool new 40
+         stage s min 2 max 20 surge 4
+           old cost 1 has 3/3 at ?
+           new cost 2 has 0/0",
+    );
+    run.decides("-");
+    let mut world = run.fixture.world.clone();
+    world.pools[0].capacity = super::world::Resources::default();
+    world.variants[0].max = 0;
+    let mut events = vec![Event::World(world)];
+    // The cluster does what it is told; replicas get Ready at once, and nobody ever reports.
+    for _ in 0..20 {
+        run.after(2_000, &events);
+        let moves: Vec<_> = run.decided.iter().flat_map(|decision| decision.moves.clone()).collect();
+        events = moves.iter().map(|one| run.sees(one.variant.0, one.to, one.to, None)).collect();
+        assert!(run.fixture.replicas[1].0 <= 3, "{:?}", run.fixture.replicas);
+    }
+    assert_eq!(run.fixture.replicas, [(0, 0), (3, 3)]);
+}
+
+#[test]
 fn over_budget_the_pipeline_moves_to_cheaper_pools_before_it_shrinks() {
     let world = |budget: u32| {
         format!(
