@@ -11,7 +11,7 @@ use super::plan::{self, Ask, Bound, Plan, Problem, price, variants_of, writes};
 use super::report;
 use super::sense;
 use super::state::State;
-use super::verify::{Observed, verify};
+use super::verify::{Books, Observed};
 use super::world::{Event, Mode, Pipeline, Stage, StageIdx, VariantIdx};
 
 const MINUTE_MS: u64 = 60_000;
@@ -123,7 +123,7 @@ fn act(state: &mut State, plan: &Plan, now_ms: u64) -> Vec<Decision> {
         ledger,
         over,
         costs,
-        observed,
+        books: Books::new(&state.world, observed),
         now_ms,
     };
     let mut decisions = Vec::new();
@@ -138,7 +138,7 @@ struct Context<'a> {
     ledger: Ledger,
     over: Vec<bool>,
     costs: Vec<u128>,
-    observed: Vec<Observed>,
+    books: Books,
     now_ms: u64,
 }
 
@@ -354,7 +354,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
             advisory: mode == Mode::Advisory,
             rejected: rejected.collect(),
         };
-        let checked = verify(&state.world, &context.observed, &decision, need.floor);
+        let checked = context.books.verify(&state.world, &decision, need.floor);
         checked.map(|()| Some((decision, after)))
     };
     let pins = !memory.pinned && steps.blocked.budget && steps.writes.is_empty();
@@ -380,21 +380,13 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
             if let Some(cost) = context.costs.get_mut(pipeline) {
                 *cost = *after;
             }
+            context.books.enter(&state.world, decision);
             for one in &decision.moves {
                 if let Some(seen) = state.variants.get_mut(one.variant.0 as usize) {
                     seen.ask(one.to, now_ms);
                     if one.to > one.from {
                         seen.grown = Some(memory.epoch);
                     }
-                }
-                if let Some(slot) = context.observed.get_mut(one.variant.0 as usize) {
-                    *slot = Observed {
-                        desired: one.to,
-                        certain: slot.certain.min(one.to),
-                        most: slot.most.max(one.to),
-                        ready: slot.ready.min(one.to),
-                        held: slot.held.max(one.to),
-                    };
                 }
             }
         } else {

@@ -408,7 +408,10 @@ fn a_blind_stage_that_leaves_a_closed_pool_holds_what_ran_and_not_what_the_shift
     for _ in 0..20 {
         run.after(2_000, &events);
         let moves: Vec<_> = run.decided.iter().flat_map(|decision| decision.moves.clone()).collect();
-        events = moves.iter().map(|one| run.sees(one.variant.0, one.to, one.to, None)).collect();
+        events = moves
+            .iter()
+            .map(|one| run.sees(one.variant.0, one.to, one.to, None))
+            .collect();
         assert!(run.fixture.replicas[1].0 <= 3, "{:?}", run.fixture.replicas);
     }
     assert_eq!(run.fixture.replicas, [(0, 0), (3, 3)]);
