@@ -60,6 +60,8 @@ mod plan;
 #[cfg(test)]
 mod properties;
 mod report;
+#[cfg(test)]
+mod scenes;
 mod sense;
 #[cfg(test)]
 mod sim;

@@ -119,8 +119,15 @@ impl Books {
     }
 
     /// Checks one decision against the replicas there are. `floor` is the stage's floor now: its `min`, or zero where
-    /// idle is proven.
-    pub(super) fn verify(&self, world: &World, decision: &Decision, floor: u32) -> Result<(), Violation> {
+    /// idle is proven. `planned` is where the stage is led, in the order of its variants: only replicas that are on their
+    /// way out may exceed its ceiling.
+    pub(super) fn verify(
+        &self,
+        world: &World,
+        decision: &Decision,
+        floor: u32,
+        planned: &[u32],
+    ) -> Result<(), Violation> {
         let Some(stage) = world.stages.get(decision.stage.0 as usize) else {
             return Err(Violation::Inconsistent);
         };
@@ -187,7 +194,12 @@ impl Books {
             .map(|(at, _)| most(at).max(u64::from(after(VariantIdx(at)))))
             .sum();
         let before: u64 = mine().map(|(at, _)| most(at)).sum();
-        let ceiling = u64::from(stage.max).saturating_add(u64::from(stage.max_surge.max(1)));
+        let moving: u64 = mine()
+            .zip(planned)
+            .map(|((at, _), &planned)| u64::from(self.seen(VariantIdx(at)).most.saturating_sub(planned)))
+            .sum();
+        let surge = u64::from(stage.max_surge.max(1)).min(moving);
+        let ceiling = u64::from(stage.max).saturating_add(surge);
         if highest > before && highest > ceiling {
             return Err(Violation::StageCeiling);
         }
