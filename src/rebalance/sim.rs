@@ -354,8 +354,17 @@ impl Sim {
         if after.0 < declared.min.min(before.0) || after.1 < declared.min.min(before.1) {
             self.fault(decision, &format!("floor: desired, ready {before:?} -> {after:?}"));
         }
-        if after.0 > before.0 && after.0 > declared.max + declared.max_surge.max(1) {
-            self.fault(decision, &format!("ceiling: {before:?} -> {after:?}"));
+        let planned = &self.state.report(decision.stage).unwrap().planned;
+        let moving: u32 = range
+            .clone()
+            .zip(planned)
+            .map(|(at, &planned)| self.desired[at].saturating_sub(planned))
+            .sum();
+        if after.0 > before.0 && after.0 > declared.max + declared.max_surge.max(1).min(moving) {
+            self.fault(
+                decision,
+                &format!("ceiling: {before:?} -> {after:?}, {moving} on their way out"),
+            );
         }
         if one.to > one.from {
             let pool = self.world.variants[at].pool;
