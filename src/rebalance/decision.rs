@@ -24,7 +24,7 @@ pub enum Trigger {
     SpecChanged,
     /// A pool lost nodes, or a variant could not place or start pods.
     CapacityLost,
-    /// Capacity came back, or became cheaper.
+    /// Capacity came back, became cheaper, or is enough now for less demand.
     CapacityGained,
     /// A replica got Ready that a later step of a move had waited for.
     ReplicaReady,

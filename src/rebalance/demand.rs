@@ -20,6 +20,12 @@ const AT_LEAST_PERMILLE: u128 = 1_500;
 /// Idle readings in a row that prove idleness.
 pub(super) const IDLE_READINGS: u32 = 3;
 
+/// A rise within so many windows of a fall takes that fall back.
+const REVERSAL_WINDOWS: u64 = 4;
+
+/// Most times the declared window that a fall waits for.
+const PATIENCE_MAX: u64 = 8;
+
 /// Capacity of one replica, never zero, so that it can be divided by.
 pub(super) fn capacity(variant: &Variant) -> u64 {
     variant.capacity_millis.clamp(1, CAPACITY_MAX)
@@ -149,6 +155,13 @@ pub(super) struct Level {
     pub(super) cooling_until_ms: Option<u64>,
     /// A different demand is seen, within the tolerance.
     pub(super) within_tolerance: bool,
+    /// When it last fell.
+    fell_ms: Option<u64>,
+    /// When a rise last took a fall back.
+    reversed_ms: Option<u64>,
+    /// Times the declared window that the next fall waits for: doubled when a rise takes a fall back, halved once that
+    /// is long ago. A window too short for the noise is stretched until it is not.
+    patience: u64,
 }
 
 impl Level {
@@ -160,6 +173,9 @@ impl Level {
             fresh_since_ms: None,
             cooling_until_ms: None,
             within_tolerance: false,
+            fell_ms: None,
+            reversed_ms: None,
+            patience: 1,
         }
     }
 
@@ -190,13 +206,49 @@ impl Level {
         }
     }
 
+    /// Remembers a demand that is not followed. What it may have been counts against the next fall.
+    pub(super) fn keep(&mut self, stage: &Stage, high: u64, now_ms: u64) {
+        self.highest.push(now_ms, self.down_window_ms(stage), high);
+    }
+
+    fn down_window_ms(&self, stage: &Stage) -> u64 {
+        stage.down_window_ms.saturating_mul(self.patience)
+    }
+
+    fn rises_to(&mut self, stage: &Stage, demand: u64, now_ms: u64) {
+        let memory_ms = self.down_window_ms(stage).saturating_mul(REVERSAL_WINDOWS);
+        if self
+            .fell_ms
+            .take()
+            .is_some_and(|fell_ms| now_ms < fell_ms.saturating_add(memory_ms))
+        {
+            self.patience = (self.patience * 2).min(PATIENCE_MAX);
+            self.reversed_ms = Some(now_ms);
+        }
+        self.held = Some(demand);
+    }
+
+    fn falls_to(&mut self, stage: &Stage, demand: u64, now_ms: u64) {
+        let memory_ms = self.down_window_ms(stage).saturating_mul(REVERSAL_WINDOWS);
+        if self
+            .reversed_ms
+            .is_some_and(|reversed_ms| now_ms >= reversed_ms.saturating_add(memory_ms))
+        {
+            self.patience = (self.patience / 2).max(1);
+            self.reversed_ms = (self.patience > 1).then_some(now_ms);
+        }
+        self.fell_ms = Some(now_ms);
+        self.held = Some(demand);
+    }
+
     /// Follows a fresh demand. `supply` is what the replicas asked for can serve and `grain` the largest of them: after
     /// a restart the level starts where it must have been for these replicas, so that a converged world stays as it is.
     pub(super) fn follow(&mut self, stage: &Stage, seen: Range, supply: u64, grain: u64, now_ms: u64) {
         let tolerance = u64::from(stage.tolerance_permille.min(1_000));
         let since_ms = *self.fresh_since_ms.get_or_insert(now_ms);
         let lowest = self.lowest.push(now_ms, stage.up_window_ms, seen.low);
-        let highest = self.highest.push(now_ms, stage.down_window_ms, seen.high);
+        let down_window_ms = self.down_window_ms(stage);
+        let highest = self.highest.push(now_ms, down_window_ms, seen.high);
         let held = *self.held.get_or_insert_with(|| {
             let above = Range {
                 low: 0,
@@ -216,14 +268,11 @@ impl Level {
         self.cooling_until_ms = None;
         self.within_tolerance = false;
         if rises(lowest) && steady_ms >= stage.up_window_ms {
-            self.held = Some(lowest);
-        } else if falls(highest) && steady_ms >= stage.down_window_ms {
-            self.held = Some(highest);
+            self.rises_to(stage, lowest, now_ms);
+        } else if falls(highest) && steady_ms >= down_window_ms {
+            self.falls_to(stage, highest, now_ms);
         } else if falls(seen.high) {
-            let window_ms = stage
-                .down_window_ms
-                .saturating_add(stage.down_window_ms / 32)
-                .saturating_add(1);
+            let window_ms = down_window_ms.saturating_add(down_window_ms / 32).saturating_add(1);
             self.cooling_until_ms = Some(now_ms.saturating_add(window_ms));
         } else {
             self.within_tolerance = seen.high.saturating_add(grain) <= held || seen.low > held;

@@ -215,6 +215,16 @@ impl Dry {
         }
     }
 
+    /// A pool that was lost is there again: no pause, but a probe first.
+    pub(super) fn returning(now_ms: u64) -> Self {
+        Self {
+            reason: DryReason::Reclaimed,
+            until_ms: now_ms,
+            pause_ms: DRY_MS_FIRST,
+            ready: 0,
+        }
+    }
+
     /// The pause is over; one replica may go first.
     pub(super) fn probing(&self, now_ms: u64) -> bool {
         now_ms >= self.until_ms

@@ -9,6 +9,15 @@ pub(super) struct Ledger {
     pub(super) budgets: Vec<u64>,
 }
 
+/// Replicas of which each takes `request` that fit into `left`.
+pub(super) fn fit(left: &Resources, request: &Resources) -> u32 {
+    let fit = |left: u64, each: u64| left.checked_div(each).unwrap_or(u64::MAX);
+    let fits = fit(left.cpu_millis, request.cpu_millis)
+        .min(fit(left.memory_kib, request.memory_kib))
+        .min(fit(left.device_millis, request.device_millis));
+    u32::try_from(fits).unwrap_or(u32::MAX)
+}
+
 impl Ledger {
     pub(super) fn new(world: &World) -> Self {
         Self {
@@ -26,11 +35,7 @@ impl Ledger {
         let Some(pool) = self.pools.get(variant.pool.0 as usize) else {
             return 0;
         };
-        let fit = |left: u64, each: u64| left.checked_div(each).unwrap_or(u64::MAX);
-        let fits = fit(pool.cpu_millis, variant.request.cpu_millis)
-            .min(fit(pool.memory_kib, variant.request.memory_kib))
-            .min(fit(pool.device_millis, variant.request.device_millis));
-        u32::try_from(fits).unwrap_or(u32::MAX)
+        fit(pool, &variant.request)
     }
 
     /// What is left of a pipeline's budget.

@@ -29,8 +29,14 @@
 //! # What holds at every write
 //!
 //! Floors (`min`, `reliable_min`) of replicas asked for and of Ready ones, unless fewer are there already; ceilings of
-//! variants; the ceiling of the stage plus the surge of a shift; room in a pool for old and new replicas together
-//! wherever one grows; the pipeline's budget wherever it grows.
+//! variants; room in a pool for old and new replicas together wherever one grows; the pipeline's budget wherever it
+//! grows.
+//!
+//! The ceiling of a stage is `max`. No write raises the replicas asked for above it, but for a shift under way: then by
+//! no more than replicas of the stage are on their way out (asked for beyond the plan), and by no more than `max_surge`
+//! (at least one, or a stage at its ceiling could never move). So what is planned never exceeds `max`, whoever watches
+//! never sees us ask for more than `max + max_surge`, and the excess ends with the shift. What others scale above it is
+//! brought back.
 //!
 //! # What does not hold yet
 //!
@@ -60,6 +66,8 @@ mod plan;
 #[cfg(test)]
 mod properties;
 mod report;
+#[cfg(test)]
+mod scenes;
 mod sense;
 #[cfg(test)]
 mod sim;

@@ -25,6 +25,8 @@ pub(super) struct Site {
     pub(super) reliable: bool,
     /// Dry: what is pending here can go at once.
     pub(super) dry: bool,
+    /// Somebody waits for what these replicas hold: room in the pool, or money.
+    pub(super) contested: bool,
 }
 
 /// What the moves of a stage must respect.
@@ -110,7 +112,13 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
     let planned_capacity = serve(terms.uniform, sites.iter().map(|site| (site.planned, site.capacity)));
     let ready_capacity = serve(terms.uniform, sites.iter().map(|site| (site.ready, site.capacity)));
     let goal = terms.demand.min(planned_capacity);
-    let required = if terms.over_budget { 0 } else { goal.min(ready_capacity) };
+    // A replica that nobody else could use serves on as long as its work is not done elsewhere, also where the plan
+    // has no place for it any more. What others wait for goes as the plan says.
+    let required = |site: &Site| match (terms.over_budget, site.contested) {
+        (true, _) => 0,
+        (false, true) => goal.min(ready_capacity),
+        (false, false) => terms.demand.min(ready_capacity),
+    };
     let ready_total = total(sites.iter().map(|site| site.ready));
     let planned_total = total(sites.iter().map(|site| site.planned));
     let floor = if terms.blind && !terms.over_budget {
@@ -157,8 +165,9 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
         let wanted = site.ready.saturating_sub(site.planned).min(surplus);
         let spared = wanted.min(spare.ready(site.reliable)).min(spare.desired(site.reliable));
         steps.blocked.floor |= spared < wanted;
-        let replaced = replaced(terms.uniform, sites, &ready, at, spared, required).max(spared.min(excess));
-        steps.blocked.ready |= replaced < spared;
+        let replaced = replaced(terms.uniform, sites, &ready, at, spared, required(site)).max(spared.min(excess));
+        steps.blocked.ready |= replaced < spared && goal >= terms.demand;
+        steps.blocked.room |= replaced < spared && goal < terms.demand;
         removable += replaced;
         let allowed = u64::from(replaced).min(rate);
         let gone = u32::try_from(allowed).unwrap_or(u32::MAX);

@@ -124,6 +124,16 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
     }
     // Nobody reports where nobody runs: only the callers can say.
     let quiet = ready_total == 0 && own.is_none();
+    // What silent pods of a caller may hide is doubt about that caller. A stage that has been heard whole itself knows
+    // what reaches it: there only what is proven of the callers counts, because it is on its way.
+    let called = forward;
+    let forward = match own {
+        Some(own) if own.low == own.high => Range {
+            high: forward.low,
+            ..forward
+        },
+        _ => forward,
+    };
     let seen = match own {
         Some(own) => Some(own.max(forward.scaled(1_000, target))),
         None if forward.low > 0 => Some(forward.scaled(1_000, target)),
@@ -149,7 +159,7 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
     let mixed = mixed && now_ms < mixed_since_ms.saturating_add(MIXED_MS_MAX);
     match seen {
         // Load that moves between replicas would be counted twice, or not at all.
-        Some(_) if mixed && memory.level.held().is_some() => {}
+        Some(seen) if mixed && memory.level.held().is_some() => memory.level.keep(stage, seen.high, now_ms),
         Some(seen) if senses.fresh => memory.level.follow(stage, seen, supply, grain, now_ms),
         Some(seen) => {
             memory.level.silence();
@@ -170,10 +180,10 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
         .silent_since_ms
         .is_some_and(|since_ms| now_ms >= since_ms.saturating_add(stage.signal_loss_ms));
     if lost && !senses.fallback {
-        memory.cause = Some(Trigger::SignalsLost);
+        memory.set_off(Trigger::SignalsLost);
     }
     senses.fallback = lost;
-    idle &= senses.fresh && forward.high == 0;
+    idle &= senses.fresh && called.high == 0;
     let floor = if idle && stage.sees_waiting {
         0
     } else {
@@ -223,7 +233,7 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
         } else {
             Trigger::DemandFell
         };
-        memory.cause = Some(if lost { Trigger::SignalsLost } else { trend });
+        memory.set_off(if lost { Trigger::SignalsLost } else { trend });
     }
     memory.ask.need = need;
     memory.senses = senses;

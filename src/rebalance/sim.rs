@@ -80,6 +80,8 @@ pub(super) struct Sim {
     pub(super) load: Vec<u64>,
     pub(super) desired: Vec<u32>,
     pub(super) decisions: Vec<Decision>,
+    /// Readings are off by up to so much, thousandths.
+    pub(super) noise_permille: u64,
     pods: Vec<Vec<Pod>>,
     capacity_full: Vec<Resources>,
     random: Random,
@@ -98,6 +100,7 @@ impl Sim {
             load,
             desired,
             decisions: Vec::new(),
+            noise_permille: 0,
             pods,
             capacity_full,
             random: Random::new(seed),
@@ -197,6 +200,14 @@ impl Sim {
         };
     }
 
+    /// A provider takes one Ready pod of a variant; its Deployment asks for another.
+    pub(super) fn reclaim(&mut self, variant: usize) {
+        let gone_ms = self.now_ms + DRAIN_MS;
+        if let Some(pod) = self.pods[variant].iter_mut().find(|pod| matches!(pod, Pod::Ready)) {
+            *pod = Pod::Going { gone_ms };
+        }
+    }
+
     fn run_pods(&mut self) {
         let now_ms = self.now_ms;
         for at in 0..self.pods.len() {
@@ -288,14 +299,19 @@ impl Sim {
                 } else {
                     0
                 };
+                let off = 1_000 + self.random.within(0, 2 * self.noise_permille);
+                let noisy = |value: u64| value * off.saturating_sub(self.noise_permille) / 1_000;
+                let used = noisy(u64::from(self.utilization(stage, at))).min(1_000) as u32;
+                let rated = self.world.stages[stage].rated;
+                let served = u64::from(ready) * self.world.variants[at].capacity_millis * u64::from(used) / 1_000;
                 let reading = Reading {
                     taken_ms: self.now_ms,
                     sampled: ready - missing as u32,
                     expected: ready,
                     running_millis: None,
                     waiting_millis: None,
-                    utilization_permille: Some(self.utilization(stage, at)),
-                    rate_millis: None,
+                    utilization_permille: (!rated).then_some(used),
+                    rate_millis: rated.then_some(served),
                 };
                 events.push(Event::Reading {
                     variant: VariantIdx(at as u32),
@@ -338,8 +354,17 @@ impl Sim {
         if after.0 < declared.min.min(before.0) || after.1 < declared.min.min(before.1) {
             self.fault(decision, &format!("floor: desired, ready {before:?} -> {after:?}"));
         }
-        if after.0 > before.0 && after.0 > declared.max + declared.max_surge.max(1) {
-            self.fault(decision, &format!("ceiling: {before:?} -> {after:?}"));
+        let planned = &self.state.report(decision.stage).unwrap().planned;
+        let moving: u32 = range
+            .clone()
+            .zip(planned)
+            .map(|(at, &planned)| self.desired[at].saturating_sub(planned))
+            .sum();
+        if after.0 > before.0 && after.0 > declared.max + declared.max_surge.max(1).min(moving) {
+            self.fault(
+                decision,
+                &format!("ceiling: {before:?} -> {after:?}, {moving} on their way out"),
+            );
         }
         if one.to > one.from {
             let pool = self.world.variants[at].pool;

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use super::decision::{StageReport, Trigger};
 use super::demand::{self, Level};
 use super::history::{Allowance, Dry, Pending};
+use super::ledger::fit;
 use super::oracle::Oracle;
 use super::plan::{Ask, Bound, Plan, variants_of};
 use super::verify::Violation;
-use super::world::{DryReason, Event, Key, Mode, Reading, Resources, Stage, Variant, VariantIdx, World};
+use super::world::{DryReason, Event, Key, Mode, Pool, Reading, Resources, Stage, Variant, VariantIdx, World};
 
 /// How long a write may take to be observed before what is observed counts again.
 const WRITE_GRACE_MS: u64 = 5_000;
@@ -59,6 +60,8 @@ pub(super) struct StageMemory {
     pub(super) ask: Ask,
     /// Why the plan was last made anew for this stage; stays until the plan is reached.
     pub(super) cause: Option<Trigger>,
+    /// The last such cause that asks for replicas, or for others: what growth is put down to.
+    pub(super) growth_cause: Option<Trigger>,
     /// The plan that was last reported in advisory mode.
     pub(super) advised: Option<Vec<u32>>,
     pub(super) senses: Senses,
@@ -85,6 +88,29 @@ pub(super) struct Senses {
 }
 
 impl StageMemory {
+    /// Notes why the plan changes.
+    pub(super) fn set_off(&mut self, cause: Trigger) {
+        self.cause = Some(cause);
+        if cause != Trigger::DemandFell {
+            self.growth_cause = Some(cause);
+        }
+    }
+
+    /// The plan is reached.
+    pub(super) fn arrive(&mut self) {
+        self.cause = None;
+        self.growth_cause = None;
+    }
+
+    /// What a decision is put down to. Less demand asks for no growth: what grows then was asked for before, or a pool
+    /// that was too small for the demand is large enough now.
+    pub(super) fn trigger(&self, grows: bool) -> Trigger {
+        match self.cause {
+            Some(Trigger::DemandFell) if grows => self.growth_cause.unwrap_or(Trigger::CapacityGained),
+            cause => cause.unwrap_or(Trigger::SpecChanged),
+        }
+    }
+
     /// What was decided before this moment binds nothing that comes after.
     pub(super) fn turn_over(&mut self) {
         self.epoch += 1;
@@ -108,6 +134,7 @@ impl Default for StageMemory {
             steady: false,
             ask: Ask::default(),
             cause: None,
+            growth_cause: None,
             advised: None,
             senses: Senses::default(),
         }
@@ -132,6 +159,8 @@ pub(super) struct VariantMemory {
     /// Idle readings in a row.
     pub(super) idle_readings: u32,
     pub(super) bound: Bound,
+    /// Its pool lost all it had while replicas ran there: one probe goes back first.
+    lost: bool,
     /// The epoch of its stage in which it last grew.
     pub(super) grown: Option<u64>,
 }
@@ -249,6 +278,24 @@ impl VariantMemory {
         self.reading = Some(reading);
     }
 
+    /// Its pool could take `before` replicas in all, and can take `after` now.
+    fn capacity_changed(&mut self, before: u32, after: u32, now_ms: u64) {
+        if after == 0 {
+            self.lost |= before > 0 && self.held() > 0;
+            return;
+        }
+        // Replicas that got through it prove the pool better than a probe would.
+        let gone = std::mem::take(&mut self.lost) && self.ready() == 0;
+        if gone && self.dry.is_none() {
+            self.dry = Some(Dry::returning(now_ms));
+        } else if after > before
+            && let Some(dry) = self.dry.as_mut().filter(|dry| dry.reason != DryReason::CannotStart)
+        {
+            // What was learned was learned of a smaller pool.
+            dry.until_ms = dry.until_ms.min(now_ms);
+        }
+    }
+
     fn dries(&mut self, reason: DryReason, now_ms: u64) {
         self.dry = Some(Dry::again(self.dry, now_ms, reason, self.ready()));
         self.probe_since_ms = None;
@@ -310,7 +357,7 @@ impl State {
 
     pub(super) fn absorb(&mut self, event: &Event, now_ms: u64) {
         match event {
-            Event::World(world) => self.replace(world),
+            Event::World(world) => self.replace(world, now_ms),
             Event::Replicas {
                 variant,
                 desired,
@@ -364,7 +411,7 @@ impl State {
             .get(variant.0 as usize)
             .map(|variant| variant.stage.0 as usize);
         if let (Some(stage), Some(trigger)) = (stage.and_then(|at| self.stages.get_mut(at)), trigger) {
-            stage.cause = Some(trigger);
+            stage.set_off(trigger);
             stage.turn_over();
             if trigger == Trigger::Drift {
                 self.plan = None;
@@ -373,7 +420,7 @@ impl State {
     }
 
     /// Takes a new world and carries memories over by key.
-    fn replace(&mut self, world: &World) {
+    fn replace(&mut self, world: &World, now_ms: u64) {
         if *world == self.world {
             return;
         }
@@ -389,6 +436,11 @@ impl State {
             .map(|variant| variants.remove(&variant.key).unwrap_or_default());
         self.variants = known.collect();
         let before = Before::new(&old);
+        for (variant, memory) in self.world.variants.iter().zip(&mut self.variants) {
+            if let Some((had, has)) = before.fits(&self.world, variant) {
+                memory.capacity_changed(had, has, now_ms);
+            }
+        }
         for at in 0..self.world.stages.len() {
             let Some(stage) = self.world.stages.get(at) else {
                 continue;
@@ -402,10 +454,10 @@ impl State {
             if change.mode {
                 memory.advised = None;
             }
-            if change.cause.is_some() {
+            if let Some(cause) = change.cause {
                 memory.turn_over();
+                memory.set_off(cause);
             }
-            memory.cause = change.cause.or(memory.cause);
             self.stages.push(memory);
         }
         self.plan = None;
@@ -417,6 +469,7 @@ impl State {
 struct Before<'a> {
     stages: BTreeMap<Key, &'a Stage>,
     variants: BTreeMap<Key, &'a Variant>,
+    pools: &'a [Pool],
     capacities: BTreeMap<Key, Resources>,
     modes: BTreeMap<Key, Mode>,
 }
@@ -435,6 +488,7 @@ impl<'a> Before<'a> {
         Self {
             stages: old.stages.iter().map(|stage| (stage.key, stage)).collect(),
             variants: old.variants.iter().map(|variant| (variant.key, variant)).collect(),
+            pools: &old.pools,
             capacities: old.pools.iter().map(|pool| (pool.key, pool.capacity)).collect(),
             modes: old
                 .pipelines
@@ -442,6 +496,15 @@ impl<'a> Before<'a> {
                 .map(|pipeline| (pipeline.key, pipeline.mode))
                 .collect(),
         }
+    }
+
+    /// How many replicas of a variant its pool could and can take in all, if that changed.
+    fn fits(&self, world: &World, variant: &Variant) -> Option<(u32, u32)> {
+        let pool = world.pools.get(variant.pool.0 as usize)?;
+        let was = self.variants.get(&variant.key)?;
+        let had = self.pools.get(was.pool.0 as usize)?;
+        let (had, has) = (fit(&had.capacity, &was.request), fit(&pool.capacity, &variant.request));
+        (had != has).then_some((had, has))
     }
 
     fn change(&self, world: &World, at: usize) -> Change {

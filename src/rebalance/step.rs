@@ -11,8 +11,8 @@ use super::plan::{self, Ask, Bound, Plan, Problem, price, variants_of, writes};
 use super::report;
 use super::sense;
 use super::state::State;
-use super::verify::{Observed, verify};
-use super::world::{Event, Mode, Pipeline, Stage, StageIdx, VariantIdx};
+use super::verify::{Books, Observed};
+use super::world::{Event, Mode, Pipeline, PoolIdx, Stage, StageIdx, VariantIdx};
 
 const MINUTE_MS: u64 = 60_000;
 /// The period of a stage's allowance of shifts.
@@ -118,12 +118,14 @@ fn act(state: &mut State, plan: &Plan, now_ms: u64) -> Vec<Decision> {
         state.reports.clear();
         state.reports.resize_with(state.world.stages.len(), empty_report);
     }
+    let waited = Waited::new(state, plan);
     let mut context = Context {
         plan,
+        waited,
         ledger,
         over,
         costs,
-        observed,
+        books: Books::new(&state.world, observed),
         now_ms,
     };
     let mut decisions = Vec::new();
@@ -133,12 +135,63 @@ fn act(state: &mut State, plan: &Plan, now_ms: u64) -> Vec<Decision> {
     decisions
 }
 
+/// Where the plan wants growth that has not come yet.
+struct Waited {
+    pools: Vec<bool>,
+    /// Pipelines with a budget.
+    budgets: Vec<bool>,
+}
+
+impl Waited {
+    fn new(state: &State, plan: &Plan) -> Self {
+        let mut waited = Self {
+            pools: vec![false; state.world.pools.len()],
+            budgets: vec![false; state.world.pipelines.len()],
+        };
+        let all = state.world.variants.iter().zip(&state.variants).zip(&plan.counts);
+        for ((variant, _), _) in all.filter(|((_, seen), planned)| seen.desired() < **planned) {
+            let stage = state.world.stages.get(variant.stage.0 as usize);
+            let pipeline = stage.and_then(|stage| state.world.pipelines.get(stage.pipeline.0 as usize));
+            if !writes(mode(pipeline)) {
+                continue;
+            }
+            if let Some(pool) = waited.pools.get_mut(variant.pool.0 as usize) {
+                *pool = true;
+            }
+            let pipeline = state
+                .world
+                .stages
+                .get(variant.stage.0 as usize)
+                .map(|stage| stage.pipeline.0 as usize);
+            let limited = |at: usize| {
+                state
+                    .world
+                    .pipelines
+                    .get(at)
+                    .is_some_and(|found| found.budget_micros.is_some())
+            };
+            if let Some(at) = pipeline.filter(|&at| limited(at))
+                && let Some(budget) = waited.budgets.get_mut(at)
+            {
+                *budget = true;
+            }
+        }
+        waited
+    }
+
+    fn contests(&self, pool: PoolIdx, pipeline: usize) -> bool {
+        let found = |all: &[bool], at: usize| all.get(at).copied().unwrap_or(false);
+        found(&self.pools, pool.0 as usize) || found(&self.budgets, pipeline)
+    }
+}
+
 struct Context<'a> {
     plan: &'a Plan,
+    waited: Waited,
     ledger: Ledger,
     over: Vec<bool>,
     costs: Vec<u128>,
-    observed: Vec<Observed>,
+    books: Books,
     now_ms: u64,
 }
 
@@ -226,6 +279,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
             price: price(variant),
             reliable,
             dry: seen.dry.is_some(),
+            contested: context.waited.contests(variant.pool, pipeline),
         });
         let due = seen.pending.overdue_ms(now_ms, variant.startup_ms);
         let dry = seen
@@ -340,7 +394,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
             trigger: if shifted {
                 Trigger::ReplicaReady
             } else {
-                memory.cause.unwrap_or(Trigger::SpecChanged)
+                memory.trigger(grows)
             },
             reason: match (probing, shifted) {
                 (true, _) => Reason::Probe,
@@ -354,7 +408,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
             advisory: mode == Mode::Advisory,
             rejected: rejected.collect(),
         };
-        let checked = verify(&state.world, &context.observed, &decision, need.floor);
+        let checked = context.books.verify(&state.world, &decision, need.floor, planned);
         checked.map(|()| Some((decision, after)))
     };
     let pins = !memory.pinned && steps.blocked.budget && steps.writes.is_empty();
@@ -380,21 +434,13 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
             if let Some(cost) = context.costs.get_mut(pipeline) {
                 *cost = *after;
             }
+            context.books.enter(&state.world, decision);
             for one in &decision.moves {
                 if let Some(seen) = state.variants.get_mut(one.variant.0 as usize) {
                     seen.ask(one.to, now_ms);
                     if one.to > one.from {
                         seen.grown = Some(memory.epoch);
                     }
-                }
-                if let Some(slot) = context.observed.get_mut(one.variant.0 as usize) {
-                    *slot = Observed {
-                        desired: one.to,
-                        certain: slot.certain.min(one.to),
-                        most: slot.most.max(one.to),
-                        ready: slot.ready.min(one.to),
-                        held: slot.held.max(one.to),
-                    };
                 }
             }
         } else {
@@ -403,7 +449,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
     }
     let waits = sites.iter().any(|site| site.desired != site.planned) || !steps.writes.is_empty();
     if !waits && sites.iter().all(|site| site.ready == site.desired) {
-        memory.cause = None;
+        memory.arrive();
     }
     let expires = [
         overdue_ms,

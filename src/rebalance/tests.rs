@@ -1,6 +1,7 @@
 //! Examples that read like the rules they show.
 
 use super::decision::{Decision, HoldReason, NotUsed, Reason, Trigger};
+use super::demand::{Level, Range};
 use super::fixture::{Fixture, busy};
 use super::world::{DryReason, Event, OnSignalLoss, Reading, StageIdx, VariantIdx};
 use super::{State, step};
@@ -380,6 +381,25 @@ fn shrinking_waits_for_the_window_and_keeps_to_its_share_per_minute() {
 }
 
 #[test]
+fn demand_seen_while_readings_do_not_add_up_counts_against_the_next_fall() {
+    let fixture = Fixture::parse("pool gpu 20\nstage s down 5000\n gpu has 8/8 at 950");
+    let stage = &fixture.world.stages[0];
+    let mut level = Level::new();
+    let mut follow = |level: &mut Level, second: u64, seen: u64| {
+        level.follow(stage, Range { low: seen, high: seen }, 8_000, 1_000, second * 1_000);
+        level.held().unwrap()
+    };
+    for second in 0..=6 {
+        assert_eq!(follow(&mut level, second, 8_000), 8_000);
+    }
+    for second in 7..=11 {
+        level.keep(stage, 8_000, second * 1_000);
+    }
+    assert_eq!(follow(&mut level, 13, 4_000), 8_000, "8000 was seen two seconds ago");
+    assert_eq!(follow(&mut level, 17, 4_000), 4_000);
+}
+
+#[test]
 fn a_lost_pool_is_replaced_before_it_is_left() {
     let mut run = Run::of("pool gpu 8\npool arm 8 cpu\nstage s\n gpu cost 1 has 3/3 at 950\n arm cost 4 has 0/0");
     run.decides("-");
@@ -389,6 +409,32 @@ fn a_lost_pool_is_replaced_before_it_is_left() {
     assert_eq!(run.decided[0].trigger, Trigger::CapacityLost);
     let events = [run.sees(0, 3, 3, Some(570)), run.sees(1, 2, 2, Some(570))];
     run.after(20_000, &events).decides("gpu 3->1");
+}
+
+#[test]
+fn a_blind_stage_that_leaves_a_closed_pool_holds_what_ran_and_not_what_the_shift_holds_twice() {
+    let mut run = Run::of(
+        "pool old 8\npool new 40
+         stage s min 2 max 20 surge 4
+           old cost 1 has 3/3 at ?
+           new cost 2 has 0/0",
+    );
+    run.decides("-");
+    let mut world = run.fixture.world.clone();
+    world.pools[0].capacity = super::world::Resources::default();
+    world.variants[0].max = 0;
+    let mut events = vec![Event::World(world)];
+    // The cluster does what it is told; replicas get Ready at once, and nobody ever reports.
+    for _ in 0..20 {
+        run.after(2_000, &events);
+        let moves: Vec<_> = run.decided.iter().flat_map(|decision| decision.moves.clone()).collect();
+        events = moves
+            .iter()
+            .map(|one| run.sees(one.variant.0, one.to, one.to, None))
+            .collect();
+        assert!(run.fixture.replicas[1].0 <= 3, "{:?}", run.fixture.replicas);
+    }
+    assert_eq!(run.fixture.replicas, [(0, 0), (3, 3)]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! the planner. The decision is dropped, the stage reports it, the process goes on.
 
 use super::decision::Decision;
-use super::world::{Mode, VariantIdx, World};
+use super::world::{Mode, Resources, VariantIdx, World};
 
 /// What a decision would violate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,83 +39,232 @@ pub(super) struct Observed {
     pub(super) held: u32,
 }
 
-/// Checks one decision against the replicas there are. `floor` is the stage's floor now: its `min`, or zero where idle
-/// is proven.
-pub(super) fn verify(world: &World, observed: &[Observed], decision: &Decision, floor: u32) -> Result<(), Violation> {
-    let Some(stage) = world.stages.get(decision.stage.0 as usize) else {
-        return Err(Violation::Inconsistent);
-    };
-    let seen = |variant: VariantIdx| observed.get(variant.0 as usize).copied().unwrap_or_default();
-    let after = |variant: VariantIdx| {
-        decision
-            .moves
-            .iter()
-            .find(|one| one.variant == variant)
-            .map_or(seen(variant).desired, |one| one.to)
-    };
-    let mode = world
-        .pipelines
-        .get(stage.pipeline.0 as usize)
-        .map_or(Mode::Paused, |pipeline| pipeline.mode);
-    for (at, one) in decision.moves.iter().enumerate() {
-        let Some(variant) = world.variants.get(one.variant.0 as usize) else {
+impl Observed {
+    /// Replicas that hold resources now or may.
+    fn occupies(self) -> u128 {
+        u128::from(self.desired.max(self.held))
+    }
+
+    /// The same once a write is sent off: until it is observed, old and new both count.
+    fn after(self, to: u32) -> Self {
+        Self {
+            desired: to,
+            certain: self.certain.min(to),
+            most: self.most.max(to),
+            ready: self.ready.min(to),
+            held: self.held.max(self.desired).max(to),
+        }
+    }
+}
+
+/// What is observed of all variants, with sums by pool and pipeline, so that checking a decision costs what the decision
+/// is long and not what the world is wide.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Books {
+    observed: Vec<Observed>,
+    /// Held on every pool: millicores, KiB, thousandths of a device.
+    pools: Vec<[u128; 3]>,
+    /// What every pipeline holds, at its reported cost.
+    costs: Vec<u128>,
+}
+
+impl Books {
+    /// Sums up what is observed. A variant without an entry has nothing.
+    pub(super) fn new(world: &World, observed: Vec<Observed>) -> Self {
+        let mut books = Self {
+            pools: vec![[0; 3]; world.pools.len()],
+            costs: vec![0; world.pipelines.len()],
+            observed,
+        };
+        for (variant, seen) in world.variants.iter().zip(&books.observed) {
+            let count = seen.occupies();
+            if let Some(pool) = books.pools.get_mut(variant.pool.0 as usize) {
+                for (sum, each) in pool.iter_mut().zip(parts(variant.request)) {
+                    *sum += u128::from(each) * count;
+                }
+            }
+            let pipeline = world.stages.get(variant.stage.0 as usize).map(|stage| stage.pipeline);
+            if let Some(cost) = pipeline.and_then(|index| books.costs.get_mut(index.0 as usize)) {
+                *cost += u128::from(variant.cost_micros) * count;
+            }
+        }
+        books
+    }
+
+    fn seen(&self, variant: VariantIdx) -> Observed {
+        self.observed.get(variant.0 as usize).copied().unwrap_or_default()
+    }
+
+    /// Enters a decision that is about to be written.
+    pub(super) fn enter(&mut self, world: &World, decision: &Decision) {
+        for one in &decision.moves {
+            let before = self.seen(one.variant);
+            let after = before.after(one.to);
+            let more = after.occupies() - before.occupies();
+            if let Some(variant) = world.variants.get(one.variant.0 as usize) {
+                if let Some(pool) = self.pools.get_mut(variant.pool.0 as usize) {
+                    for (sum, each) in pool.iter_mut().zip(parts(variant.request)) {
+                        *sum += u128::from(each) * more;
+                    }
+                }
+                let pipeline = world.stages.get(variant.stage.0 as usize).map(|stage| stage.pipeline);
+                if let Some(cost) = pipeline.and_then(|index| self.costs.get_mut(index.0 as usize)) {
+                    *cost += u128::from(variant.cost_micros) * more;
+                }
+            }
+            if let Some(slot) = self.observed.get_mut(one.variant.0 as usize) {
+                *slot = after;
+            }
+        }
+    }
+
+    /// Checks one decision against the replicas there are. `floor` is the stage's floor now: its `min`, or zero where
+    /// idle is proven. `planned` is where the stage is led, in the order of its variants: only replicas that are on their
+    /// way out may exceed its ceiling.
+    pub(super) fn verify(
+        &self,
+        world: &World,
+        decision: &Decision,
+        floor: u32,
+        planned: &[u32],
+    ) -> Result<(), Violation> {
+        let Some(stage) = world.stages.get(decision.stage.0 as usize) else {
             return Err(Violation::Inconsistent);
         };
-        let twice = decision.moves.iter().take(at).any(|other| other.variant == one.variant);
-        if variant.stage != decision.stage || twice || one.from == one.to || one.from != seen(one.variant).desired {
-            return Err(Violation::Inconsistent);
-        }
-        let grows = one.to > one.from;
-        let forbidden = match mode {
-            Mode::Paused => true,
-            Mode::NoScaleIn => !grows,
-            Mode::NoScaleOut => grows,
-            Mode::Automatic | Mode::Advisory => false,
+        let after = |variant: VariantIdx| {
+            let moved = decision.moves.iter().find(|one| one.variant == variant);
+            moved.map_or(self.seen(variant).desired, |one| one.to)
         };
-        if forbidden {
-            return Err(Violation::Mode);
+        let mode = world
+            .pipelines
+            .get(stage.pipeline.0 as usize)
+            .map_or(Mode::Paused, |pipeline| pipeline.mode);
+        let (start, end) = stage.variants;
+        for (at, one) in decision.moves.iter().enumerate() {
+            let Some(variant) = world.variants.get(one.variant.0 as usize) else {
+                return Err(Violation::Inconsistent);
+            };
+            let twice = decision.moves.iter().take(at).any(|other| other.variant == one.variant);
+            let foreign = variant.stage != decision.stage || !(start..end).contains(&one.variant.0);
+            if foreign || twice || one.from == one.to || one.from != self.seen(one.variant).desired {
+                return Err(Violation::Inconsistent);
+            }
+            let grows = one.to > one.from;
+            let forbidden = match mode {
+                Mode::Paused => true,
+                Mode::NoScaleIn => !grows,
+                Mode::NoScaleOut => grows,
+                Mode::Automatic | Mode::Advisory => false,
+            };
+            if forbidden {
+                return Err(Violation::Mode);
+            }
+            if grows && one.to > variant.max {
+                return Err(Violation::VariantCeiling);
+            }
         }
-        if grows && one.to > variant.max {
-            return Err(Violation::VariantCeiling);
+        let mine = || {
+            let range = start as usize..(end as usize).min(world.variants.len());
+            (start..).zip(world.variants.get(range).unwrap_or_default())
+        };
+        let is_reliable = |pool: u32| world.pools.get(pool as usize).is_some_and(|pool| pool.reliable);
+        let mut before_all = Tally::default();
+        let mut after_all = Tally::default();
+        for (at, variant) in mine() {
+            let (index, now) = (VariantIdx(at), self.seen(VariantIdx(at)));
+            before_all.add(now.certain, now.ready, is_reliable(variant.pool.0));
+            // Growth may fail while the shrinking that follows is written: it does not hold a floor.
+            let kept = after(index).min(now.certain);
+            after_all.add(kept, now.ready.min(kept), is_reliable(variant.pool.0));
         }
+        let least = u64::from(floor.min(stage.max));
+        if after_all.desired < least.min(before_all.desired) || after_all.ready < least.min(before_all.ready) {
+            return Err(Violation::Floor);
+        }
+        let least = u64::from(stage.reliable_min.min(stage.max));
+        let kept = |after: u64, before: u64| after >= least.min(before);
+        if !kept(after_all.desired_reliable, before_all.desired_reliable)
+            || !kept(after_all.ready_reliable, before_all.ready_reliable)
+        {
+            return Err(Violation::ReliableFloor);
+        }
+        // At every instant between the writes, that is with the larger of old and new.
+        let most = |at: u32| u64::from(self.seen(VariantIdx(at)).most);
+        let highest: u64 = mine()
+            .map(|(at, _)| most(at).max(u64::from(after(VariantIdx(at)))))
+            .sum();
+        let before: u64 = mine().map(|(at, _)| most(at)).sum();
+        let moving: u64 = mine()
+            .zip(planned)
+            .map(|((at, _), &planned)| u64::from(self.seen(VariantIdx(at)).most.saturating_sub(planned)))
+            .sum();
+        let surge = u64::from(stage.max_surge.max(1)).min(moving);
+        let ceiling = u64::from(stage.max).saturating_add(surge);
+        if highest > before && highest > ceiling {
+            return Err(Violation::StageCeiling);
+        }
+        self.resources(world, decision)
     }
-    let mine = || {
-        (0_u32..)
-            .zip(&world.variants)
-            .filter(|(_, variant)| variant.stage == decision.stage)
-    };
-    let is_reliable = |pool: u32| world.pools.get(pool as usize).is_some_and(|pool| pool.reliable);
-    let mut before_all = Tally::default();
-    let mut after_all = Tally::default();
-    for (at, variant) in mine() {
-        let (index, now) = (VariantIdx(at), seen(VariantIdx(at)));
-        before_all.add(now.certain, now.ready, is_reliable(variant.pool.0));
-        // Growth may fail while the shrinking that follows is written: it does not hold a floor.
-        let kept = after(index).min(now.certain);
-        after_all.add(kept, now.ready.min(kept), is_reliable(variant.pool.0));
+
+    /// Room and budget, old and new side by side, wherever the decision grows.
+    fn resources(&self, world: &World, decision: &Decision) -> Result<(), Violation> {
+        let more =
+            |variant: VariantIdx, to: u32| self.seen(variant).after(to).occupies() - self.seen(variant).occupies();
+        let grown = || decision.moves.iter().filter(|one| one.to > one.from);
+        for one in grown() {
+            let Some(variant) = world.variants.get(one.variant.0 as usize) else {
+                return Err(Violation::Inconsistent);
+            };
+            let at = variant.pool.0 as usize;
+            let (Some(pool), Some(held)) = (world.pools.get(at), self.pools.get(at)) else {
+                return Err(Violation::Capacity);
+            };
+            let mut used = *held;
+            for other in grown() {
+                let found = world.variants.get(other.variant.0 as usize);
+                for beside in found.filter(|beside| beside.pool == variant.pool) {
+                    for (sum, each) in used.iter_mut().zip(parts(beside.request)) {
+                        *sum += u128::from(each) * more(other.variant, other.to);
+                    }
+                }
+            }
+            let asks = parts(variant.request).into_iter();
+            let limits = asks.zip(used).zip(parts(pool.capacity));
+            if limits
+                .into_iter()
+                .any(|((asks, used), has)| asks > 0 && used > u128::from(has))
+            {
+                return Err(Violation::Capacity);
+            }
+        }
+        let pipeline = world
+            .stages
+            .get(decision.stage.0 as usize)
+            .map(|stage| stage.pipeline.0 as usize);
+        let budget = pipeline
+            .and_then(|at| world.pipelines.get(at))
+            .and_then(|found| found.budget_micros);
+        let each = |variant: VariantIdx| {
+            world
+                .variants
+                .get(variant.0 as usize)
+                .map_or(0, |found| found.cost_micros)
+        };
+        if let (Some(budget), true) = (budget, grown().any(|one| each(one.variant) > 0)) {
+            let held = pipeline.and_then(|at| self.costs.get(at)).copied().unwrap_or(0);
+            let added: u128 = grown()
+                .map(|one| u128::from(each(one.variant)) * more(one.variant, one.to))
+                .sum();
+            if held + added > u128::from(budget) {
+                return Err(Violation::Budget);
+            }
+        }
+        Ok(())
     }
-    let least = u64::from(floor.min(stage.max));
-    if after_all.desired < least.min(before_all.desired) || after_all.ready < least.min(before_all.ready) {
-        return Err(Violation::Floor);
-    }
-    let least = u64::from(stage.reliable_min.min(stage.max));
-    let kept = |after: u64, before: u64| after >= least.min(before);
-    if !kept(after_all.desired_reliable, before_all.desired_reliable)
-        || !kept(after_all.ready_reliable, before_all.ready_reliable)
-    {
-        return Err(Violation::ReliableFloor);
-    }
-    // At every instant between the writes, that is with the larger of old and new.
-    let most = |at: u32| u64::from(seen(VariantIdx(at)).most);
-    let highest: u64 = mine()
-        .map(|(at, _)| most(at).max(u64::from(after(VariantIdx(at)))))
-        .sum();
-    let before: u64 = mine().map(|(at, _)| most(at)).sum();
-    let ceiling = u64::from(stage.max).saturating_add(u64::from(stage.max_surge.max(1)));
-    if highest > before && highest > ceiling {
-        return Err(Violation::StageCeiling);
-    }
-    resources(world, observed, decision)
+}
+
+fn parts(resources: Resources) -> [u64; 3] {
+    [resources.cpu_millis, resources.memory_kib, resources.device_millis]
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -135,63 +284,4 @@ impl Tally {
             self.ready_reliable += u64::from(ready);
         }
     }
-}
-
-fn resources(world: &World, observed: &[Observed], decision: &Decision) -> Result<(), Violation> {
-    let count = |at: usize| {
-        let seen = observed.get(at).copied().unwrap_or_default();
-        let moved = decision
-            .moves
-            .iter()
-            .find(|one| one.variant.0 as usize == at)
-            .map_or(0, |one| one.to);
-        u128::from(seen.desired.max(seen.held).max(moved))
-    };
-    for grown in decision.moves.iter().filter(|one| one.to > one.from) {
-        let Some(variant) = world.variants.get(grown.variant.0 as usize) else {
-            return Err(Violation::Inconsistent);
-        };
-        let Some(pool) = world.pools.get(variant.pool.0 as usize) else {
-            return Err(Violation::Capacity);
-        };
-        let (mut cpu, mut memory, mut device) = (0, 0, 0);
-        for (at, other) in world
-            .variants
-            .iter()
-            .enumerate()
-            .filter(|(_, other)| other.pool == variant.pool)
-        {
-            cpu += u128::from(other.request.cpu_millis) * count(at);
-            memory += u128::from(other.request.memory_kib) * count(at);
-            device += u128::from(other.request.device_millis) * count(at);
-        }
-        let asks = variant.request;
-        let exceeds = (asks.cpu_millis > 0 && cpu > u128::from(pool.capacity.cpu_millis))
-            || (asks.memory_kib > 0 && memory > u128::from(pool.capacity.memory_kib))
-            || (asks.device_millis > 0 && device > u128::from(pool.capacity.device_millis));
-        if exceeds {
-            return Err(Violation::Capacity);
-        }
-    }
-    let pipeline = world.stages.get(decision.stage.0 as usize).map(|stage| stage.pipeline);
-    let budget = pipeline
-        .and_then(|index| world.pipelines.get(index.0 as usize))
-        .and_then(|found| found.budget_micros);
-    let grows_at_cost = decision.moves.iter().filter(|one| one.to > one.from).any(|one| {
-        world
-            .variants
-            .get(one.variant.0 as usize)
-            .is_some_and(|variant| variant.cost_micros > 0)
-    });
-    if let (Some(budget), true) = (budget, grows_at_cost) {
-        let belongs = |stage: u32| world.stages.get(stage as usize).map(|stage| stage.pipeline) == pipeline;
-        let cost: u128 = (world.variants.iter().enumerate())
-            .filter(|(_, variant)| belongs(variant.stage.0))
-            .map(|(at, variant)| u128::from(variant.cost_micros) * count(at))
-            .sum();
-        if cost > u128::from(budget) {
-            return Err(Violation::Budget);
-        }
-    }
-    Ok(())
 }
