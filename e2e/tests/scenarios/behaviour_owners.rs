@@ -63,6 +63,8 @@ pub(crate) async fn a_foreign_scale_is_taken_back_three_times_and_then_told_and_
         scene.settles("chat", "generate", &[("x86", 2)]).await;
         // Above the floor nothing is wrong with the replicas but whose they are.
     }
+    // The audit log tells a write a little later than the watch.
+    scene.stays("chat", "generate", Duration::from_secs(1)).await;
     scene.scaled();
     scale(&scene, 4).await;
     let start = Instant::now();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::task::JoinError;
 
 use super::super::report::DECISIONS_MAX;
+use super::order::Order;
 use super::writes::{self, Outcome, Write};
 use super::{Rebalancer, view};
 use crate::rebalance::decision::{Decision, Trigger};
@@ -120,13 +121,14 @@ impl Rebalancer {
         let recent = self.decisions.entry(id.uid).or_default();
         recent.push_front(summary);
         recent.truncate(DECISIONS_MAX);
+        let order = Order::default();
         for (variant, write) in sent {
             self.ctx.metrics.scaled(write.from, write.to);
             // The core sees its own decision at once; a write that fails is taken back when its outcome is known.
             self.observe(variant);
-            let client = self.ctx.client.clone();
+            let (client, place) = (self.ctx.client.clone(), order.place(&write));
             self.writes.spawn(async move {
-                let outcome = writes::scale(&client, &write).await;
+                let outcome = place.take(|| writes::scale(&client, &write)).await;
                 (write, outcome)
             });
         }

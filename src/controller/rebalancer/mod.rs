@@ -6,6 +6,7 @@
 
 pub mod children;
 mod execute;
+mod order;
 pub mod pods;
 mod publish;
 pub mod record;

@@ -49,65 +49,67 @@ pub enum Outcome {
 pub async fn scale(client: &Client, write: &Write) -> Outcome {
     let (namespace, name) = &write.child;
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    let params = PatchParams {
-        field_manager: Some(labels::REBALANCER_FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
     let mut version = write.resource_version.clone();
     for _ in 0..TRIES_MAX {
-        let body = serde_json::json!({"metadata": {"resourceVersion": version}, "spec": {"replicas": write.to}});
-        let patch = Patch::Merge(&body);
-        match tokio::time::timeout(DEADLINE, deployments.patch_scale(name, &params, &patch)).await {
-            Err(_) => return Outcome::Failed(format!("no answer within {}s", DEADLINE.as_secs())),
-            Ok(Ok(scale)) => return Outcome::Written(scale.metadata.resource_version.unwrap_or_default()),
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return Outcome::Gone,
-            Ok(Err(kube::Error::Api(status))) if status.code == 409 => match read(&deployments, name).await {
+        match apply(&deployments, name, write.to, version).await {
+            Applied::Done(outcome) => return outcome,
+            Applied::Stale => match read(&deployments, name).await {
                 Ok((replicas, seen)) if replicas == write.from => version = seen,
                 Ok((replicas, seen)) => return Outcome::Moved(replicas, seen),
                 Err(outcome) => return outcome,
             },
-            Ok(Err(error)) => return Outcome::Failed(error.to_string()),
         }
     }
     Outcome::Failed("the Deployment changes faster than it can be written".to_owned())
 }
 
 /// Claims `spec.replicas` with the value that is there.
-///
-/// Forced, because the server leaves 0 out of a Scale and so sees a conflict where there is none; the version makes sure
-/// that it changes no value.
 pub async fn claim(client: &Client, write: &Write) -> Outcome {
-    let Write {
-        child,
-        to: replicas,
-        resource_version,
-        ..
-    } = write;
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), &child.0);
+    let (namespace, name) = &write.child;
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    match apply(&deployments, name, write.to, write.resource_version.clone()).await {
+        Applied::Done(outcome) => outcome,
+        Applied::Stale => match read(&deployments, name).await {
+            Ok((replicas, version)) => Outcome::Moved(replicas, version),
+            Err(outcome) => outcome,
+        },
+    }
+}
+
+enum Applied {
+    Done(Outcome),
+    /// The Deployment is at another version.
+    Stale,
+}
+
+/// One apply of a Scale against a version.
+///
+/// An apply and not a merge patch: the server leaves 0 out of a Scale, and after a merge patch to 0 nobody would own the
+/// field. Forced for the same reason: it sees a conflict where there is none; the version makes sure that nobody's change
+/// is overwritten.
+async fn apply(deployments: &Api<Deployment>, name: &str, replicas: u32, version: String) -> Applied {
     let body = Scale {
         metadata: ObjectMeta {
-            name: Some(child.1.clone()),
-            namespace: Some(child.0.clone()),
-            resource_version: Some(resource_version.clone()),
+            name: Some(name.to_owned()),
+            resource_version: Some(version),
             ..ObjectMeta::default()
         },
         spec: Some(ScaleSpec {
-            replicas: Some(i32::try_from(*replicas).unwrap_or(i32::MAX)),
+            replicas: Some(i32::try_from(replicas).unwrap_or(i32::MAX)),
         }),
         status: None,
     };
     let params = PatchParams::apply(labels::REBALANCER_FIELD_MANAGER).force();
     let patch = Patch::Apply(&body);
-    match tokio::time::timeout(DEADLINE, deployments.patch_scale(&child.1, &params, &patch)).await {
-        Err(_) => Outcome::Failed(format!("no answer within {}s", DEADLINE.as_secs())),
-        Ok(Ok(scale)) => Outcome::Written(scale.metadata.resource_version.unwrap_or_default()),
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Outcome::Gone,
-        Ok(Err(kube::Error::Api(status))) if status.code == 409 => match read(&deployments, &child.1).await {
-            Ok((replicas, version)) => Outcome::Moved(replicas, version),
-            Err(outcome) => outcome,
+    Applied::Done(
+        match tokio::time::timeout(DEADLINE, deployments.patch_scale(name, &params, &patch)).await {
+            Err(_) => Outcome::Failed(format!("no answer within {}s", DEADLINE.as_secs())),
+            Ok(Ok(scale)) => Outcome::Written(scale.metadata.resource_version.unwrap_or_default()),
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Outcome::Gone,
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 => return Applied::Stale,
+            Ok(Err(error)) => Outcome::Failed(error.to_string()),
         },
-        Ok(Err(error)) => Outcome::Failed(error.to_string()),
-    }
+    )
 }
 
 async fn read(deployments: &Api<Deployment>, name: &str) -> Result<(u32, String), Outcome> {
