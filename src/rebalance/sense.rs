@@ -69,6 +69,8 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
     let mut wake_ms = None;
     let mut mixed = false;
     let mut hidden = 0_u64;
+    // Whether any variant, and whether every one that speaks, may see only part of its demand.
+    let (mut partly, mut wholly) = (false, true);
     let newest_ms = variants
         .iter()
         .filter_map(|seen| seen.reading)
@@ -87,6 +89,9 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
             Some(reading) => {
                 let load = demand::of_reading(stage, variant, &reading);
                 hidden = hidden.saturating_add(seen.hidden(variant, &reading, load.low));
+                let saturated = seen.saturated(variant, &reading);
+                partly |= saturated;
+                wholly &= saturated || reading.sampled == 0;
                 if ready > 0 || reading.sampled > 0 || load.low > 0 {
                     own = Some(own.map_or(load, |sum| sum.plus(load)));
                 }
@@ -119,9 +124,12 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
             high: hidden,
         })
     });
-    if let Some(own) = own.filter(|own| hidden == 0 && !mixed && own.low == own.high) {
+    if let Some(own) = own.filter(|own| !partly && !mixed && own.low == own.high) {
         memory.whole = Some((own.low, now_ms));
     }
+    // Where all are busy, what is seen follows what runs: it proves no fall.
+    let proven = memory.level.held().filter(|_| partly && wholly).unwrap_or(0);
+    let own = own.map(|own| own.max(Range { low: 0, high: proven }));
     // Nobody reports where nobody runs: only the callers can say.
     let quiet = ready_total == 0 && own.is_none();
     // What silent pods of a caller may hide is doubt about that caller. A stage that has been heard whole itself knows

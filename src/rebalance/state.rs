@@ -215,6 +215,11 @@ impl VariantMemory {
         self.pending.observe(now_ms, to.saturating_sub(self.ready), withdrawn);
     }
 
+    /// Whether its demand is at least what is seen, and nobody can tell how much more.
+    pub(super) fn saturated(&self, variant: &Variant, reading: &Reading) -> bool {
+        demand::saturated(variant, reading, self.waiting_before)
+    }
+
     /// Demand that it may hide.
     pub(super) fn hidden(&self, variant: &Variant, reading: &Reading, shown: u64) -> u64 {
         demand::hidden(variant, reading, self.waiting_before, shown)

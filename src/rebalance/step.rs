@@ -322,8 +322,9 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
             _ => {}
         }
     }
-    // Under constant demand nothing turns around: what was added for it stays, unless something else changed.
-    if !senses.forced && !terms.over_budget {
+    // Under constant demand nothing turns around: what was added for it stays, unless something else changed. What a
+    // shift holds beyond the ceiling does not.
+    if !senses.forced && !terms.over_budget && base <= u64::from(terms.ceiling) {
         let added = |at: usize| {
             variants
                 .get(at)
