@@ -15,11 +15,8 @@ use super::world::{Mode, Variant, World};
 /// Passes of one-stage re-optimisation after the first assignment.
 const PASSES_MAX: usize = 2;
 
-/// A plan from nothing must leave this much less unserved, in thousandths of a stage's demand, to replace what runs.
-const UNSERVED_MARGIN_PERMILLE: u128 = 10;
-
-/// Or be cheaper by one part in this many.
-const PRICE_MARGIN: u128 = 100;
+/// Unserved demand is compared in steps of this many thousandths of a stage's demand: less is not worth a reshuffle.
+const UNSERVED_STEP_PERMILLE: u128 = 10;
 
 /// Prices are cut here, so that no sum or product of the search overflows.
 const PRICE_MAX: u64 = 1 << 40;
@@ -47,6 +44,8 @@ pub(super) struct Problem<'a> {
     pub(super) bounds: &'a [Bound],
     /// Replicas asked for now, by variant.
     pub(super) current: &'a [u32],
+    /// The last plan, by variant; where there was none, what is asked for now.
+    pub(super) previous: &'a [u32],
 }
 
 /// Wanted replicas and what they leave open.
@@ -94,6 +93,7 @@ pub(super) fn plan(problem: &Problem<'_>, oracle: &mut Oracle) -> Plan {
             crowded: false,
         },
         scarce: vec![false; problem.world.pools.len()],
+        sticky: false,
     };
     if !build.all_at_once() {
         build.by_turns();
@@ -110,6 +110,8 @@ struct Build<'a, 'b> {
     plan: Plan,
     /// Pools that the cheapest covers together would overfill.
     scarce: Vec<bool>,
+    /// What was planned is priced like what runs.
+    sticky: bool,
 }
 
 /// A stage's place in the queue for scarce pools; smaller is earlier.
@@ -177,7 +179,11 @@ impl Build<'_, '_> {
                     .pools
                     .get(variant.pool.0 as usize)
                     .is_some_and(|pool| pool.reliable),
-                current: self.problem.current.get(at).copied().unwrap_or(0),
+                current: {
+                    let previous = self.problem.previous.get(at).filter(|_| self.sticky).copied();
+                    let current = self.problem.current.get(at).copied().unwrap_or(0);
+                    current.max(previous.unwrap_or(0))
+                },
                 lower: if keep { bound.lower } else { 0 },
                 upper,
             });
@@ -287,15 +293,17 @@ impl Build<'_, '_> {
         }
     }
 
-    /// Two candidates: one built from nothing, in order of need, and what runs, improved stage by stage. The first must
-    /// be better by a margin, so that a crowded cluster is not reshuffled for little.
+    /// Two candidates: the last plan, brought up to date stage by stage, and one built from nothing, in order of need. Both
+    /// are priced alike, what runs and what was planned a little lower. The new one must be better: as long as nothing
+    /// that goes into it changes, every change of plan is an improvement by the same measure, so there is an end to them.
     fn by_turns(&mut self) {
         let whole = Ledger::new(self.problem.world);
+        self.sticky = true;
         let turns = self.turns(&whole);
         let stages: Vec<usize> = turns.iter().map(|turn| turn.3).collect();
         self.build_anew(&stages, whole.clone());
         let fresh = std::mem::take(&mut self.plan);
-        self.keep_current(&stages, whole);
+        self.keep_previous(&stages, whole);
         if self.is_better(&turns, &fresh) {
             self.plan = fresh;
         }
@@ -313,12 +321,12 @@ impl Build<'_, '_> {
             .filter(|&stage| self.is_aside(stage))
             .collect::<Vec<_>>()
         {
-            self.take_current(stage, false);
+            self.take_given(stage, false);
         }
     }
 
-    /// Hands a stage what it has, as far as that fits.
-    fn take_current(&mut self, stage: usize, bounded: bool) {
+    /// Hands a stage what was planned for it, or, not `bounded`, what it has, as far as that fits.
+    fn take_given(&mut self, stage: usize, bounded: bool) {
         let pipeline = self.pipeline(stage);
         let ceiling = if bounded { self.need(stage).ceiling } else { u32::MAX };
         let mut left = ceiling;
@@ -328,9 +336,12 @@ impl Build<'_, '_> {
                 continue;
             };
             let bound = self.problem.bounds.get(at).copied().unwrap_or_default();
-            let here = self
-                .problem
-                .current
+            let given = if bounded {
+                self.problem.previous
+            } else {
+                self.problem.current
+            };
+            let here = given
                 .get(at)
                 .copied()
                 .unwrap_or(0)
@@ -383,10 +394,10 @@ impl Build<'_, '_> {
         self.improve_all(stages);
     }
 
-    fn keep_current(&mut self, stages: &[usize], whole: Ledger) {
+    fn keep_previous(&mut self, stages: &[usize], whole: Ledger) {
         self.clear(whole);
         for &stage in stages {
-            self.take_current(stage, true);
+            self.take_given(stage, true);
         }
         self.improve_all(stages);
     }
@@ -420,14 +431,12 @@ impl Build<'_, '_> {
             }
         }
         for [mine, theirs] in classes.into_values() {
-            if mine.0 != theirs.0 {
-                return theirs.0 < mine.0;
-            }
-            if mine.1.abs_diff(theirs.1) > UNSERVED_MARGIN_PERMILLE {
-                return theirs.1 < mine.1;
+            let rank = |class: (u64, u128)| (class.0, class.1 / UNSERVED_STEP_PERMILLE);
+            if rank(mine) != rank(theirs) {
+                return rank(theirs) < rank(mine);
             }
         }
-        prices[1] < prices[0] - prices[0] / PRICE_MARGIN
+        prices[1] < prices[0]
     }
 
     /// Floors first, then covers, in the order given.

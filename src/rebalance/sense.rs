@@ -270,8 +270,7 @@ pub(super) fn bound(state: &mut State, now_ms: u64) -> bool {
             continue;
         };
         let goes = memory.senses.fallback && matches!(stage.on_signal_loss, OnSignalLoss::Static(_));
-        let keep = memory.steady
-            || (!goes && (!memory.senses.fresh || memory.senses.blind))
+        let keep = (!goes && (!memory.senses.fresh || memory.senses.blind))
             || mode == Mode::NoScaleIn
             || stage.down_percent_per_minute == 0;
         let mut bounds: Vec<Bound> = Vec::with_capacity(declared.len());

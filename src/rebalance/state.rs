@@ -53,10 +53,6 @@ pub(super) struct StageMemory {
     pub(super) pinned: bool,
     /// Demand when it was last seen whole, nothing saturated and nobody silent, and when that was.
     pub(super) whole: Option<(u64, u64)>,
-    /// Counts changes of what this stage needs, of its world and of what its pools can take.
-    pub(super) epoch: u64,
-    /// A plan wanted to take back what was added within this epoch: nothing shrinks before the next.
-    pub(super) steady: bool,
     pub(super) ask: Ask,
     /// Why the plan was last made anew for this stage; stays until the plan is reached.
     pub(super) cause: Option<Trigger>,
@@ -113,8 +109,6 @@ impl StageMemory {
 
     /// What was decided before this moment binds nothing that comes after.
     pub(super) fn turn_over(&mut self) {
-        self.epoch += 1;
-        self.steady = false;
         self.pinned = false;
     }
 }
@@ -130,8 +124,6 @@ impl Default for StageMemory {
             mixed_since_ms: None,
             pinned: false,
             whole: None,
-            epoch: 0,
-            steady: false,
             ask: Ask::default(),
             cause: None,
             growth_cause: None,
@@ -161,8 +153,8 @@ pub(super) struct VariantMemory {
     pub(super) bound: Bound,
     /// Its pool lost all it had while replicas ran there: one probe goes back first.
     lost: bool,
-    /// The epoch of its stage in which it last grew.
-    pub(super) grown: Option<u64>,
+    /// What the last plan wanted here.
+    pub(super) planned: Option<u32>,
 }
 
 impl VariantMemory {

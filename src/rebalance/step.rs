@@ -69,6 +69,9 @@ fn replan(state: &mut State, now_ms: u64) {
         .iter()
         .map(super::state::VariantMemory::desired)
         .collect();
+    let previous: Vec<u32> = (state.variants.iter().zip(&current))
+        .map(|(memory, &current)| memory.planned.unwrap_or(current))
+        .collect();
     // Once a plan is reached, it is made once more from there: what runs is what a restart would start from.
     let reached = |plan: &Plan| plan.counts == current && state.planned_from != current;
     let unchanged = state.planned_asks == asks && !bounds_changed;
@@ -80,8 +83,13 @@ fn replan(state: &mut State, now_ms: u64) {
         asks: &asks,
         bounds: &bounds,
         current: &current,
+        previous: &previous,
     };
-    state.plan = Some(plan::plan(&problem, &mut state.oracle));
+    let plan = plan::plan(&problem, &mut state.oracle);
+    for (memory, &count) in state.variants.iter_mut().zip(&plan.counts) {
+        memory.planned = Some(count);
+    }
+    state.plan = Some(plan);
     state.planned_asks = asks;
     state.planned_from = current;
 }
@@ -256,7 +264,6 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
     let mode = mode(state.world.pipelines.get(pipeline));
     let memory = state.stages.get_mut(at)?;
     let senses = memory.senses;
-    let was_steady = memory.steady;
     let declared = state.world.variants.get(range.clone())?;
     let variants = state.variants.get(range.clone())?;
     let planned = context.plan.counts.get(range.clone())?;
@@ -320,21 +327,6 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
                 .writes
                 .retain(|&(site, to)| sites.get(site).is_some_and(|site| to < site.desired)),
             _ => {}
-        }
-    }
-    // Under constant demand nothing turns around: what was added for it stays, unless something else changed. What a
-    // shift holds beyond the ceiling does not.
-    if !senses.forced && !terms.over_budget && base <= u64::from(terms.ceiling) {
-        let added = |at: usize| {
-            variants
-                .get(at)
-                .is_some_and(|seen| seen.dry.is_none() && seen.grown == Some(memory.epoch))
-        };
-        let returns =
-            |write: &(usize, u32)| sites.get(write.0).is_some_and(|site| write.1 < site.desired) && added(write.0);
-        if steps.writes.iter().any(returns) {
-            memory.steady = true;
-            steps = Steps::default();
         }
     }
     let mut report = state
@@ -439,9 +431,6 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
             for one in &decision.moves {
                 if let Some(seen) = state.variants.get_mut(one.variant.0 as usize) {
                     seen.ask(one.to, now_ms);
-                    if one.to > one.from {
-                        seen.grown = Some(memory.epoch);
-                    }
                 }
             }
         } else {
@@ -456,7 +445,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         overdue_ms,
         steps.blocked.rate.then(|| memory.shrinks.frees_ms(MINUTE_MS)).flatten(),
         senses.exhausted.then(|| memory.shifts.frees_ms(HOUR_MS)).flatten(),
-        (pins || memory.steady && !was_steady).then(|| now_ms.saturating_add(1)),
+        pins.then(|| now_ms.saturating_add(1)),
     ];
     let level = &memory.level;
     let input = guard::Input {
