@@ -8,7 +8,9 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use super::demand::capacity;
 use super::ledger::Ledger;
+use super::moves::covers;
 use super::oracle::{Item, Need, Oracle, Value, value_of};
 use super::world::{Mode, Variant, World};
 
@@ -27,6 +29,8 @@ pub(super) struct Ask {
     pub(super) need: Need,
     /// What this stage gets is not taken from the others: advisory pipelines write nothing.
     pub(super) aside: bool,
+    /// What runs was found so: where not everybody gets the best, this stage grows or shrinks, but does not shift.
+    pub(super) found: bool,
 }
 
 /// How many replicas a variant must keep and may have.
@@ -143,15 +147,43 @@ impl Build<'_, '_> {
         self.problem.asks.get(stage).is_some_and(|ask| ask.aside)
     }
 
+    /// Which way a stage that was found so may go: `Some(true)` down, `Some(false)` up, `None` any.
+    fn held(&self, stage: usize) -> Option<bool> {
+        let ask = self.problem.asks.get(stage).filter(|ask| ask.found && self.sticky)?;
+        let usable = self.range(stage).map(|at| {
+            let bound = self.problem.bounds.get(at).copied().unwrap_or_default();
+            let capacity = self.problem.world.variants.get(at).map_or(1, capacity);
+            (
+                self.problem.current.get(at).copied().unwrap_or(0).min(bound.upper),
+                capacity,
+            )
+        });
+        Some(covers(&ask.need, usable))
+    }
+
+    fn bound(&self, at: usize, held: Option<bool>) -> Bound {
+        let bound = self.problem.bounds.get(at).copied().unwrap_or_default();
+        let here = self.problem.current.get(at).copied().unwrap_or(0).min(bound.upper);
+        match held {
+            Some(true) => Bound { upper: here, ..bound },
+            Some(false) => Bound {
+                lower: bound.lower.max(here),
+                ..bound
+            },
+            None => bound,
+        }
+    }
+
     /// Asks the oracle about one stage with what is left. The counts stay in the oracle.
     fn solve(&mut self, stage: usize, need: &Need, aim: Aim, avoid_scarce: bool, keep: bool) -> Value {
         self.items.clear();
         let range = self.range(stage);
+        let held = self.held(stage);
         for at in range.clone() {
             let Some(variant) = self.problem.world.variants.get(at) else {
                 continue;
             };
-            let bound = self.problem.bounds.get(at).copied().unwrap_or_default();
+            let bound = self.bound(at, held);
             let avoided = avoid_scarce && self.scarce.get(variant.pool.0 as usize).copied().unwrap_or(false);
             // A pool that a stage names twice counts once.
             let first = range.start..at;
@@ -171,7 +203,7 @@ impl Build<'_, '_> {
                     Aim::Price => price(variant),
                     Aim::Cost => u128::from(variant.cost_micros.min(PRICE_MAX)) << 16,
                 },
-                capacity: super::demand::capacity(variant),
+                capacity: capacity(variant),
                 cost: variant.cost_micros,
                 reliable: self
                     .problem
@@ -304,7 +336,8 @@ impl Build<'_, '_> {
         self.build_anew(&stages, whole.clone());
         let fresh = std::mem::take(&mut self.plan);
         self.keep_previous(&stages, whole);
-        if self.is_better(&turns, &fresh) {
+        let found = self.problem.asks.iter().any(|ask| ask.found);
+        if self.is_better(&turns, &fresh, found) {
             self.plan = fresh;
         }
     }
@@ -414,8 +447,8 @@ impl Build<'_, '_> {
         }
     }
 
-    /// Whether `other` beats the plan at hand: class by class in what is missing, then in price.
-    fn is_better(&self, turns: &[Turn], other: &Plan) -> bool {
+    /// Whether `other` beats the plan at hand: class by class in what is missing, then in price; or in floors alone.
+    fn is_better(&self, turns: &[Turn], other: &Plan, floors_alone: bool) -> bool {
         let mut classes: BTreeMap<Reverse<u16>, [(u64, u128); 2]> = BTreeMap::new();
         let mut prices = [0_u128; 2];
         for &(priority, _, Reverse(demand), stage) in turns {
@@ -431,12 +464,21 @@ impl Build<'_, '_> {
             }
         }
         for [mine, theirs] in classes.into_values() {
-            let rank = |class: (u64, u128)| (class.0, class.1 / UNSERVED_STEP_PERMILLE);
+            let rank = |class: (u64, u128)| {
+                (
+                    class.0,
+                    if floors_alone {
+                        0
+                    } else {
+                        class.1 / UNSERVED_STEP_PERMILLE
+                    },
+                )
+            };
             if rank(mine) != rank(theirs) {
                 return rank(theirs) < rank(mine);
             }
         }
-        prices[1] < prices[0]
+        prices[1] < prices[0] && !floors_alone
     }
 
     /// Floors first, then covers, in the order given.

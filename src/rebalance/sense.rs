@@ -232,8 +232,12 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
         need.floor = need.floor.max(held).min(need.ceiling);
     }
     let before = memory.ask.need;
-    if before.demand != need.demand {
+    // The first demand that is seen is no change.
+    let first = memory.senses.blind || !memory.senses.observed;
+    if before.demand != need.demand && !first {
         memory.turn_over();
+        // Where the level of before the start is found again, it is from above.
+        state.changed |= need.demand > before.demand;
     }
     if before.demand != need.demand {
         let trend = if need.demand > before.demand {
@@ -315,7 +319,7 @@ pub(super) fn bound(state: &mut State, now_ms: u64) -> bool {
         let still = memory.senses.exhausted || memory.pinned;
         let usable = bounds.iter().zip(variants.iter()).zip(declared);
         let usable = usable.map(|((bound, seen), one)| (seen.desired().min(bound.upper), demand::capacity(one)));
-        let covers = moves::serve(memory.ask.need.uniform, usable) >= memory.ask.need.demand;
+        let covers = moves::covers(&memory.ask.need, usable);
         for (bound, seen) in bounds.iter_mut().zip(variants.iter()) {
             let here = seen.desired();
             match mode {

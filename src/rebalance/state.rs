@@ -27,6 +27,9 @@ pub struct State {
     pub(super) planned_asks: Vec<Ask>,
     /// What ran when it was made.
     pub(super) planned_from: Vec<u32>,
+    /// Something has changed since the start. Until then what runs is what was found, and where pools or budgets are short
+    /// it is taken for the best that could be reached: whoever ran before knew more.
+    pub(super) changed: bool,
     pub(super) oracle: Oracle,
     pub(super) next_id: u64,
     /// Decisions of the last step that failed their check, by stage.
@@ -48,9 +51,11 @@ pub(super) struct StageMemory {
     pub(super) changed_ms: u64,
     /// Since when readings have not added up.
     pub(super) mixed_since_ms: Option<u64>,
-    /// The budget has no room for old and new replicas together: this stage grows or shrinks, but does not shift, until
-    /// what it needs or the world changes.
+    /// Budget or pools have no room for old and new replicas together, and nothing on its way will make any: this stage
+    /// grows or shrinks, but does not shift, until what it needs or the world changes, or there is more room.
     pub(super) pinned: bool,
+    /// Most budget and room that were left while a shift was tried: more than that is worth another try.
+    pub(super) tried: (u64, u64),
     /// Demand when it was last seen whole, nothing saturated and nobody silent, and when that was.
     pub(super) whole: Option<(u64, u64)>,
     pub(super) ask: Ask,
@@ -110,6 +115,7 @@ impl StageMemory {
     /// What was decided before this moment binds nothing that comes after.
     pub(super) fn turn_over(&mut self) {
         self.pinned = false;
+        self.tried = (0, 0);
     }
 }
 
@@ -123,6 +129,7 @@ impl Default for StageMemory {
             changed_ms: 0,
             mixed_since_ms: None,
             pinned: false,
+            tried: (0, 0),
             whole: None,
             ask: Ask::default(),
             cause: None,
@@ -175,6 +182,11 @@ impl VariantMemory {
     /// A write is on its way and not observed yet.
     pub(super) fn in_flight(&self) -> bool {
         self.asked.is_some()
+    }
+
+    /// Nothing of it is on its way: no write, no start, no drain.
+    pub(super) fn at_rest(&self) -> bool {
+        !self.in_flight() && self.leaving == 0 && self.ready == self.desired()
     }
 
     /// Replicas asked for whether or not a write on its way arrives.
@@ -410,6 +422,7 @@ impl State {
         if let (Some(stage), Some(trigger)) = (stage.and_then(|at| self.stages.get_mut(at)), trigger) {
             stage.set_off(trigger);
             stage.turn_over();
+            self.changed = true;
             if trigger == Trigger::Drift {
                 self.plan = None;
             }
@@ -454,6 +467,7 @@ impl State {
             if let Some(cause) = change.cause {
                 memory.turn_over();
                 memory.set_off(cause);
+                self.changed |= !old.stages.is_empty();
             }
             self.stages.push(memory);
         }

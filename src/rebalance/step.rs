@@ -55,14 +55,15 @@ pub(super) fn mode(pipeline: Option<&Pipeline>) -> Mode {
 }
 
 fn replan(state: &mut State, now_ms: u64) {
-    let bounds_changed = sense::bound(state, now_ms);
     let aside = |stage: &Stage| mode(state.world.pipelines.get(stage.pipeline.0 as usize)) == Mode::Advisory;
     let asks: Vec<Ask> = (state.world.stages.iter().zip(&state.stages))
         .map(|(stage, memory)| Ask {
             aside: aside(stage),
+            found: !state.changed,
             ..memory.ask
         })
         .collect();
+    let bounds_changed = sense::bound(state, now_ms);
     let bounds: Vec<Bound> = state.variants.iter().map(|memory| memory.bound).collect();
     let current: Vec<u32> = state
         .variants
@@ -86,8 +87,10 @@ fn replan(state: &mut State, now_ms: u64) {
         previous: &previous,
     };
     let plan = plan::plan(&problem, &mut state.oracle);
-    for (memory, &count) in state.variants.iter_mut().zip(&plan.counts) {
-        memory.planned = Some(count);
+    // A plan for what has not been seen yet binds nothing.
+    for ((memory, variant), &count) in state.variants.iter_mut().zip(&state.world.variants).zip(&plan.counts) {
+        let stage = state.stages.get(variant.stage.0 as usize);
+        memory.planned = stage.filter(|stage| stage.senses.observed).map(|_| count);
     }
     state.plan = Some(plan);
     state.planned_asks = asks;
@@ -134,11 +137,22 @@ fn act(state: &mut State, plan: &Plan, now_ms: u64) -> Vec<Decision> {
         over,
         costs,
         books: Books::new(&state.world, observed),
+        waiting: Vec::new(),
         now_ms,
     };
     let mut decisions = Vec::new();
     for at in queue(state) {
         decisions.extend(act_stage(state, &mut context, at));
+    }
+    // Stages that wait for each other's room wait for ever. What they can do without it is planned anew.
+    if decisions.is_empty() && state.variants.iter().all(super::state::VariantMemory::at_rest) {
+        for (at, left) in context.waiting {
+            if let Some(memory) = state.stages.get_mut(at).filter(|memory| !memory.pinned) {
+                memory.pinned = true;
+                memory.tried = (memory.tried.0.max(left.0), memory.tried.1.max(left.1));
+                state.wake_ms = Some(now_ms.saturating_add(1));
+            }
+        }
     }
     decisions
 }
@@ -200,6 +214,8 @@ struct Context<'a> {
     over: Vec<bool>,
     costs: Vec<u128>,
     books: Books,
+    /// Stages whose next write finds no room, with the budget and room that are left.
+    waiting: Vec<(usize, (u64, u64))>,
     now_ms: u64,
 }
 
@@ -313,6 +329,10 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         surge: stage.max_surge,
         shrink_max: share.max(1).saturating_sub(removed),
     };
+    let room = declared
+        .iter()
+        .map(|variant| u64::from(context.ledger.room(variant).min(stage.max)));
+    let left = (context.ledger.budget(pipeline), room.sum());
     let differs = sites.iter().any(|site| site.desired != site.planned);
     let mut steps = Steps::default();
     if differs && senses.observed && mode != Mode::Paused {
@@ -404,8 +424,15 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         let checked = context.books.verify(&state.world, &decision, need.floor, planned);
         checked.map(|()| Some((decision, after)))
     };
+    if steps.blocked.room && steps.writes.is_empty() {
+        context.waiting.push((at, left));
+    }
     let pins = !memory.pinned && steps.blocked.budget && steps.writes.is_empty();
-    memory.pinned |= pins;
+    let unpins = memory.pinned && (left.0 > memory.tried.0 || left.1 > memory.tried.1);
+    memory.pinned = (memory.pinned || pins) && !unpins;
+    if unpins || pins {
+        memory.tried = (memory.tried.0.max(left.0), memory.tried.1.max(left.1));
+    }
     let rejected = decided.is_err();
     state
         .violations
@@ -445,7 +472,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         overdue_ms,
         steps.blocked.rate.then(|| memory.shrinks.frees_ms(MINUTE_MS)).flatten(),
         senses.exhausted.then(|| memory.shifts.frees_ms(HOUR_MS)).flatten(),
-        pins.then(|| now_ms.saturating_add(1)),
+        (pins || unpins).then(|| now_ms.saturating_add(1)),
     ];
     let level = &memory.level;
     let input = guard::Input {

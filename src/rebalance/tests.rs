@@ -444,16 +444,23 @@ fn over_budget_the_pipeline_moves_to_cheaper_pools_before_it_shrinks() {
             "pipe p budget {budget}\npool gpu 8\npool arm 20 cpu
              stage s
                gpu cap 4 cost 10 hint 1000 has 0/0
-               arm cap 1 cost 2 hint 5000 has 4/4 at 1000"
+               arm cap 1 cost 2 hint 5000 has 4/4 at ?"
         )
     };
-    check(&world(100), "gpu 0->2");
+    let grown = |budget: u32| {
+        let mut run = Run::of(&world(budget));
+        run.state.changed = true;
+        let arm = run.sees(1, 4, 4, Some(1_000));
+        run.after(1_000, &[arm]);
+        run
+    };
+    grown(100).decides("gpu 0->2");
     // One gpu and two arm would cost less, but old and new together would cost too much on the way there.
-    let mut run = Run::of(&world(15));
+    let mut run = grown(15);
     run.decides("-");
     run.after(1, &[]).decides("arm 4->6");
     assert_eq!(run.decided[0].reason, Reason::BudgetExhausted);
-    let run = Run::of(&world(9));
+    let run = grown(9);
     run.decides("-");
     assert_eq!(run.state.report(StageIdx(0)).unwrap().unserved_millis, 2_000);
 }
