@@ -8,7 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::demand::capacity;
+use super::demand::{capacity, cut};
 use super::ledger::Ledger;
 use super::moves::covers;
 use super::oracle::{Item, Need, Oracle, Value, value_of};
@@ -116,6 +116,29 @@ struct Build<'a, 'b> {
     scarce: Vec<bool>,
     /// What was planned is priced like what runs.
     sticky: bool,
+}
+
+/// What the stages of a pipeline, or of a class of them, miss.
+#[derive(Clone, Copy, Debug, Default)]
+struct Missing {
+    floors: u64,
+    /// Of the worst stage of each pipeline, thousandths of its demand.
+    worst: u128,
+    /// Of all stages.
+    all: u128,
+}
+
+impl Missing {
+    fn rank(self, floors_alone: bool) -> (u64, u128, u128) {
+        if floors_alone {
+            return (self.floors, 0, 0);
+        }
+        (
+            self.floors,
+            self.worst / UNSERVED_STEP_PERMILLE,
+            self.all / UNSERVED_STEP_PERMILLE,
+        )
+    }
 }
 
 /// A stage's place in the queue for scarce pools; smaller is earlier.
@@ -335,8 +358,8 @@ impl Build<'_, '_> {
         let stages: Vec<usize> = turns.iter().map(|turn| turn.3).collect();
         self.build_anew(&stages, whole.clone());
         let fresh = std::mem::take(&mut self.plan);
-        self.keep_previous(&stages, whole);
-        let found = self.problem.asks.iter().any(|ask| ask.found);
+        let all = self.keep_previous(&stages, whole);
+        let found = all && self.problem.asks.iter().any(|ask| ask.found);
         if self.is_better(&turns, &fresh, found) {
             self.plan = fresh;
         }
@@ -402,7 +425,7 @@ impl Build<'_, '_> {
 
     fn build_anew(&mut self, stages: &[usize], whole: Ledger) {
         self.clear(whole);
-        self.assign(stages, Aim::Price);
+        self.assign(stages, Aim::Price, 1_000);
         for pipeline in 0..self.problem.world.pipelines.len() {
             let short = |value: &Value| value.short > 0 || value.unserved > 0;
             let mine: Vec<usize> = stages
@@ -418,21 +441,104 @@ impl Build<'_, '_> {
                 .is_some_and(|p| p.budget_micros.is_some());
             if limited && mine.iter().any(|&stage| self.plan.values.get(stage).is_some_and(short)) {
                 // Move to cheaper pools before anything shrinks; what then is left of the budget buys back.
-                for &stage in &mine {
-                    self.give_back(stage);
-                }
-                self.assign(&mine, Aim::Cost);
+                self.share(pipeline, &mine);
             }
         }
         self.improve_all(stages);
     }
 
-    fn keep_previous(&mut self, stages: &[usize], whole: Ledger) {
+    /// Hands out a budget that is too small: a pipeline serves what its worst stage serves, so all stages get the same
+    /// share of their demand, the largest that can be paid. What is left goes where it buys the most.
+    fn share(&mut self, pipeline: usize, mine: &[usize]) {
+        let clear = |build: &mut Self| mine.iter().for_each(|&stage| build.give_back(stage));
+        clear(self);
+        let budget = self.plan.ledger.budget(pipeline);
+        let whole = self.plan.ledger.clone();
+        let (mut fits, mut exceeds) = (0, 1_000_u64);
+        while fits + 1 < exceeds {
+            let middle = u64::midpoint(fits, exceeds);
+            self.plan.ledger.lift_budget(pipeline);
+            self.assign(mine, Aim::Cost, middle);
+            let cost: u128 = mine.iter().map(|&stage| self.cost(stage)).sum();
+            clear(self);
+            self.plan.ledger.clone_from(&whole);
+            if cost <= u128::from(budget) {
+                fits = middle;
+            } else {
+                exceeds = middle;
+            }
+        }
+        self.assign(mine, Aim::Cost, fits);
+        let mut gains = Vec::with_capacity(mine.len());
+        for &stage in mine {
+            let (before, spent) = (
+                self.plan.values.get(stage).copied().unwrap_or_default(),
+                self.cost(stage),
+            );
+            let kept: Vec<u32> = self
+                .plan
+                .counts
+                .get(self.range(stage))
+                .map(<[u32]>::to_vec)
+                .unwrap_or_default();
+            let need = self.need(stage);
+            self.give_back(stage);
+            let value = self.solve(stage, &need, Aim::Cost, false, true);
+            let range = self.range(stage);
+            let costs = self.problem.world.variants.get(range).unwrap_or_default().iter();
+            let cost: u128 = (costs.zip(&self.oracle.counts))
+                .map(|(variant, &count)| u128::from(variant.cost_micros) * u128::from(count))
+                .sum();
+            let missing =
+                |value: Value, demand: u64| u128::from(value.unserved) * 1_000_000 / u128::from(demand.max(1));
+            let open = need
+                .demand
+                .saturating_sub(need.demand * fits / 1_000)
+                .saturating_add(before.unserved);
+            let gained = missing(
+                Value {
+                    unserved: open,
+                    ..before
+                },
+                need.demand,
+            )
+            .saturating_sub(missing(value, need.demand));
+            gains.push((Reverse(gained * 1_000_000 / cost.saturating_sub(spent).max(1)), stage));
+            self.oracle.counts.clone_from(&kept);
+            self.take(stage, before);
+        }
+        gains.sort_unstable();
+        for (_, stage) in gains {
+            self.give_back(stage);
+            let need = self.need(stage);
+            let value = self.solve(stage, &need, Aim::Cost, false, true);
+            self.take(stage, value);
+        }
+    }
+
+    /// What a stage's part of the plan costs.
+    fn cost(&self, stage: usize) -> u128 {
+        let (declared, counts) = (&self.problem.world.variants, &self.plan.counts);
+        let parts = self
+            .range(stage)
+            .filter_map(|at| Some((declared.get(at)?, *counts.get(at)?)));
+        parts
+            .map(|(variant, count)| u128::from(variant.cost_micros) * u128::from(count))
+            .sum()
+    }
+
+    /// Takes what was planned before and improves it. Whether all of it could be taken.
+    fn keep_previous(&mut self, stages: &[usize], whole: Ledger) -> bool {
         self.clear(whole);
+        let mut all = true;
         for &stage in stages {
             self.take_given(stage, true);
+            all &= self
+                .range(stage)
+                .all(|at| self.plan.counts.get(at) == self.problem.previous.get(at));
         }
         self.improve_all(stages);
+        all
     }
 
     fn improve_all(&mut self, stages: &[usize]) {
@@ -449,40 +555,39 @@ impl Build<'_, '_> {
 
     /// Whether `other` beats the plan at hand: class by class in what is missing, then in price; or in floors alone.
     fn is_better(&self, turns: &[Turn], other: &Plan, floors_alone: bool) -> bool {
-        let mut classes: BTreeMap<Reverse<u16>, [(u64, u128); 2]> = BTreeMap::new();
+        // A pipeline lacks what its worst stage lacks.
+        let mut worst: BTreeMap<(Reverse<u16>, usize), [Missing; 2]> = BTreeMap::new();
         let mut prices = [0_u128; 2];
         for &(priority, _, Reverse(demand), stage) in turns {
-            for ((plan, class), price) in [&self.plan, other]
-                .iter()
-                .zip(classes.entry(priority).or_default())
-                .zip(&mut prices)
-            {
+            let both = worst.entry((priority, self.pipeline(stage))).or_default();
+            for ((plan, lacks), price) in [&self.plan, other].iter().zip(both).zip(&mut prices) {
                 let value = plan.values.get(stage).copied().unwrap_or_default();
-                class.0 = class.0.saturating_add(value.short);
-                class.1 += u128::from(value.unserved) * 1_000 / u128::from(demand.max(1));
+                let share = u128::from(value.unserved) * 1_000 / u128::from(demand.max(1));
+                lacks.floors = lacks.floors.saturating_add(value.short);
+                lacks.worst = lacks.worst.max(share);
+                lacks.all += share;
                 *price += value.price;
             }
         }
+        let mut classes: BTreeMap<Reverse<u16>, [Missing; 2]> = BTreeMap::new();
+        for ((priority, _), both) in worst {
+            for (class, lacks) in classes.entry(priority).or_default().iter_mut().zip(both) {
+                class.floors = class.floors.saturating_add(lacks.floors);
+                class.worst += lacks.worst;
+                class.all += lacks.all;
+            }
+        }
         for [mine, theirs] in classes.into_values() {
-            let rank = |class: (u64, u128)| {
-                (
-                    class.0,
-                    if floors_alone {
-                        0
-                    } else {
-                        class.1 / UNSERVED_STEP_PERMILLE
-                    },
-                )
-            };
-            if rank(mine) != rank(theirs) {
-                return rank(theirs) < rank(mine);
+            let (mine, theirs) = (mine.rank(floors_alone), theirs.rank(floors_alone));
+            if mine != theirs {
+                return theirs < mine;
             }
         }
         prices[1] < prices[0] && !floors_alone
     }
 
-    /// Floors first, then covers, in the order given.
-    fn assign(&mut self, stages: &[usize], aim: Aim) {
+    /// Floors first, then covers, in the order given, of so many thousandths of the demand.
+    fn assign(&mut self, stages: &[usize], aim: Aim, share_permille: u64) {
         for &stage in stages {
             let need = Need {
                 demand: 0,
@@ -499,7 +604,13 @@ impl Build<'_, '_> {
         }
         for &stage in stages {
             self.give_back(stage);
-            let value = self.solve(stage, &self.need(stage), aim, false, true);
+            let whole = self.need(stage);
+            let part = u128::from(whole.demand) * u128::from(share_permille) / 1_000;
+            let need = Need {
+                demand: cut(part),
+                ..whole
+            };
+            let value = self.solve(stage, &need, aim, false, true);
             self.take(stage, value);
         }
     }

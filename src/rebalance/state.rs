@@ -54,8 +54,10 @@ pub(super) struct StageMemory {
     /// Budget or pools have no room for old and new replicas together, and nothing on its way will make any: this stage
     /// grows or shrinks, but does not shift, until what it needs or the world changes, or there is more room.
     pub(super) pinned: bool,
-    /// Most budget and room that were left while a shift was tried: more than that is worth another try.
-    pub(super) tried: (u64, u64),
+    /// What was left of the budget when a shift was tried: more than that is worth another try.
+    pub(super) tried_micros: u64,
+    /// Room on every variant's pool then.
+    pub(super) tried_room: Vec<u32>,
     /// Demand when it was last seen whole, nothing saturated and nobody silent, and when that was.
     pub(super) whole: Option<(u64, u64)>,
     pub(super) ask: Ask,
@@ -97,6 +99,21 @@ impl StageMemory {
         }
     }
 
+    /// A shift was tried with so much budget and so much room on every variant's pool.
+    pub(super) fn try_with(&mut self, micros: u64, room: &[u32]) {
+        self.tried_micros = self.tried_micros.max(micros);
+        self.tried_room.resize(room.len(), 0);
+        for (most, &now) in self.tried_room.iter_mut().zip(room) {
+            *most = (*most).max(now);
+        }
+    }
+
+    /// Whether there is more of anything than when a shift was last tried.
+    pub(super) fn has_more(&self, micros: u64, room: &[u32]) -> bool {
+        let tried = self.tried_room.iter().chain(std::iter::repeat(&0));
+        micros > self.tried_micros || room.iter().zip(tried).any(|(now, most)| now > most)
+    }
+
     /// The plan is reached.
     pub(super) fn arrive(&mut self) {
         self.cause = None;
@@ -115,7 +132,8 @@ impl StageMemory {
     /// What was decided before this moment binds nothing that comes after.
     pub(super) fn turn_over(&mut self) {
         self.pinned = false;
-        self.tried = (0, 0);
+        self.tried_micros = 0;
+        self.tried_room.clear();
     }
 }
 
@@ -129,7 +147,8 @@ impl Default for StageMemory {
             changed_ms: 0,
             mixed_since_ms: None,
             pinned: false,
-            tried: (0, 0),
+            tried_micros: 0,
+            tried_room: Vec::new(),
             whole: None,
             ask: Ask::default(),
             cause: None,

@@ -146,10 +146,10 @@ fn act(state: &mut State, plan: &Plan, now_ms: u64) -> Vec<Decision> {
     }
     // Stages that wait for each other's room wait for ever. What they can do without it is planned anew.
     if decisions.is_empty() && state.variants.iter().all(super::state::VariantMemory::at_rest) {
-        for (at, left) in context.waiting {
+        for (at, left, room) in context.waiting {
             if let Some(memory) = state.stages.get_mut(at).filter(|memory| !memory.pinned) {
                 memory.pinned = true;
-                memory.tried = (memory.tried.0.max(left.0), memory.tried.1.max(left.1));
+                memory.try_with(left, &room);
                 state.wake_ms = Some(now_ms.saturating_add(1));
             }
         }
@@ -215,7 +215,7 @@ struct Context<'a> {
     costs: Vec<u128>,
     books: Books,
     /// Stages whose next write finds no room, with the budget and room that are left.
-    waiting: Vec<(usize, (u64, u64))>,
+    waiting: Vec<(usize, u64, Vec<u32>)>,
     now_ms: u64,
 }
 
@@ -329,10 +329,10 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         surge: stage.max_surge,
         shrink_max: share.max(1).saturating_sub(removed),
     };
-    let room = declared
-        .iter()
-        .map(|variant| u64::from(context.ledger.room(variant).min(stage.max)));
-    let left = (context.ledger.budget(pipeline), room.sum());
+    let room: Vec<u32> = (declared.iter())
+        .map(|variant| context.ledger.room(variant).min(stage.max))
+        .collect();
+    let left = context.ledger.budget(pipeline);
     let differs = sites.iter().any(|site| site.desired != site.planned);
     let mut steps = Steps::default();
     if differs && senses.observed && mode != Mode::Paused {
@@ -424,14 +424,14 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         let checked = context.books.verify(&state.world, &decision, need.floor, planned);
         checked.map(|()| Some((decision, after)))
     };
-    if steps.blocked.room && steps.writes.is_empty() {
-        context.waiting.push((at, left));
-    }
     let pins = !memory.pinned && steps.blocked.budget && steps.writes.is_empty();
-    let unpins = memory.pinned && (left.0 > memory.tried.0 || left.1 > memory.tried.1);
+    let unpins = memory.pinned && memory.has_more(left, &room);
     memory.pinned = (memory.pinned || pins) && !unpins;
     if unpins || pins {
-        memory.tried = (memory.tried.0.max(left.0), memory.tried.1.max(left.1));
+        memory.try_with(left, &room);
+    }
+    if steps.blocked.room && steps.writes.is_empty() {
+        context.waiting.push((at, left, room));
     }
     let rejected = decided.is_err();
     state

@@ -385,7 +385,7 @@ fn demand_seen_while_readings_do_not_add_up_counts_against_the_next_fall() {
     let fixture = Fixture::parse("pool gpu 20\nstage s down 5000\n gpu has 8/8 at 950");
     let stage = &fixture.world.stages[0];
     let mut level = Level::new();
-    let mut follow = |level: &mut Level, second: u64, seen: u64| {
+    let follow = |level: &mut Level, second: u64, seen: u64| {
         level.follow(stage, Range { low: seen, high: seen }, 8_000, 1_000, second * 1_000);
         level.held().unwrap()
     };
@@ -474,6 +474,24 @@ fn a_budget_lowered_below_the_cost_is_met_at_once_down_to_the_floor() {
     check(
         "pipe p budget 2\npool gpu 8\nstage s min 3\n gpu cost 1 has 4/4 at 950",
         "gpu 4->3",
+    );
+}
+
+#[test]
+fn a_budget_that_is_too_small_leaves_every_stage_the_same_share() {
+    check(
+        "pipe p budget 9\npool gpu 40
+         stage a\n gpu cost 1 has 4/4 at 950
+         stage b\n gpu cost 1 has 4/4 at 950
+         stage c\n gpu cost 1 has 4/4 at 950",
+        "a/gpu 4->3, b/gpu 4->3, c/gpu 4->3",
+    );
+    // By order of the stages, the dear one would keep a quarter or none.
+    check(
+        "pipe p budget 12\npool gpu 40
+         stage a\n gpu cost 1 has 4/4 at 950
+         stage b\n gpu cost 3 has 4/4 at 950",
+        "a/gpu 4->3, b/gpu 4->3",
     );
 }
 
