@@ -122,7 +122,7 @@ pub(super) fn hidden(variant: &Variant, reading: &Reading, waiting_before: Optio
 }
 
 /// Demand is at least what is seen, and nobody can tell how much more.
-fn saturated(variant: &Variant, reading: &Reading, waiting_before: Option<u64>) -> bool {
+pub(super) fn saturated(variant: &Variant, reading: &Reading, waiting_before: Option<u64>) -> bool {
     let Some(waiting) = reading.waiting_millis else {
         return reading
             .utilization_permille

@@ -43,6 +43,13 @@ impl Ledger {
         self.budgets.get(pipeline).copied().unwrap_or(u64::MAX)
     }
 
+    /// Stops counting a pipeline's budget.
+    pub(super) fn lift_budget(&mut self, pipeline: usize) {
+        if let Some(budget) = self.budgets.get_mut(pipeline) {
+            *budget = u64::MAX;
+        }
+    }
+
     /// Takes replicas out. More than there is leaves nothing, and says so.
     pub(super) fn take(&mut self, pipeline: usize, variant: &Variant, count: u32) -> bool {
         let mut fits = true;

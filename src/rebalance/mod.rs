@@ -38,11 +38,18 @@
 //! never sees us ask for more than `max + max_surge`, and the excess ends with the shift. What others scale above it is
 //! brought back.
 //!
-//! # What does not hold yet
+//! # Rest
 //!
-//! Where budgets or pools are short, the joint plan is not unique enough: in about one of three hundred simulated worlds
-//! it does not come to rest under constant load, or a restart writes before it rests. Seeds 408 and 480 of `campaign`
-//! show it. Two stages that would have to swap full pools for their price alone stay where they are.
+//! Where pools or budgets are short there are many plans that are nearly as good. The last plan is the one to beat:
+//! another replaces it only if it is better by a measure that does not depend on how far the shift has come, so under
+//! constant input there are finitely many. A shift that waits for room or money which nothing on its way will make is
+//! given up until something changes (`pinned`). After a start, what is found running is left as it is where something is
+//! short, floors apart, until something changes: whoever ran before knew more.
+//!
+//! # What does not hold
+//!
+//! The joint plan is no optimum: two stages that would have to swap full pools for their price alone stay where they
+//! are.
 //!
 //! # Cost
 //!

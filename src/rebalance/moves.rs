@@ -3,6 +3,7 @@
 
 use super::demand::cut;
 use super::ledger::Ledger;
+use super::oracle::Need;
 use super::world::Variant;
 
 /// One pool of a stage, as the moves see it.
@@ -85,6 +86,12 @@ pub(super) fn serve(uniform: bool, sites: impl Iterator<Item = (u32, u64)>) -> u
         (true, count) => cut(count * u128::from(pace)),
         (false, _) => cut(sum),
     }
+}
+
+/// Whether replicas cover a stage's demand and floor.
+pub(super) fn covers(need: &Need, sites: impl Iterator<Item = (u32, u64)> + Clone) -> bool {
+    let count = total(sites.clone().map(|(count, _)| count));
+    count >= need.floor && serve(need.uniform, sites) >= need.demand
 }
 
 fn total(counts: impl Iterator<Item = u32>) -> u32 {

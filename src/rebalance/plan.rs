@@ -8,18 +8,17 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use super::demand::{capacity, cut};
 use super::ledger::Ledger;
+use super::moves::covers;
 use super::oracle::{Item, Need, Oracle, Value, value_of};
 use super::world::{Mode, Variant, World};
 
 /// Passes of one-stage re-optimisation after the first assignment.
 const PASSES_MAX: usize = 2;
 
-/// A plan from nothing must leave this much less unserved, in thousandths of a stage's demand, to replace what runs.
-const UNSERVED_MARGIN_PERMILLE: u128 = 10;
-
-/// Or be cheaper by one part in this many.
-const PRICE_MARGIN: u128 = 100;
+/// Unserved demand is compared in steps of this many thousandths of a stage's demand: less is not worth a reshuffle.
+const UNSERVED_STEP_PERMILLE: u128 = 10;
 
 /// Prices are cut here, so that no sum or product of the search overflows.
 const PRICE_MAX: u64 = 1 << 40;
@@ -30,6 +29,8 @@ pub(super) struct Ask {
     pub(super) need: Need,
     /// What this stage gets is not taken from the others: advisory pipelines write nothing.
     pub(super) aside: bool,
+    /// What runs was found so: where not everybody gets the best, this stage grows or shrinks, but does not shift.
+    pub(super) found: bool,
 }
 
 /// How many replicas a variant must keep and may have.
@@ -47,6 +48,8 @@ pub(super) struct Problem<'a> {
     pub(super) bounds: &'a [Bound],
     /// Replicas asked for now, by variant.
     pub(super) current: &'a [u32],
+    /// The last plan, by variant; where there was none, what is asked for now.
+    pub(super) previous: &'a [u32],
 }
 
 /// Wanted replicas and what they leave open.
@@ -94,6 +97,7 @@ pub(super) fn plan(problem: &Problem<'_>, oracle: &mut Oracle) -> Plan {
             crowded: false,
         },
         scarce: vec![false; problem.world.pools.len()],
+        sticky: false,
     };
     if !build.all_at_once() {
         build.by_turns();
@@ -110,6 +114,31 @@ struct Build<'a, 'b> {
     plan: Plan,
     /// Pools that the cheapest covers together would overfill.
     scarce: Vec<bool>,
+    /// What was planned is priced like what runs.
+    sticky: bool,
+}
+
+/// What the stages of a pipeline, or of a class of them, miss.
+#[derive(Clone, Copy, Debug, Default)]
+struct Missing {
+    floors: u64,
+    /// Of the worst stage of each pipeline, thousandths of its demand.
+    worst: u128,
+    /// Of all stages.
+    all: u128,
+}
+
+impl Missing {
+    fn rank(self, floors_alone: bool) -> (u64, u128, u128) {
+        if floors_alone {
+            return (self.floors, 0, 0);
+        }
+        (
+            self.floors,
+            self.worst / UNSERVED_STEP_PERMILLE,
+            self.all / UNSERVED_STEP_PERMILLE,
+        )
+    }
 }
 
 /// A stage's place in the queue for scarce pools; smaller is earlier.
@@ -141,15 +170,43 @@ impl Build<'_, '_> {
         self.problem.asks.get(stage).is_some_and(|ask| ask.aside)
     }
 
+    /// Which way a stage that was found so may go: `Some(true)` down, `Some(false)` up, `None` any.
+    fn held(&self, stage: usize) -> Option<bool> {
+        let ask = self.problem.asks.get(stage).filter(|ask| ask.found && self.sticky)?;
+        let usable = self.range(stage).map(|at| {
+            let bound = self.problem.bounds.get(at).copied().unwrap_or_default();
+            let capacity = self.problem.world.variants.get(at).map_or(1, capacity);
+            (
+                self.problem.current.get(at).copied().unwrap_or(0).min(bound.upper),
+                capacity,
+            )
+        });
+        Some(covers(&ask.need, usable))
+    }
+
+    fn bound(&self, at: usize, held: Option<bool>) -> Bound {
+        let bound = self.problem.bounds.get(at).copied().unwrap_or_default();
+        let here = self.problem.current.get(at).copied().unwrap_or(0).min(bound.upper);
+        match held {
+            Some(true) => Bound { upper: here, ..bound },
+            Some(false) => Bound {
+                lower: bound.lower.max(here),
+                ..bound
+            },
+            None => bound,
+        }
+    }
+
     /// Asks the oracle about one stage with what is left. The counts stay in the oracle.
     fn solve(&mut self, stage: usize, need: &Need, aim: Aim, avoid_scarce: bool, keep: bool) -> Value {
         self.items.clear();
         let range = self.range(stage);
+        let held = self.held(stage);
         for at in range.clone() {
             let Some(variant) = self.problem.world.variants.get(at) else {
                 continue;
             };
-            let bound = self.problem.bounds.get(at).copied().unwrap_or_default();
+            let bound = self.bound(at, held);
             let avoided = avoid_scarce && self.scarce.get(variant.pool.0 as usize).copied().unwrap_or(false);
             // A pool that a stage names twice counts once.
             let first = range.start..at;
@@ -169,7 +226,7 @@ impl Build<'_, '_> {
                     Aim::Price => price(variant),
                     Aim::Cost => u128::from(variant.cost_micros.min(PRICE_MAX)) << 16,
                 },
-                capacity: super::demand::capacity(variant),
+                capacity: capacity(variant),
                 cost: variant.cost_micros,
                 reliable: self
                     .problem
@@ -177,7 +234,11 @@ impl Build<'_, '_> {
                     .pools
                     .get(variant.pool.0 as usize)
                     .is_some_and(|pool| pool.reliable),
-                current: self.problem.current.get(at).copied().unwrap_or(0),
+                current: {
+                    let previous = self.problem.previous.get(at).filter(|_| self.sticky).copied();
+                    let current = self.problem.current.get(at).copied().unwrap_or(0);
+                    current.max(previous.unwrap_or(0))
+                },
                 lower: if keep { bound.lower } else { 0 },
                 upper,
             });
@@ -287,16 +348,19 @@ impl Build<'_, '_> {
         }
     }
 
-    /// Two candidates: one built from nothing, in order of need, and what runs, improved stage by stage. The first must
-    /// be better by a margin, so that a crowded cluster is not reshuffled for little.
+    /// Two candidates: the last plan, brought up to date stage by stage, and one built from nothing, in order of need. Both
+    /// are priced alike, what runs and what was planned a little lower. The new one must be better: as long as nothing
+    /// that goes into it changes, every change of plan is an improvement by the same measure, so there is an end to them.
     fn by_turns(&mut self) {
         let whole = Ledger::new(self.problem.world);
+        self.sticky = true;
         let turns = self.turns(&whole);
         let stages: Vec<usize> = turns.iter().map(|turn| turn.3).collect();
         self.build_anew(&stages, whole.clone());
         let fresh = std::mem::take(&mut self.plan);
-        self.keep_current(&stages, whole);
-        if self.is_better(&turns, &fresh) {
+        let all = self.keep_previous(&stages, whole);
+        let found = all && self.problem.asks.iter().any(|ask| ask.found);
+        if self.is_better(&turns, &fresh, found) {
             self.plan = fresh;
         }
     }
@@ -313,12 +377,12 @@ impl Build<'_, '_> {
             .filter(|&stage| self.is_aside(stage))
             .collect::<Vec<_>>()
         {
-            self.take_current(stage, false);
+            self.take_given(stage, false);
         }
     }
 
-    /// Hands a stage what it has, as far as that fits.
-    fn take_current(&mut self, stage: usize, bounded: bool) {
+    /// Hands a stage what was planned for it, or, not `bounded`, what it has, as far as that fits.
+    fn take_given(&mut self, stage: usize, bounded: bool) {
         let pipeline = self.pipeline(stage);
         let ceiling = if bounded { self.need(stage).ceiling } else { u32::MAX };
         let mut left = ceiling;
@@ -328,9 +392,12 @@ impl Build<'_, '_> {
                 continue;
             };
             let bound = self.problem.bounds.get(at).copied().unwrap_or_default();
-            let here = self
-                .problem
-                .current
+            let given = if bounded {
+                self.problem.previous
+            } else {
+                self.problem.current
+            };
+            let here = given
                 .get(at)
                 .copied()
                 .unwrap_or(0)
@@ -358,7 +425,7 @@ impl Build<'_, '_> {
 
     fn build_anew(&mut self, stages: &[usize], whole: Ledger) {
         self.clear(whole);
-        self.assign(stages, Aim::Price);
+        self.assign(stages, Aim::Price, 1_000);
         for pipeline in 0..self.problem.world.pipelines.len() {
             let short = |value: &Value| value.short > 0 || value.unserved > 0;
             let mine: Vec<usize> = stages
@@ -374,21 +441,104 @@ impl Build<'_, '_> {
                 .is_some_and(|p| p.budget_micros.is_some());
             if limited && mine.iter().any(|&stage| self.plan.values.get(stage).is_some_and(short)) {
                 // Move to cheaper pools before anything shrinks; what then is left of the budget buys back.
-                for &stage in &mine {
-                    self.give_back(stage);
-                }
-                self.assign(&mine, Aim::Cost);
+                self.share(pipeline, &mine);
             }
         }
         self.improve_all(stages);
     }
 
-    fn keep_current(&mut self, stages: &[usize], whole: Ledger) {
+    /// Hands out a budget that is too small: a pipeline serves what its worst stage serves, so all stages get the same
+    /// share of their demand, the largest that can be paid. What is left goes where it buys the most.
+    fn share(&mut self, pipeline: usize, mine: &[usize]) {
+        let clear = |build: &mut Self| mine.iter().for_each(|&stage| build.give_back(stage));
+        clear(self);
+        let budget = self.plan.ledger.budget(pipeline);
+        let whole = self.plan.ledger.clone();
+        let (mut fits, mut exceeds) = (0, 1_000_u64);
+        while fits + 1 < exceeds {
+            let middle = u64::midpoint(fits, exceeds);
+            self.plan.ledger.lift_budget(pipeline);
+            self.assign(mine, Aim::Cost, middle);
+            let cost: u128 = mine.iter().map(|&stage| self.cost(stage)).sum();
+            clear(self);
+            self.plan.ledger.clone_from(&whole);
+            if cost <= u128::from(budget) {
+                fits = middle;
+            } else {
+                exceeds = middle;
+            }
+        }
+        self.assign(mine, Aim::Cost, fits);
+        let mut gains = Vec::with_capacity(mine.len());
+        for &stage in mine {
+            let (before, spent) = (
+                self.plan.values.get(stage).copied().unwrap_or_default(),
+                self.cost(stage),
+            );
+            let kept: Vec<u32> = self
+                .plan
+                .counts
+                .get(self.range(stage))
+                .map(<[u32]>::to_vec)
+                .unwrap_or_default();
+            let need = self.need(stage);
+            self.give_back(stage);
+            let value = self.solve(stage, &need, Aim::Cost, false, true);
+            let range = self.range(stage);
+            let costs = self.problem.world.variants.get(range).unwrap_or_default().iter();
+            let cost: u128 = (costs.zip(&self.oracle.counts))
+                .map(|(variant, &count)| u128::from(variant.cost_micros) * u128::from(count))
+                .sum();
+            let missing =
+                |value: Value, demand: u64| u128::from(value.unserved) * 1_000_000 / u128::from(demand.max(1));
+            let open = need
+                .demand
+                .saturating_sub(need.demand * fits / 1_000)
+                .saturating_add(before.unserved);
+            let gained = missing(
+                Value {
+                    unserved: open,
+                    ..before
+                },
+                need.demand,
+            )
+            .saturating_sub(missing(value, need.demand));
+            gains.push((Reverse(gained * 1_000_000 / cost.saturating_sub(spent).max(1)), stage));
+            self.oracle.counts.clone_from(&kept);
+            self.take(stage, before);
+        }
+        gains.sort_unstable();
+        for (_, stage) in gains {
+            self.give_back(stage);
+            let need = self.need(stage);
+            let value = self.solve(stage, &need, Aim::Cost, false, true);
+            self.take(stage, value);
+        }
+    }
+
+    /// What a stage's part of the plan costs.
+    fn cost(&self, stage: usize) -> u128 {
+        let (declared, counts) = (&self.problem.world.variants, &self.plan.counts);
+        let parts = self
+            .range(stage)
+            .filter_map(|at| Some((declared.get(at)?, *counts.get(at)?)));
+        parts
+            .map(|(variant, count)| u128::from(variant.cost_micros) * u128::from(count))
+            .sum()
+    }
+
+    /// Takes what was planned before and improves it. Whether all of it could be taken.
+    fn keep_previous(&mut self, stages: &[usize], whole: Ledger) -> bool {
         self.clear(whole);
+        let mut all = true;
         for &stage in stages {
-            self.take_current(stage, true);
+            self.take_given(stage, true);
+            all &= self
+                .range(stage)
+                .all(|at| self.plan.counts.get(at) == self.problem.previous.get(at));
         }
         self.improve_all(stages);
+        all
     }
 
     fn improve_all(&mut self, stages: &[usize]) {
@@ -403,35 +553,41 @@ impl Build<'_, '_> {
         }
     }
 
-    /// Whether `other` beats the plan at hand: class by class in what is missing, then in price.
-    fn is_better(&self, turns: &[Turn], other: &Plan) -> bool {
-        let mut classes: BTreeMap<Reverse<u16>, [(u64, u128); 2]> = BTreeMap::new();
+    /// Whether `other` beats the plan at hand: class by class in what is missing, then in price; or in floors alone.
+    fn is_better(&self, turns: &[Turn], other: &Plan, floors_alone: bool) -> bool {
+        // A pipeline lacks what its worst stage lacks.
+        let mut worst: BTreeMap<(Reverse<u16>, usize), [Missing; 2]> = BTreeMap::new();
         let mut prices = [0_u128; 2];
         for &(priority, _, Reverse(demand), stage) in turns {
-            for ((plan, class), price) in [&self.plan, other]
-                .iter()
-                .zip(classes.entry(priority).or_default())
-                .zip(&mut prices)
-            {
+            let both = worst.entry((priority, self.pipeline(stage))).or_default();
+            for ((plan, lacks), price) in [&self.plan, other].iter().zip(both).zip(&mut prices) {
                 let value = plan.values.get(stage).copied().unwrap_or_default();
-                class.0 = class.0.saturating_add(value.short);
-                class.1 += u128::from(value.unserved) * 1_000 / u128::from(demand.max(1));
+                let share = u128::from(value.unserved) * 1_000 / u128::from(demand.max(1));
+                lacks.floors = lacks.floors.saturating_add(value.short);
+                lacks.worst = lacks.worst.max(share);
+                lacks.all += share;
                 *price += value.price;
             }
         }
-        for [mine, theirs] in classes.into_values() {
-            if mine.0 != theirs.0 {
-                return theirs.0 < mine.0;
-            }
-            if mine.1.abs_diff(theirs.1) > UNSERVED_MARGIN_PERMILLE {
-                return theirs.1 < mine.1;
+        let mut classes: BTreeMap<Reverse<u16>, [Missing; 2]> = BTreeMap::new();
+        for ((priority, _), both) in worst {
+            for (class, lacks) in classes.entry(priority).or_default().iter_mut().zip(both) {
+                class.floors = class.floors.saturating_add(lacks.floors);
+                class.worst += lacks.worst;
+                class.all += lacks.all;
             }
         }
-        prices[1] < prices[0] - prices[0] / PRICE_MARGIN
+        for [mine, theirs] in classes.into_values() {
+            let (mine, theirs) = (mine.rank(floors_alone), theirs.rank(floors_alone));
+            if mine != theirs {
+                return theirs < mine;
+            }
+        }
+        prices[1] < prices[0] && !floors_alone
     }
 
-    /// Floors first, then covers, in the order given.
-    fn assign(&mut self, stages: &[usize], aim: Aim) {
+    /// Floors first, then covers, in the order given, of so many thousandths of the demand.
+    fn assign(&mut self, stages: &[usize], aim: Aim, share_permille: u64) {
         for &stage in stages {
             let need = Need {
                 demand: 0,
@@ -448,7 +604,13 @@ impl Build<'_, '_> {
         }
         for &stage in stages {
             self.give_back(stage);
-            let value = self.solve(stage, &self.need(stage), aim, false, true);
+            let whole = self.need(stage);
+            let part = u128::from(whole.demand) * u128::from(share_permille) / 1_000;
+            let need = Need {
+                demand: cut(part),
+                ..whole
+            };
+            let value = self.solve(stage, &need, aim, false, true);
             self.take(stage, value);
         }
     }

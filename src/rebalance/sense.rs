@@ -69,6 +69,8 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
     let mut wake_ms = None;
     let mut mixed = false;
     let mut hidden = 0_u64;
+    // Whether any variant, and whether every one that speaks, may see only part of its demand.
+    let (mut partly, mut wholly) = (false, true);
     let newest_ms = variants
         .iter()
         .filter_map(|seen| seen.reading)
@@ -87,6 +89,9 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
             Some(reading) => {
                 let load = demand::of_reading(stage, variant, &reading);
                 hidden = hidden.saturating_add(seen.hidden(variant, &reading, load.low));
+                let saturated = seen.saturated(variant, &reading);
+                partly |= saturated;
+                wholly &= saturated || reading.sampled == 0;
                 if ready > 0 || reading.sampled > 0 || load.low > 0 {
                     own = Some(own.map_or(load, |sum| sum.plus(load)));
                 }
@@ -119,9 +124,12 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
             high: hidden,
         })
     });
-    if let Some(own) = own.filter(|own| hidden == 0 && !mixed && own.low == own.high) {
+    if let Some(own) = own.filter(|own| !partly && !mixed && own.low == own.high) {
         memory.whole = Some((own.low, now_ms));
     }
+    // Where all are busy, what is seen follows what runs: it proves no fall.
+    let proven = memory.level.held().filter(|_| partly && wholly).unwrap_or(0);
+    let own = own.map(|own| own.max(Range { low: 0, high: proven }));
     // Nobody reports where nobody runs: only the callers can say.
     let quiet = ready_total == 0 && own.is_none();
     // What silent pods of a caller may hide is doubt about that caller. A stage that has been heard whole itself knows
@@ -224,8 +232,12 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
         need.floor = need.floor.max(held).min(need.ceiling);
     }
     let before = memory.ask.need;
-    if before.demand != need.demand {
+    // The first demand that is seen is no change.
+    let first = memory.senses.blind || !memory.senses.observed;
+    if before.demand != need.demand && !first {
         memory.turn_over();
+        // Where the level of before the start is found again, it is from above.
+        state.changed |= need.demand > before.demand;
     }
     if before.demand != need.demand {
         let trend = if need.demand > before.demand {
@@ -262,8 +274,7 @@ pub(super) fn bound(state: &mut State, now_ms: u64) -> bool {
             continue;
         };
         let goes = memory.senses.fallback && matches!(stage.on_signal_loss, OnSignalLoss::Static(_));
-        let keep = memory.steady
-            || (!goes && (!memory.senses.fresh || memory.senses.blind))
+        let keep = (!goes && (!memory.senses.fresh || memory.senses.blind))
             || mode == Mode::NoScaleIn
             || stage.down_percent_per_minute == 0;
         let mut bounds: Vec<Bound> = Vec::with_capacity(declared.len());
@@ -308,7 +319,7 @@ pub(super) fn bound(state: &mut State, now_ms: u64) -> bool {
         let still = memory.senses.exhausted || memory.pinned;
         let usable = bounds.iter().zip(variants.iter()).zip(declared);
         let usable = usable.map(|((bound, seen), one)| (seen.desired().min(bound.upper), demand::capacity(one)));
-        let covers = moves::serve(memory.ask.need.uniform, usable) >= memory.ask.need.demand;
+        let covers = moves::covers(&memory.ask.need, usable);
         for (bound, seen) in bounds.iter_mut().zip(variants.iter()) {
             let here = seen.desired();
             match mode {

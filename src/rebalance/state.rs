@@ -27,6 +27,9 @@ pub struct State {
     pub(super) planned_asks: Vec<Ask>,
     /// What ran when it was made.
     pub(super) planned_from: Vec<u32>,
+    /// Something has changed since the start. Until then what runs is what was found, and where pools or budgets are short
+    /// it is taken for the best that could be reached: whoever ran before knew more.
+    pub(super) changed: bool,
     pub(super) oracle: Oracle,
     pub(super) next_id: u64,
     /// Decisions of the last step that failed their check, by stage.
@@ -48,15 +51,15 @@ pub(super) struct StageMemory {
     pub(super) changed_ms: u64,
     /// Since when readings have not added up.
     pub(super) mixed_since_ms: Option<u64>,
-    /// The budget has no room for old and new replicas together: this stage grows or shrinks, but does not shift, until
-    /// what it needs or the world changes.
+    /// Budget or pools have no room for old and new replicas together, and nothing on its way will make any: this stage
+    /// grows or shrinks, but does not shift, until what it needs or the world changes, or there is more room.
     pub(super) pinned: bool,
+    /// What was left of the budget when a shift was tried: more than that is worth another try.
+    pub(super) tried_micros: u64,
+    /// Room on every variant's pool then.
+    pub(super) tried_room: Vec<u32>,
     /// Demand when it was last seen whole, nothing saturated and nobody silent, and when that was.
     pub(super) whole: Option<(u64, u64)>,
-    /// Counts changes of what this stage needs, of its world and of what its pools can take.
-    pub(super) epoch: u64,
-    /// A plan wanted to take back what was added within this epoch: nothing shrinks before the next.
-    pub(super) steady: bool,
     pub(super) ask: Ask,
     /// Why the plan was last made anew for this stage; stays until the plan is reached.
     pub(super) cause: Option<Trigger>,
@@ -96,6 +99,21 @@ impl StageMemory {
         }
     }
 
+    /// A shift was tried with so much budget and so much room on every variant's pool.
+    pub(super) fn try_with(&mut self, micros: u64, room: &[u32]) {
+        self.tried_micros = self.tried_micros.max(micros);
+        self.tried_room.resize(room.len(), 0);
+        for (most, &now) in self.tried_room.iter_mut().zip(room) {
+            *most = (*most).max(now);
+        }
+    }
+
+    /// Whether there is more of anything than when a shift was last tried.
+    pub(super) fn has_more(&self, micros: u64, room: &[u32]) -> bool {
+        let tried = self.tried_room.iter().chain(std::iter::repeat(&0));
+        micros > self.tried_micros || room.iter().zip(tried).any(|(now, most)| now > most)
+    }
+
     /// The plan is reached.
     pub(super) fn arrive(&mut self) {
         self.cause = None;
@@ -113,9 +131,9 @@ impl StageMemory {
 
     /// What was decided before this moment binds nothing that comes after.
     pub(super) fn turn_over(&mut self) {
-        self.epoch += 1;
-        self.steady = false;
         self.pinned = false;
+        self.tried_micros = 0;
+        self.tried_room.clear();
     }
 }
 
@@ -129,9 +147,9 @@ impl Default for StageMemory {
             changed_ms: 0,
             mixed_since_ms: None,
             pinned: false,
+            tried_micros: 0,
+            tried_room: Vec::new(),
             whole: None,
-            epoch: 0,
-            steady: false,
             ask: Ask::default(),
             cause: None,
             growth_cause: None,
@@ -161,8 +179,8 @@ pub(super) struct VariantMemory {
     pub(super) bound: Bound,
     /// Its pool lost all it had while replicas ran there: one probe goes back first.
     lost: bool,
-    /// The epoch of its stage in which it last grew.
-    pub(super) grown: Option<u64>,
+    /// What the last plan wanted here.
+    pub(super) planned: Option<u32>,
 }
 
 impl VariantMemory {
@@ -183,6 +201,11 @@ impl VariantMemory {
     /// A write is on its way and not observed yet.
     pub(super) fn in_flight(&self) -> bool {
         self.asked.is_some()
+    }
+
+    /// Nothing of it is on its way: no write, no start, no drain.
+    pub(super) fn at_rest(&self) -> bool {
+        !self.in_flight() && self.leaving == 0 && self.ready == self.desired()
     }
 
     /// Replicas asked for whether or not a write on its way arrives.
@@ -213,6 +236,11 @@ impl VariantMemory {
         let withdrawn = to < self.desired();
         self.asked = Some((to, now_ms));
         self.pending.observe(now_ms, to.saturating_sub(self.ready), withdrawn);
+    }
+
+    /// Whether its demand is at least what is seen, and nobody can tell how much more.
+    pub(super) fn saturated(&self, variant: &Variant, reading: &Reading) -> bool {
+        demand::saturated(variant, reading, self.waiting_before)
     }
 
     /// Demand that it may hide.
@@ -413,6 +441,7 @@ impl State {
         if let (Some(stage), Some(trigger)) = (stage.and_then(|at| self.stages.get_mut(at)), trigger) {
             stage.set_off(trigger);
             stage.turn_over();
+            self.changed = true;
             if trigger == Trigger::Drift {
                 self.plan = None;
             }
@@ -457,6 +486,7 @@ impl State {
             if let Some(cause) = change.cause {
                 memory.turn_over();
                 memory.set_off(cause);
+                self.changed |= !old.stages.is_empty();
             }
             self.stages.push(memory);
         }

@@ -55,19 +55,23 @@ pub(super) fn mode(pipeline: Option<&Pipeline>) -> Mode {
 }
 
 fn replan(state: &mut State, now_ms: u64) {
-    let bounds_changed = sense::bound(state, now_ms);
     let aside = |stage: &Stage| mode(state.world.pipelines.get(stage.pipeline.0 as usize)) == Mode::Advisory;
     let asks: Vec<Ask> = (state.world.stages.iter().zip(&state.stages))
         .map(|(stage, memory)| Ask {
             aside: aside(stage),
+            found: !state.changed,
             ..memory.ask
         })
         .collect();
+    let bounds_changed = sense::bound(state, now_ms);
     let bounds: Vec<Bound> = state.variants.iter().map(|memory| memory.bound).collect();
     let current: Vec<u32> = state
         .variants
         .iter()
         .map(super::state::VariantMemory::desired)
+        .collect();
+    let previous: Vec<u32> = (state.variants.iter().zip(&current))
+        .map(|(memory, &current)| memory.planned.unwrap_or(current))
         .collect();
     // Once a plan is reached, it is made once more from there: what runs is what a restart would start from.
     let reached = |plan: &Plan| plan.counts == current && state.planned_from != current;
@@ -80,8 +84,15 @@ fn replan(state: &mut State, now_ms: u64) {
         asks: &asks,
         bounds: &bounds,
         current: &current,
+        previous: &previous,
     };
-    state.plan = Some(plan::plan(&problem, &mut state.oracle));
+    let plan = plan::plan(&problem, &mut state.oracle);
+    // A plan for what has not been seen yet binds nothing.
+    for ((memory, variant), &count) in state.variants.iter_mut().zip(&state.world.variants).zip(&plan.counts) {
+        let stage = state.stages.get(variant.stage.0 as usize);
+        memory.planned = stage.filter(|stage| stage.senses.observed).map(|_| count);
+    }
+    state.plan = Some(plan);
     state.planned_asks = asks;
     state.planned_from = current;
 }
@@ -126,11 +137,22 @@ fn act(state: &mut State, plan: &Plan, now_ms: u64) -> Vec<Decision> {
         over,
         costs,
         books: Books::new(&state.world, observed),
+        waiting: Vec::new(),
         now_ms,
     };
     let mut decisions = Vec::new();
     for at in queue(state) {
         decisions.extend(act_stage(state, &mut context, at));
+    }
+    // Stages that wait for each other's room wait for ever. What they can do without it is planned anew.
+    if decisions.is_empty() && state.variants.iter().all(super::state::VariantMemory::at_rest) {
+        for (at, left, room) in context.waiting {
+            if let Some(memory) = state.stages.get_mut(at).filter(|memory| !memory.pinned) {
+                memory.pinned = true;
+                memory.try_with(left, &room);
+                state.wake_ms = Some(now_ms.saturating_add(1));
+            }
+        }
     }
     decisions
 }
@@ -192,6 +214,8 @@ struct Context<'a> {
     over: Vec<bool>,
     costs: Vec<u128>,
     books: Books,
+    /// Stages whose next write finds no room, with the budget and room that are left.
+    waiting: Vec<(usize, u64, Vec<u32>)>,
     now_ms: u64,
 }
 
@@ -256,7 +280,6 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
     let mode = mode(state.world.pipelines.get(pipeline));
     let memory = state.stages.get_mut(at)?;
     let senses = memory.senses;
-    let was_steady = memory.steady;
     let declared = state.world.variants.get(range.clone())?;
     let variants = state.variants.get(range.clone())?;
     let planned = context.plan.counts.get(range.clone())?;
@@ -306,6 +329,10 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         surge: stage.max_surge,
         shrink_max: share.max(1).saturating_sub(removed),
     };
+    let room: Vec<u32> = (declared.iter())
+        .map(|variant| context.ledger.room(variant).min(stage.max))
+        .collect();
+    let left = context.ledger.budget(pipeline);
     let differs = sites.iter().any(|site| site.desired != site.planned);
     let mut steps = Steps::default();
     if differs && senses.observed && mode != Mode::Paused {
@@ -320,20 +347,6 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
                 .writes
                 .retain(|&(site, to)| sites.get(site).is_some_and(|site| to < site.desired)),
             _ => {}
-        }
-    }
-    // Under constant demand nothing turns around: what was added for it stays, unless something else changed.
-    if !senses.forced && !terms.over_budget {
-        let added = |at: usize| {
-            variants
-                .get(at)
-                .is_some_and(|seen| seen.dry.is_none() && seen.grown == Some(memory.epoch))
-        };
-        let returns =
-            |write: &(usize, u32)| sites.get(write.0).is_some_and(|site| write.1 < site.desired) && added(write.0);
-        if steps.writes.iter().any(returns) {
-            memory.steady = true;
-            steps = Steps::default();
         }
     }
     let mut report = state
@@ -412,7 +425,14 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         checked.map(|()| Some((decision, after)))
     };
     let pins = !memory.pinned && steps.blocked.budget && steps.writes.is_empty();
-    memory.pinned |= pins;
+    let unpins = memory.pinned && memory.has_more(left, &room);
+    memory.pinned = (memory.pinned || pins) && !unpins;
+    if unpins || pins {
+        memory.try_with(left, &room);
+    }
+    if steps.blocked.room && steps.writes.is_empty() {
+        context.waiting.push((at, left, room));
+    }
     let rejected = decided.is_err();
     state
         .violations
@@ -438,9 +458,6 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
             for one in &decision.moves {
                 if let Some(seen) = state.variants.get_mut(one.variant.0 as usize) {
                     seen.ask(one.to, now_ms);
-                    if one.to > one.from {
-                        seen.grown = Some(memory.epoch);
-                    }
                 }
             }
         } else {
@@ -455,7 +472,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         overdue_ms,
         steps.blocked.rate.then(|| memory.shrinks.frees_ms(MINUTE_MS)).flatten(),
         senses.exhausted.then(|| memory.shifts.frees_ms(HOUR_MS)).flatten(),
-        (pins || memory.steady && !was_steady).then(|| now_ms.saturating_add(1)),
+        (pins || unpins).then(|| now_ms.saturating_add(1)),
     ];
     let level = &memory.level;
     let input = guard::Input {

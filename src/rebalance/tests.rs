@@ -385,7 +385,7 @@ fn demand_seen_while_readings_do_not_add_up_counts_against_the_next_fall() {
     let fixture = Fixture::parse("pool gpu 20\nstage s down 5000\n gpu has 8/8 at 950");
     let stage = &fixture.world.stages[0];
     let mut level = Level::new();
-    let mut follow = |level: &mut Level, second: u64, seen: u64| {
+    let follow = |level: &mut Level, second: u64, seen: u64| {
         level.follow(stage, Range { low: seen, high: seen }, 8_000, 1_000, second * 1_000);
         level.held().unwrap()
     };
@@ -444,16 +444,23 @@ fn over_budget_the_pipeline_moves_to_cheaper_pools_before_it_shrinks() {
             "pipe p budget {budget}\npool gpu 8\npool arm 20 cpu
              stage s
                gpu cap 4 cost 10 hint 1000 has 0/0
-               arm cap 1 cost 2 hint 5000 has 4/4 at 1000"
+               arm cap 1 cost 2 hint 5000 has 4/4 at ?"
         )
     };
-    check(&world(100), "gpu 0->2");
+    let grown = |budget: u32| {
+        let mut run = Run::of(&world(budget));
+        run.state.changed = true;
+        let arm = run.sees(1, 4, 4, Some(1_000));
+        run.after(1_000, &[arm]);
+        run
+    };
+    grown(100).decides("gpu 0->2");
     // One gpu and two arm would cost less, but old and new together would cost too much on the way there.
-    let mut run = Run::of(&world(15));
+    let mut run = grown(15);
     run.decides("-");
     run.after(1, &[]).decides("arm 4->6");
     assert_eq!(run.decided[0].reason, Reason::BudgetExhausted);
-    let run = Run::of(&world(9));
+    let run = grown(9);
     run.decides("-");
     assert_eq!(run.state.report(StageIdx(0)).unwrap().unserved_millis, 2_000);
 }
@@ -467,6 +474,24 @@ fn a_budget_lowered_below_the_cost_is_met_at_once_down_to_the_floor() {
     check(
         "pipe p budget 2\npool gpu 8\nstage s min 3\n gpu cost 1 has 4/4 at 950",
         "gpu 4->3",
+    );
+}
+
+#[test]
+fn a_budget_that_is_too_small_leaves_every_stage_the_same_share() {
+    check(
+        "pipe p budget 9\npool gpu 40
+         stage a\n gpu cost 1 has 4/4 at 950
+         stage b\n gpu cost 1 has 4/4 at 950
+         stage c\n gpu cost 1 has 4/4 at 950",
+        "a/gpu 4->3, b/gpu 4->3, c/gpu 4->3",
+    );
+    // By order of the stages, the dear one would keep a quarter or none.
+    check(
+        "pipe p budget 12\npool gpu 40
+         stage a\n gpu cost 1 has 4/4 at 950
+         stage b\n gpu cost 3 has 4/4 at 950",
+        "a/gpu 4->3, b/gpu 4->3",
     );
 }
 

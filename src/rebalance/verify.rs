@@ -222,7 +222,7 @@ impl Books {
             let mut used = *held;
             for other in grown() {
                 let found = world.variants.get(other.variant.0 as usize);
-                for beside in found.filter(|beside| beside.pool == variant.pool) {
+                if let Some(beside) = found.filter(|beside| beside.pool == variant.pool) {
                     for (sum, each) in used.iter_mut().zip(parts(beside.request)) {
                         *sum += u128::from(each) * more(other.variant, other.to);
                     }
