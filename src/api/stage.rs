@@ -19,6 +19,7 @@ pub const PRESETS: [&str; 8] = [
 #[x_kube(validation = Rule::new("!has(self.tierHint) || self.tierHint != 'AcceleratorRequired' || !has(self.profiles) || self.profiles.size() == 0 || self.profiles.exists(p, !has(p.pools) || !has(p.pools.tier) || p.pools.tier == 'Accelerator')").message("`tierHint` must not be 'AcceleratorRequired' when every profile is for CPU pools").field_path(".tierHint"))]
 #[x_kube(validation = Rule::new("(has(self.tierHint) ? self.tierHint != 'CPUSufficient' : self.kind == 'Inference') || !has(self.profiles) || self.profiles.size() == 0 || self.profiles.exists(p, !has(p.pools) || !has(p.pools.tier) || p.pools.tier == 'CPU')").message("`tierHint` must not be 'CPUSufficient', which is the default unless `kind` is 'Inference', when every profile is for accelerator pools; set another one").field_path(".tierHint"))]
 #[x_kube(validation = Rule::new("self.replicas.min > 0 || self.signal.preset != 'cpu'").message("`replicas.min` must be at least 1 when `signal.preset` is 'cpu': without replicas nobody would see waiting work").field_path(".replicas.min"))]
+#[x_kube(validation = Rule::new("self.replicas.min > 0 || (has(self.after) && self.after.size() > 0)").message("`replicas.min` must be at least 1 for a stage without `after`: nobody else would see its waiting work").field_path(".replicas.min"))]
 #[x_kube(validation = Rule::new("(has(self.container.ports) && self.container.ports.size() > 0) || (has(self.profiles) && self.profiles.size() > 0 ? self.profiles.all(p, (has(p.preset) ? p.preset : self.signal.preset) == 'cpu' || (has(p.container) && has(p.container.ports))) : self.signal.preset == 'cpu')").message("`container.ports` must not be empty when the preset of the stage or of a profile is not 'cpu': the first port serves the metrics").field_path(".container.ports"))]
 #[x_kube(validation = Rule::new("!has(self.signal.staticReplicas) || (self.signal.staticReplicas >= self.replicas.min && self.signal.staticReplicas <= self.replicas.max)").message("`signal.staticReplicas` must be at least `replicas.min` and at most `replicas.max`").field_path(".signal.staticReplicas"))]
 pub struct Stage {
@@ -55,7 +56,7 @@ pub struct Stage {
     /// Bounds on the replicas over all pools.
     #[serde(default)]
     pub replicas: Replicas,
-    /// How requests reach the replicas: `Uniform` (every replica gets the same share), `Weighted` (shares follow capacity; needs `spec.gateway`) or `Pull` (workers take from a queue).
+    /// How requests reach the replicas: `Uniform` (every replica gets the same share), `Weighted` (shares follow capacity; needs `spec.gateway`; spread and planned like `Uniform` until tiercel writes routes) or `Pull` (workers take from a queue).
     #[serde(default)]
     pub traffic: Traffic,
     /// What says how much work there is.
@@ -250,7 +251,7 @@ pub struct Capacity {
 #[x_kube(validation = Rule::new("self.min <= self.max").message("`min` must not be greater than `max`").field_path(".min"))]
 #[x_kube(validation = Rule::new("!has(self.reliableMin) || self.reliableMin <= self.max").message("`reliableMin` must not be greater than `max`").field_path(".reliableMin"))]
 pub struct Replicas {
-    /// Fewest replicas over all pools; 0 lets the stage sleep when no work waits.
+    /// Fewest replicas over all pools; 0 lets a stage with `after` sleep until its callers have work for it.
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 10_000))]
     pub min: i32,

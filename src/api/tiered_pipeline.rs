@@ -50,7 +50,7 @@ pub struct TieredPipelineSpec {
     /// Ceilings that are never crossed, surge included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
-    /// End-to-end latency to keep.
+    /// End-to-end latency to keep. Replicas do not follow it yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objective: Option<Objective>,
     /// Gateway that weighted traffic enters through.
@@ -83,7 +83,7 @@ pub enum Mode {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Budget {
-    /// Most that all replicas may cost per hour, in the currency of the pools' prices.
+    /// Most that all replicas may cost per hour, in the currency of the pools' prices. The stages' least replicas come first: where they alone cost more, `WithinBudget` says so.
     #[x_kube(validation = super::rules::positive())]
     pub max_cost_per_hour: Decimal,
 }

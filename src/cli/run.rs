@@ -41,9 +41,9 @@ pub struct Arguments {
         value_name = "NAMESPACE"
     )]
     lease_namespace: String,
-    /// Only look at pipelines of this namespace; all if absent.
+    /// Only look at pipelines of this namespace; all if absent. One operator serves one namespace, or all.
     #[arg(long, env = "TIERCEL_WATCH_NAMESPACE", value_name = "NAMESPACE")]
-    watch_namespace: Vec<String>,
+    watch_namespace: Option<String>,
     /// Address of /metrics, /livez and /readyz.
     #[arg(
         long,
@@ -70,7 +70,7 @@ pub struct Arguments {
           value_parser = clap::value_parser!(u16).range(1..=256))]
     reconcile_concurrency: u16,
     /// Writes per second of the reconcilers; replicas have a budget of their own.
-    #[arg(long, env = "TIERCEL_KUBE_WRITES_PER_SECOND", default_value_t = 20, value_name = "N",
+    #[arg(long, env = "TIERCEL_KUBE_WRITES_PER_SECOND", default_value_t = 50, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     kube_writes_per_second: u32,
     /// Append every decision to this file, one line of JSON each.
@@ -104,9 +104,6 @@ pub enum Error {
     /// A network of `--scrape-allow-cidr` is none.
     #[error(transparent)]
     Network(#[from] NetworkError),
-    /// More than one namespace.
-    #[error("--watch-namespace may be given once: run one operator per namespace, or one for all")]
-    Namespaces,
     /// No cluster is configured, or its configuration does not work.
     #[error(transparent)]
     Clients(#[from] clients::Error),
@@ -154,10 +151,7 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
         arguments.log_format.unwrap_or_else(LogFormat::detect),
     )?;
     presets::load()?;
-    if arguments.watch_namespace.len() > 1 {
-        return Err(Error::Namespaces);
-    }
-    let namespace = arguments.watch_namespace.first().cloned();
+    let namespace = arguments.watch_namespace.clone();
     let address = arguments.metrics_bind_address;
     let listener = TcpListener::bind(address)
         .await

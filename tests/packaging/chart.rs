@@ -1,5 +1,6 @@
 //! The chart as rendered by the real helm.
 
+use clap::Parser as _;
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
@@ -193,9 +194,24 @@ fn values_become_the_flags_of_run() {
             "--reconcile-concurrency=64",
             "--kube-writes-per-second=200",
             "--decision-log=/var/log/tiercel/decisions.log",
-            "--log-filter=warn",
+            "--allow-secrets",
+            "--scrape-allow-cidr=127.96.0.0/12",
         ])
     );
+}
+
+#[test]
+fn the_program_takes_the_arguments_of_every_value_set() {
+    for name in VALUE_SETS {
+        let rendered = documents(&template(&[&value_file(name)]));
+        let deployment = rendered.iter().find(|object| object["kind"] == "Deployment").unwrap();
+        let args = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+            .as_array()
+            .unwrap();
+        let line = args.iter().map(|arg| arg.as_str().unwrap());
+        let parsed = tiercel::cli::Arguments::try_parse_from(std::iter::once("tiercel").chain(line));
+        assert!(parsed.is_ok(), "{name}: {}", parsed.unwrap_err());
+    }
 }
 
 #[test]
@@ -223,11 +239,12 @@ fn an_image_is_named_by_digest_before_tag_and_by_the_global_registry_first() {
 
 #[test]
 fn a_wrong_value_is_refused_by_name() {
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 9] = [
         (&["--set=replicaCout=3"], "replicaCout"),
         (&["--set=metrics.serviceMonitor.enable=true"], "enable"),
         (&["--set=log.format=xml"], "/log/format"),
         (&["--set=rbac.scope=Namespaced"], "/watchNamespaces"),
+        (&["--set=watchNamespaces={a,b}"], "/watchNamespaces"),
         (&["--set=scrape.intervalMilliseconds=5"], "/scrape/intervalMilliseconds"),
         (&["--set=tests.enabled=true"], "/tests/image"),
         (&["--set=leaderElection.enabled=false"], "two writers would fight"),

@@ -1,7 +1,7 @@
 //! What a pool offers, and the questions asked of it: how much, how many replicas, at what cost.
 
 use super::SetAside;
-use super::arithmetic::{fits, largest_share, plus, times};
+use super::arithmetic::{fits, largest_share, minus, plus, times};
 use crate::api::compute_pool::{Architecture, Tier};
 use crate::rebalance::world::Resources;
 
@@ -124,6 +124,15 @@ impl PoolObservation {
         let elastic = fits(self.elastic_room, request).saturating_mul(self.elastic_nodes);
         let each = self.usable.iter().map(|node| fits(node.room, request).min(node.pods));
         each.fold(elastic, u32::saturating_add)
+    }
+
+    /// How many more replicas with this request fit on the nodes that are there, beside what runs.
+    pub fn replicas_that_fit_now(&self, request: Resources) -> u32 {
+        let each = self
+            .usable
+            .iter()
+            .map(|node| fits(minus(node.room, node.used_by_tiercel), request));
+        each.fold(0, u32::saturating_add)
     }
 
     /// Cost of a replica: the largest share of a node that it takes, times the node's price. `None` while no node's

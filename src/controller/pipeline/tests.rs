@@ -354,6 +354,55 @@ fn a_reason_that_many_pools_share_is_said_once_and_names_the_first_of_them() {
 }
 
 #[test]
+fn a_stage_whose_successor_is_refused_keeps_its_pods() {
+    let secret =
+        json!({"container": {"env": [{"name": "T", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}});
+    let with = |patch: Value| {
+        let second: Arc<Value> = object(json!({"after": [{"stage": "first"}]}), patch);
+        let second = stage("second", Arc::unwrap_or_clone(second));
+        let third = stage("third", json!({"after": [{"stage": "second"}]}));
+        validate(
+            &rag(json!([stage("first", json!({})), second, third]), json!({})),
+            &found(&world()),
+        )
+    };
+    let template = |valid: &super::validated::ValidatedPipeline| {
+        let first = build(valid).deployments.into_iter().next().unwrap().0;
+        serde_json::to_value(first.spec.unwrap().template).unwrap()
+    };
+    let (before, after) = (with(json!({})), with(secret));
+    assert!(template(&before).to_string().contains("TIERCEL_STAGE_SECOND_URL"));
+    assert_eq!(template(&before), template(&after));
+    let told: Vec<_> = after.refusals.iter().map(ToString::to_string).collect();
+    assert!(told[0].contains("secretKeyRef"), "{told:?}");
+    assert_eq!(
+        told[1],
+        "stage 'third': `after.stage`: 'second' is refused itself; this stage stays as it is until that is mended"
+    );
+}
+
+#[test]
+fn a_replica_that_needs_a_new_node_starts_when_that_has_come() {
+    let startup_ms = |world: World| {
+        let raw = rag(json!([stage("serve", json!({}))]), json!({}));
+        let observed = world.observe();
+        let valid = validate(&raw, &found(&world));
+        crate::controller::rebalancer::world::world(&[valid], &observed)
+            .0
+            .variants[0]
+            .startup_ms
+    };
+    let elastic = json!({"spec": {"elastic": {"maxNodes": 3, "provisionSeconds": 90}}});
+    let pool = || {
+        World::default()
+            .pool("cpu", elastic.clone())
+            .node("n", "cpu", json!({}))
+    };
+    let full = pool().foreign("n", "7500m", "1Gi", json!({}));
+    assert_eq!(startup_ms(full), startup_ms(pool()) + 90_000);
+}
+
+#[test]
 fn what_the_rebalancer_saw_before_a_restart_stands_until_it_has_looked_again() {
     let known = json!({"status": {
         "observedGeneration": 3,

@@ -84,10 +84,16 @@ fn stage(
             .iter()
             .position(|valid| valid.name == caller.stage)
             .ok_or_else(|| {
-                refused(
-                    "after.stage",
-                    format!("'{}' must be a valid stage that is listed above", caller.stage),
-                )
+                let above = raw.spec.stages.iter().take_while(|other| other.name != stage.name);
+                let message = if above.into_iter().any(|other| other.name == caller.stage) {
+                    format!(
+                        "'{}' is refused itself; this stage stays as it is until that is mended",
+                        caller.stage
+                    )
+                } else {
+                    format!("'{}' must be a stage that is listed above", caller.stage)
+                };
+                refused("after.stage", message)
             })?;
         let calls = caller
             .calls_per_request
@@ -99,7 +105,7 @@ fn stage(
     forbidden_secrets(stage, found).map_err(|field| {
         refused(
             field,
-            "secrets are not allowed here; ask the administrator to start tiercel with --allow-secrets".into(),
+            "secrets are not allowed here; ask the administrator to start tiercel with --allow-secrets (chart: `allowSecrets`)".into(),
         )
     })?;
     let replicas = &stage.replicas;
@@ -132,18 +138,19 @@ fn stage(
         }
     }
     placement::place(&mut pools, natural(replicas.min), natural(replicas.reliable_min));
-    let calls = raw
+    let called = raw
         .spec
         .stages
         .iter()
         .filter(|other| other.after.iter().any(|edge| edge.stage == stage.name));
+    let calls = called.filter_map(|other| Some((other.name.clone(), other.container.ports.first()?.container_port)));
     Ok(ValidatedStage {
         name: stage.name.clone(),
         kind: stage.kind,
         hint: stage.hint(),
         traffic: stage.traffic,
         after,
-        calls: calls.map(|other| other.name.clone()).collect(),
+        calls: calls.collect(),
         port,
         min: natural(replicas.min),
         max: natural(replicas.max),

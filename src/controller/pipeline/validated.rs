@@ -66,8 +66,8 @@ pub struct ValidatedStage {
     pub traffic: Traffic,
     /// Callers: index among the pipeline's valid stages, and calls per request in thousandths.
     pub after: Vec<(usize, u64)>,
-    /// Names of the stages it calls.
-    pub calls: Vec<String>,
+    /// Names and ports of the stages it calls, refused ones too: what is wrong with them is no reason to restart this one.
+    pub calls: Vec<(String, i32)>,
     /// The port that serves requests: name and number.
     pub port: Option<(String, i32)>,
     /// Bounds on the total.

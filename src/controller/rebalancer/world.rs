@@ -128,9 +128,13 @@ pub fn world(pipelines: &[ValidatedPipeline], observed: &[PoolObservation]) -> (
                     continue;
                 };
                 let at = VariantIdx(count(world.variants.len()));
-                world
-                    .variants
-                    .push(variant(pipeline, valid, stage_pool, stage_index, pool_index));
+                world.variants.push(variant(
+                    pipeline,
+                    valid,
+                    stage_pool,
+                    stage_index,
+                    (pool_index, observation),
+                ));
                 let reference = reference(pipeline, valid, stage_pool, stage_index, observation);
                 index
                     .children
@@ -202,8 +206,9 @@ fn stage(
         reliable_min: valid.reliable_min,
         target_permille: valid.signal.target_percent * 10,
         traffic: match valid.traffic {
-            stage::Traffic::Uniform => Traffic::Uniform,
-            stage::Traffic::Weighted => Traffic::Weighted,
+            // No route with weights is written yet: until then the Service spreads evenly, and a plan that counted on
+            // weights would drown the slow replicas.
+            stage::Traffic::Uniform | stage::Traffic::Weighted => Traffic::Uniform,
             stage::Traffic::Pull => Traffic::Pull,
         },
         rated: valid.pools.iter().any(|pool| pool.rated),
@@ -234,9 +239,13 @@ fn variant(
     valid: &ValidatedStage,
     stage_pool: &StagePool,
     stage: StageIdx,
-    pool: PoolIdx,
+    (pool, observation): (PoolIdx, Option<&PoolObservation>),
 ) -> Variant {
     let cost = stage_pool.cost;
+    // A replica that needs a new node starts when that has come.
+    let provision_ms = observation
+        .filter(|pool| pool.elastic_nodes > 0 && pool.replicas_that_fit_now(stage_pool.request) == 0)
+        .map_or(0, |pool| pool.provision_ms);
     let preferred = stage_pool.fit.as_ref().is_some_and(|fit| fit.preferred);
     let reported = cost.map_or(0, |cost| cost.cost_micros);
     let marginal = cost.map_or(0, |cost| cost.marginal_micros);
@@ -256,7 +265,7 @@ fn variant(
         },
         capacity_millis: stage_pool.capacity_millis,
         concurrency: stage_pool.concurrency,
-        startup_ms: u64::from(stage_pool.startup_seconds) * 1_000,
+        startup_ms: u64::from(stage_pool.startup_seconds) * 1_000 + provision_ms,
         // Without a fit, a price or a Deployment nothing new goes there.
         max: if stage_pool.fit.is_some() && cost.is_some() && stage_pool.live.is_some() {
             stage_pool.room.min(valid.max)

@@ -120,19 +120,12 @@ fn given(pipeline: &ValidatedPipeline, stage: &ValidatedStage, pool: &StagePool)
         value("TIERCEL_STAGE".to_owned(), stage.name.clone()),
         value("TIERCEL_POOL".to_owned(), pool.pool.clone()),
     ];
-    for callee in &stage.calls {
-        let port = pipeline
-            .stages
-            .iter()
-            .find(|other| &other.name == callee)
-            .and_then(|other| other.port.as_ref());
-        if let Some((_, port)) = port {
-            let service = names::stage(&id.name, &id.uid, callee);
-            all.push(value(
-                names::stage_url_variable(callee),
-                format!("http://{service}.{}.svc:{port}", id.namespace),
-            ));
-        }
+    for (callee, port) in &stage.calls {
+        let service = names::stage(&id.name, &id.uid, callee);
+        all.push(value(
+            names::stage_url_variable(callee),
+            format!("http://{service}.{}.svc:{port}", id.namespace),
+        ));
     }
     all
 }
