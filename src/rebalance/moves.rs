@@ -8,6 +8,7 @@ use super::world::Variant;
 
 /// One pool of a stage, as the moves see it.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one pool")]
 pub(super) struct Site {
     /// Replicas asked for.
     pub(super) desired: u32,
@@ -152,6 +153,7 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
     // A shift's replicas that are not Ready yet replace nobody, so only Ready ones can be too many.
     let mut excess = ready_total.saturating_sub(terms.ceiling);
     let mut removable = 0;
+    let together = terms.uniform && goes_together(sites, &spare, rate, required);
     for at in dearest_first(sites) {
         let (Some(site), Some(to), Some(left)) = (sites.get(at), to.get_mut(at), ready.get(at).copied()) else {
             continue;
@@ -172,7 +174,11 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
         let wanted = site.ready.saturating_sub(site.planned).min(surplus);
         let spared = wanted.min(spare.ready(site.reliable)).min(spare.desired(site.reliable));
         steps.blocked.floor |= spared < wanted;
-        let replaced = replaced(terms.uniform, sites, &ready, at, spared, required(site)).max(spared.min(excess));
+        let replaced = if together {
+            spared
+        } else {
+            replaced(terms.uniform, sites, &ready, at, spared, required(site)).max(spared.min(excess))
+        };
         steps.blocked.ready |= replaced < spared && goal >= terms.demand;
         steps.blocked.room |= replaced < spared && goal < terms.demand;
         removable += replaced;
@@ -190,6 +196,25 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
         }
     }
     (to, removable)
+}
+
+/// Whether all Ready replicas beyond the plan can go at once: several slow pools that set the pace can only be left
+/// together, none of them before the others.
+fn goes_together(sites: &[Site], spare: &Spare, rate: u64, required: impl Fn(&Site) -> u64) -> bool {
+    let surplus = |site: &Site| site.ready.saturating_sub(site.planned);
+    let going = || sites.iter().filter(|site| surplus(site) > 0);
+    let count = total(going().map(surplus));
+    let reliable = total(going().filter(|site| site.reliable).map(surplus));
+    let rest = serve(
+        true,
+        sites.iter().map(|site| (site.ready.min(site.planned), site.capacity)),
+    );
+    let required = going().map(required).max().unwrap_or(0);
+    u64::from(count) <= rate
+        && count <= spare.ready.min(spare.desired)
+        && reliable <= spare.ready_reliable.min(spare.desired_reliable)
+        && going().all(|site| !site.in_flight)
+        && rest >= required
 }
 
 fn spare(have: u32, floor: u32) -> u32 {

@@ -319,6 +319,7 @@ impl Build<'_, '_> {
             .iter()
             .zip(&whole.budgets)
             .all(|(&spent, &budget)| spent <= u128::from(budget));
+        fits &= !self.problem.asks.iter().any(|ask| ask.found) || self.affords_shift(&whole);
         self.plan.ledger = whole;
         if fits {
             for stage in 0..self.plan.values.len() {
@@ -333,6 +334,35 @@ impl Build<'_, '_> {
             }
         }
         fits
+    }
+
+    /// Whether every budget pays for what runs and what is planned side by side.
+    fn affords_shift(&self, whole: &Ledger) -> bool {
+        let mut spent = vec![0_u128; whole.budgets.len()];
+        for stage in 0..self.plan.values.len() {
+            for at in self.range(stage) {
+                let both = self
+                    .plan
+                    .counts
+                    .get(at)
+                    .max(self.problem.current.get(at))
+                    .copied()
+                    .unwrap_or(0);
+                let cost = self
+                    .problem
+                    .world
+                    .variants
+                    .get(at)
+                    .map_or(0, |variant| variant.cost_micros);
+                if let Some(sum) = spent.get_mut(self.pipeline(stage)) {
+                    *sum += u128::from(cost) * u128::from(both);
+                }
+            }
+        }
+        spent
+            .iter()
+            .zip(&whole.budgets)
+            .all(|(&spent, &budget)| spent <= u128::from(budget))
     }
 
     /// An advisory stage holds what it has, as far as the others are concerned.

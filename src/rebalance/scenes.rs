@@ -160,16 +160,19 @@ fn growth_is_never_put_down_to_less_demand() {
     let decided = quiet(&mut sim, 60);
     assert_eq!(sim.desired[H100], 0, "{:?}", sim.desired);
     let grows = |one: &&Decision| one.moves.iter().any(|one| one.to > one.from);
-    let mut grown = decided.iter().filter(grows);
-    assert_eq!(grown.next().unwrap().trigger, Trigger::CapacityGained);
+    let mut additions = decided.iter().filter(grows);
+    assert_eq!(additions.next().unwrap().trigger, Trigger::CapacityGained);
     // A pool is lost, and the demand falls while its replacements are on their way: they are the loss's.
     let mut sim = Sim::new(generate(), vec![28_000], vec![11, 0, 1, 0, 0], 1);
     quiet(&mut sim, 60);
     sim.set_capacity(L4, 0);
     sim.load[0] = 24_000;
     let decided = quiet(&mut sim, 60);
-    let mut grown = decided.iter().filter(grows);
-    assert!(grown.all(|one| one.trigger == Trigger::CapacityLost), "{decided:#?}");
+    let mut additions = decided.iter().filter(grows);
+    assert!(
+        additions.all(|one| one.trigger == Trigger::CapacityLost),
+        "{decided:#?}"
+    );
 }
 
 /// Times a stage's total turned round.

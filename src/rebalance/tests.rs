@@ -400,6 +400,19 @@ fn demand_seen_while_readings_do_not_add_up_counts_against_the_next_fall() {
 }
 
 #[test]
+fn slow_pools_that_set_the_pace_are_left_together() {
+    // Neither slow replica may go alone: the other would still set the pace.
+    check(
+        "pool gpu 8\npool arm 8 cpu\npool old 8 cpu
+         stage s uniform min 1
+           gpu cap 4 cost 1 has 2/2 at 250
+           arm cap 1 cost 9 has 1/1 at 950
+           old cap 1 cost 9 has 1/1 at 950",
+        "gpu 2->1, arm 1->0, old 1->0",
+    );
+}
+
+#[test]
 fn a_lost_pool_is_replaced_before_it_is_left() {
     let mut run = Run::of("pool gpu 8\npool arm 8 cpu\nstage s\n gpu cost 1 has 3/3 at 950\n arm cost 4 has 0/0");
     run.decides("-");
