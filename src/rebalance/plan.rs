@@ -146,6 +146,7 @@ type Turn = (
     std::cmp::Reverse<u16>,
     std::cmp::Reverse<(u64, u64, u128)>,
     std::cmp::Reverse<u64>,
+    Traits,
     usize,
 );
 
@@ -385,7 +386,7 @@ impl Build<'_, '_> {
         let whole = Ledger::new(self.problem.world);
         self.sticky = true;
         let turns = self.turns(&whole);
-        let stages: Vec<usize> = turns.iter().map(|turn| turn.3).collect();
+        let stages: Vec<usize> = turns.iter().map(|turn| turn.4).collect();
         self.build_anew(&stages, whole.clone());
         let fresh = std::mem::take(&mut self.plan);
         let all = self.keep_previous(&stages, whole);
@@ -523,7 +524,7 @@ impl Build<'_, '_> {
                 |value: Value, demand: u64| u128::from(value.unserved) * 1_000_000 / u128::from(demand.max(1));
             let open = need
                 .demand
-                .saturating_sub(need.demand * fits / 1_000)
+                .saturating_sub(scaled(need.demand, fits))
                 .saturating_add(before.unserved);
             let gained = missing(
                 Value {
@@ -588,7 +589,7 @@ impl Build<'_, '_> {
         // A pipeline lacks what its worst stage lacks.
         let mut worst: BTreeMap<(Reverse<u16>, usize), [Missing; 2]> = BTreeMap::new();
         let mut prices = [0_u128; 2];
-        for &(priority, _, Reverse(demand), stage) in turns {
+        for &(priority, _, Reverse(demand), _, stage) in turns {
             let both = worst.entry((priority, self.pipeline(stage))).or_default();
             for ((plan, lacks), price) in [&self.plan, other].iter().zip(both).zip(&mut prices) {
                 let value = plan.values.get(stage).copied().unwrap_or_default();
@@ -635,9 +636,8 @@ impl Build<'_, '_> {
         for &stage in stages {
             self.give_back(stage);
             let whole = self.need(stage);
-            let part = u128::from(whole.demand) * u128::from(share_permille) / 1_000;
             let need = Need {
-                demand: cut(part),
+                demand: scaled(whole.demand, share_permille),
                 ..whole
             };
             let value = self.solve(stage, &need, aim, false, true);
@@ -690,7 +690,8 @@ impl Build<'_, '_> {
             );
             let pipeline = self.problem.world.pipelines.get(self.pipeline(stage));
             let priority = pipeline.map_or(0, |pipeline| pipeline.priority);
-            turns.push((Reverse(priority), Reverse(regret), Reverse(need.demand), stage));
+            let traits = traits(self.problem.world, stage, &need);
+            turns.push((Reverse(priority), Reverse(regret), Reverse(need.demand), traits, stage));
         }
         turns.sort_unstable();
         turns
@@ -709,6 +710,27 @@ impl Build<'_, '_> {
             self.plan.ledger = ledger;
         }
     }
+}
+
+/// So many thousandths of a demand.
+fn scaled(demand: u64, permille: u64) -> u64 {
+    cut(u128::from(demand) * u128::from(permille) / 1_000)
+}
+
+/// What tells two stages apart that need the same; the order of their declaration must not.
+pub(super) type Traits = (Reverse<u32>, Reverse<u32>, u32, u128, u64);
+
+pub(super) fn traits(world: &World, stage: usize, need: &Need) -> Traits {
+    let variants = world.variants.get(variants_of(world, stage)).unwrap_or_default();
+    let price_sum = variants.iter().map(price).fold(0, u128::saturating_add);
+    let capacity_sum = variants.iter().map(capacity).fold(0, u64::saturating_add);
+    (
+        Reverse(need.floor),
+        Reverse(need.reliable_floor),
+        need.ceiling,
+        price_sum,
+        capacity_sum,
+    )
 }
 
 /// A stage's variants, cut to what exists.
