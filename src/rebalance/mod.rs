@@ -24,7 +24,7 @@
 //! 6. `guard`, `report`: why the rest does not happen now, and why each pool is not used more.
 //!
 //! The joint plan is greedy where pools are short. Prices per pool with a certified bound (`price.rs`) take the place
-//! of `plan::Build::by_turns`: the oracle already takes any price per replica and reports a lower bound.
+//! of `scarcity`: the oracle already takes any price per replica and reports a lower bound.
 //!
 //! # What holds at every write
 //!
@@ -60,6 +60,7 @@
 mod campaign;
 pub mod decision;
 mod demand;
+mod edit;
 #[cfg(test)]
 mod fixture;
 mod guard;
@@ -73,6 +74,7 @@ mod plan;
 #[cfg(test)]
 mod properties;
 mod report;
+mod scarcity;
 #[cfg(test)]
 mod scenes;
 mod sense;
