@@ -51,6 +51,10 @@
 //! The joint plan is no optimum: two stages that would have to swap full pools for their price alone stay where they
 //! are.
 //!
+//! Of 2,500 simulated worlds three still show a defect, all of them where something is short: seed 1236 of `campaign`
+//! does not come to rest, 1354 and 2368 write after a restart. Equals that compete for a pool that is short are served in
+//! the order of their declaration.
+//!
 //! # Cost
 //!
 //! A step in which nothing relevant changes is linear in the number of variants, without a plan. A plan takes one
