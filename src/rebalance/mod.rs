@@ -24,7 +24,7 @@
 //! 6. `guard`, `report`: why the rest does not happen now, and why each pool is not used more.
 //!
 //! The joint plan is greedy where pools are short. Prices per pool with a certified bound (`price.rs`) take the place
-//! of `plan::Build::by_turns`: the oracle already takes any price per replica and reports a lower bound.
+//! of `scarcity`: the oracle already takes any price per replica and reports a lower bound.
 //!
 //! # What holds at every write
 //!
@@ -51,6 +51,10 @@
 //! The joint plan is no optimum: two stages that would have to swap full pools for their price alone stay where they
 //! are.
 //!
+//! Of 2,500 simulated worlds three still show a defect, all of them where something is short: seed 1236 of `campaign`
+//! does not come to rest, 1354 and 2368 write after a restart. Equals that compete for a pool that is short are served in
+//! the order of their declaration.
+//!
 //! # Cost
 //!
 //! A step in which nothing relevant changes is linear in the number of variants, without a plan. A plan takes one
@@ -60,6 +64,7 @@
 mod campaign;
 pub mod decision;
 mod demand;
+mod edit;
 #[cfg(test)]
 mod fixture;
 mod guard;
@@ -73,6 +78,7 @@ mod plan;
 #[cfg(test)]
 mod properties;
 mod report;
+mod scarcity;
 #[cfg(test)]
 mod scenes;
 mod sense;

@@ -152,7 +152,7 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
     let mut rate = terms.shrink_max;
     // A shift's replicas that are not Ready yet replace nobody, so only Ready ones can be too many.
     let mut excess = ready_total.saturating_sub(terms.ceiling);
-    let mut removable = 0;
+    let mut removable = 0_u32;
     let together = terms.uniform && goes_together(sites, &spare, rate, required);
     for at in dearest_first(sites) {
         let (Some(site), Some(to), Some(left)) = (sites.get(at), to.get_mut(at), ready.get(at).copied()) else {
@@ -181,14 +181,14 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
         };
         steps.blocked.ready |= replaced < spared && goal >= terms.demand;
         steps.blocked.room |= replaced < spared && goal < terms.demand;
-        removable += replaced;
+        removable = removable.saturating_add(replaced);
         let allowed = u64::from(replaced).min(rate);
         let gone = u32::try_from(allowed).unwrap_or(u32::MAX);
         steps.blocked.rate |= gone < replaced;
         rate -= allowed;
         *to -= gone;
         excess -= gone.min(excess);
-        steps.ready_removed += gone;
+        steps.ready_removed = steps.ready_removed.saturating_add(gone);
         spare.spend_desired(site.reliable, gone);
         spare.spend_ready(site.reliable, gone);
         if let Some(slot) = ready.get_mut(at) {

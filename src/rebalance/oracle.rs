@@ -11,6 +11,9 @@ use super::moves::serve;
 /// Branches one search may look at.
 const NODES_MAX: u32 = 10_000;
 
+/// Branches that may be looked at and found useless, so that absurd counts end too.
+const LOOKS_MAX: u32 = 20 * NODES_MAX;
+
 /// Pools of one stage that are considered: those in use, then the cheapest. It bounds the depth of the search.
 const ITEMS_MAX: usize = 32;
 
@@ -444,16 +447,7 @@ impl Search {
             let next = open.after(&segment, count);
             let bound = self.bound(at + 1, &next);
             let Some(best) = self.best_value else { return };
-            if bound >= best {
-                // Without waste, fewer of the best ratio are only dearer, once the price is all that is left to win.
-                let exact = segment.capacity.saturating_mul(u64::from(count)) <= open.demand;
-                let complete = best.short == 0 && best.unserved == 0;
-                if exact && complete && self.fill(at + 1, next.demand, next.price) >= best.price {
-                    break;
-                }
-                continue;
-            }
-            if self.nodes > NODES_MAX {
+            if self.nodes > NODES_MAX && (bound < best || self.nodes > LOOKS_MAX) {
                 // Everything below this point stays open: what could still be reached from here bounds it.
                 let reach = self.bound_open(at, &open);
                 let left = Value {
@@ -462,6 +456,15 @@ impl Search {
                 };
                 self.cut_off = Some(self.cut_off.map_or(left, |before| before.min(left)));
                 return;
+            }
+            if bound >= best {
+                // Without waste, fewer of the best ratio are only dearer, once the price is all that is left to win.
+                let exact = segment.capacity.saturating_mul(u64::from(count)) <= open.demand;
+                let complete = best.short == 0 && best.unserved == 0;
+                if exact && complete && self.fill(at + 1, next.demand, next.price) >= best.price {
+                    break;
+                }
+                continue;
             }
             if let Some(slot) = self.path.get_mut(at) {
                 *slot = count;

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use super::decision::{StageReport, Trigger};
 use super::demand::{self, Level};
+use super::edit::Before;
 use super::history::{Allowance, Dry, Pending};
-use super::ledger::fit;
 use super::oracle::Oracle;
-use super::plan::{Ask, Bound, Plan, variants_of};
+use super::plan::{Ask, Bound, Plan};
 use super::verify::Violation;
-use super::world::{DryReason, Event, Key, Mode, Pool, Reading, Resources, Stage, Variant, VariantIdx, World};
+use super::world::{DryReason, Event, Key, Reading, Variant, VariantIdx, World};
 
 /// How long a write may take to be observed before what is observed counts again.
 const WRITE_GRACE_MS: u64 = 5_000;
@@ -293,13 +293,17 @@ impl VariantMemory {
             taken_ms: reading.taken_ms.min(now_ms),
             ..reading
         };
+        // A reading is as old as its oldest part: while one pod is silent, those of the others come under the same time.
         let newer = self.reading.is_none_or(|before| before.taken_ms < reading.taken_ms);
-        if !newer || !demand::speaks(&reading) {
+        let other = self
+            .reading
+            .is_some_and(|before| before.taken_ms == reading.taken_ms && before != reading);
+        if !(newer || other) || !demand::speaks(&reading) {
             return;
         }
         self.waiting_before = self.reading.and_then(|before| before.waiting_millis);
         self.idle_readings = if demand::idle(&reading) {
-            self.idle_readings.saturating_add(1)
+            self.idle_readings.saturating_add(u32::from(newer))
         } else {
             0
         };
@@ -492,118 +496,5 @@ impl State {
         }
         self.plan = None;
         self.reports.clear();
-    }
-}
-
-/// The world before an edit, by key.
-struct Before<'a> {
-    stages: BTreeMap<Key, &'a Stage>,
-    variants: BTreeMap<Key, &'a Variant>,
-    pools: &'a [Pool],
-    capacities: BTreeMap<Key, Resources>,
-    modes: BTreeMap<Key, Mode>,
-}
-
-/// What an edit means for one stage.
-#[derive(Clone, Copy, Debug, Default)]
-struct Change {
-    cause: Option<Trigger>,
-    /// Demand is counted differently now; what was seen before says nothing.
-    units: bool,
-    mode: bool,
-}
-
-impl<'a> Before<'a> {
-    fn new(old: &'a World) -> Self {
-        Self {
-            stages: old.stages.iter().map(|stage| (stage.key, stage)).collect(),
-            variants: old.variants.iter().map(|variant| (variant.key, variant)).collect(),
-            pools: &old.pools,
-            capacities: old.pools.iter().map(|pool| (pool.key, pool.capacity)).collect(),
-            modes: old
-                .pipelines
-                .iter()
-                .map(|pipeline| (pipeline.key, pipeline.mode))
-                .collect(),
-        }
-    }
-
-    /// How many replicas of a variant its pool could and can take in all, if that changed.
-    fn fits(&self, world: &World, variant: &Variant) -> Option<(u32, u32)> {
-        let pool = world.pools.get(variant.pool.0 as usize)?;
-        let was = self.variants.get(&variant.key)?;
-        let had = self.pools.get(was.pool.0 as usize)?;
-        let (had, has) = (fit(&had.capacity, &was.request), fit(&pool.capacity, &variant.request));
-        (had != has).then_some((had, has))
-    }
-
-    fn change(&self, world: &World, at: usize) -> Change {
-        let (Some(stage), range) = (world.stages.get(at), variants_of(world, at)) else {
-            return Change::default();
-        };
-        let Some(&before) = self.stages.get(&stage.key) else {
-            return Change {
-                cause: Some(Trigger::SpecChanged),
-                units: true,
-                mode: true,
-            };
-        };
-        // Indexes move when others come and go; that changes nothing for this stage.
-        let aligned = Stage {
-            pipeline: stage.pipeline,
-            variants: stage.variants,
-            after: if before.after.len() == stage.after.len() {
-                stage.after.clone()
-            } else {
-                before.after.clone()
-            },
-            ..before.clone()
-        };
-        let mode = world
-            .pipelines
-            .get(stage.pipeline.0 as usize)
-            .is_some_and(|p| self.modes.get(&p.key) != Some(&p.mode));
-        let mut cause = (aligned != *stage || mode).then_some(Trigger::SpecChanged);
-        let mut units = before.target_permille != stage.target_permille || before.rated != stage.rated;
-        for variant in world.variants.get(range).unwrap_or_default() {
-            let Some(&was) = self.variants.get(&variant.key) else {
-                cause = cause.or(Some(Trigger::CapacityGained));
-                continue;
-            };
-            units |= was.capacity_millis != variant.capacity_millis;
-            let priced = |v: &Variant| {
-                (
-                    v.request,
-                    v.marginal_micros,
-                    v.hint_permille,
-                    v.cost_micros,
-                    v.capacity_millis,
-                )
-            };
-            if priced(was) != priced(variant) {
-                cause = cause.or(Some(Trigger::SpecChanged));
-            }
-            let trend = |gained: bool| {
-                Some(if gained {
-                    Trigger::CapacityGained
-                } else {
-                    Trigger::CapacityLost
-                })
-            };
-            if was.max != variant.max {
-                cause = cause.or(trend(variant.max > was.max));
-            }
-            let Some(pool) = world.pools.get(variant.pool.0 as usize) else {
-                continue;
-            };
-            let Some(had) = self.capacities.get(&pool.key).filter(|had| **had != pool.capacity) else {
-                continue;
-            };
-            let fewer = pool.capacity.cpu_millis < had.cpu_millis
-                || pool.capacity.memory_kib < had.memory_kib
-                || pool.capacity.device_millis < had.device_millis;
-            cause = cause.or(trend(!fewer));
-        }
-        Change { cause, units, mode }
     }
 }

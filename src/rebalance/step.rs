@@ -9,6 +9,7 @@ use super::ledger::Ledger;
 use super::moves::{self, Blocked, Site, Steps, Terms};
 use super::plan::{self, Ask, Bound, Plan, Problem, price, variants_of, writes};
 use super::report;
+use super::scarcity::{Traits, traits};
 use super::sense;
 use super::state::State;
 use super::verify::{Books, Observed};
@@ -222,7 +223,9 @@ struct Context<'a> {
 /// Stages by priority, then by the share of their demand that is not served now.
 fn queue(state: &State) -> Vec<usize> {
     use std::cmp::Reverse;
-    let mut order: Vec<(Reverse<u16>, u128, Reverse<u64>, usize)> = Vec::with_capacity(state.stages.len());
+
+    type Place = (Reverse<u16>, u128, Reverse<u64>, Traits, usize);
+    let mut order: Vec<Place> = Vec::with_capacity(state.stages.len());
     for (at, (stage, memory)) in state.world.stages.iter().zip(&state.stages).enumerate() {
         let priority = state
             .world
@@ -246,10 +249,11 @@ fn queue(state: &State) -> Vec<usize> {
         let served = moves::serve(memory.ask.need.uniform, ready.zip(capacity));
         let demand = memory.ask.need.demand;
         let share = u128::from(served.min(demand)) * 1_000 / u128::from(demand.max(1));
-        order.push((Reverse(priority), share, Reverse(demand), at));
+        let traits = traits(&state.world, at, &memory.ask.need);
+        order.push((Reverse(priority), share, Reverse(demand), traits, at));
     }
     order.sort_unstable();
-    order.into_iter().map(|entry| entry.3).collect()
+    order.into_iter().map(|entry| entry.4).collect()
 }
 
 fn empty_report() -> StageReport {

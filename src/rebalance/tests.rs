@@ -400,6 +400,20 @@ fn demand_seen_while_readings_do_not_add_up_counts_against_the_next_fall() {
 }
 
 #[test]
+fn one_silent_pod_does_not_hide_what_the_others_say() {
+    let mut run = Run::of("pool gpu 20\nstage s\n gpu has 4/4 at 800");
+    run.decides("-");
+    // The reading stays as old as the silent pod's last answer.
+    run.now_ms += 1_000;
+    let event = Event::Reading {
+        variant: VariantIdx(0),
+        reading: busy(NOW_MS, 4, 1_000),
+    };
+    run.decided = step(&mut run.state, &[event], run.now_ms);
+    run.decides("gpu 4->6");
+}
+
+#[test]
 fn slow_pools_that_set_the_pace_are_left_together() {
     // Neither slow replica may go alone: the other would still set the pace.
     check(
