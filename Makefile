@@ -17,7 +17,8 @@ test: cargo go ## Everything CI runs: format, lint, unit tests, chart, scenarios
 	$(CARGO) clippy -q --workspace --all-targets -- -D warnings
 	bin="$$($(LOCAL_CLUSTER) tools)" && TIERCEL_TOOLS_BIN="$$bin" INSTA_UPDATE=no $(CARGO) test --workspace
 
-cluster: cargo go ## The same cluster to try things by hand, until Ctrl-C. DETACH=1: returns once ready. PLAIN=1: no operator.
+cluster: cargo go ## The same cluster and pools to try things by hand, until Ctrl-C. DETACH=1: returns once ready. PLAIN=1: no operator, no pools.
+	@$(CARGO) build -q --bin tiercel
 	@$(LOCAL_CLUSTER) up
 
 cluster-down: cargo ## End the cluster that `make cluster` started.
