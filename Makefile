@@ -4,6 +4,8 @@ SHELL := /bin/sh
 .PHONY: help demo test cluster cluster-down bench crds lint fmt release-check tools cargo go
 
 CARGO ?= cargo
+# Worlds and random cases of each campaign and property of the core in `make release-check`: 20 times those of `make test`.
+CASES ?= 5120
 LOCAL_CLUSTER := $(CARGO) run -q -p tiercel-e2e --bin cluster --
 
 help: ## This list.
@@ -17,7 +19,8 @@ test: cargo go ## Everything CI runs: format, lint, unit tests, chart, scenarios
 	$(CARGO) clippy -q --workspace --all-targets -- -D warnings
 	bin="$$($(LOCAL_CLUSTER) tools)" && TIERCEL_TOOLS_BIN="$$bin" INSTA_UPDATE=no $(CARGO) test --workspace
 
-cluster: cargo go ## The same cluster to try things by hand, until Ctrl-C. DETACH=1: returns once ready. PLAIN=1: no operator.
+cluster: cargo go ## The same cluster and pools to try things by hand, until Ctrl-C. DETACH=1: returns once ready. PLAIN=1: no operator, no pools.
+	@$(CARGO) build -q --bin tiercel
 	@$(LOCAL_CLUSTER) up
 
 cluster-down: cargo ## End the cluster that `make cluster` started.
@@ -37,12 +40,12 @@ lint: cargo ## Format check and clippy with denied warnings.
 fmt: cargo ## Format the code.
 	$(CARGO) fmt --all
 
-release-check: test ## `make test`, then cargo-deny, cargo-audit and the long campaigns.
+release-check: test ## `make test`, then cargo-deny, cargo-audit and the core's campaigns on CASES worlds.
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install cargo-deny --locked"; exit 1; }
 	cargo-deny --workspace --offline check licenses bans sources
 	@command -v cargo-audit >/dev/null || { echo "cargo-audit is missing: cargo install cargo-audit --locked"; exit 1; }
 	@if [ -d "$${CARGO_HOME:-$$HOME/.cargo}/advisory-db" ]; then cargo-audit audit --no-fetch; else echo "advisories NOT checked: no database; cargo-audit fetches it where the network allows"; fi
-	bin="$$($(LOCAL_CLUSTER) tools)" && TIERCEL_TOOLS_BIN="$$bin" INSTA_UPDATE=no $(CARGO) test --workspace -- --ignored
+	PROPTEST_CASES=$(CASES) $(CARGO) test -p tiercel --lib rebalance
 
 tools: cargo go ## Build the control plane's programs once into a cache and print the folder.
 	@$(LOCAL_CLUSTER) tools

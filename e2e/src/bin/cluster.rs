@@ -14,6 +14,7 @@ use tiercel_e2e::operator::{self, Operator};
 use tiercel_e2e::process::Remembered;
 use tiercel_e2e::slot::Port;
 use tiercel_e2e::tools::{self, Tool, Tools};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// A real Kubernetes control plane on loopback, with simulated nodes of several kinds and tiercel installed.
 #[derive(Parser)]
@@ -31,7 +32,7 @@ struct Cli {
 enum Command {
     /// Start a cluster (the default).
     Up(Up),
-    /// Stop the cluster that was started with DETACH=1.
+    /// Stop the cluster, whether it was left running or stays in another terminal.
     Down,
     /// Say whether it runs, and where.
     Status,
@@ -56,15 +57,68 @@ struct Up {
     nodes: String,
 }
 
-/// What `down` and `status` need to know about a cluster that was left running.
-#[derive(Serialize, Deserialize)]
+/// What `up`, `down` and `status` need to know about a cluster that another run started.
+#[derive(Default, Serialize, Deserialize)]
 struct State {
+    /// The run that starts the cluster or stays with it, and ends it when it is asked to.
+    #[serde(default)]
+    harness: Option<Remembered>,
+    /// The cluster's processes in start order; none before it is ready.
     processes: Vec<Remembered>,
+}
+
+impl State {
+    fn read(folder: &Path) -> Result<Self, Failure> {
+        match std::fs::read_to_string(state_file(folder)) {
+            Ok(text) => Ok(serde_json::from_str(&text)?),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn write(&self, folder: &Path) -> Result<(), Failure> {
+        Ok(std::fs::write(state_file(folder), serde_json::to_string_pretty(self)?)?)
+    }
+
+    /// The order in which they are ended: the harness ends its processes itself.
+    fn all(&self) -> impl Iterator<Item = &Remembered> {
+        self.harness.iter().chain(self.processes.iter().rev())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.all().next().is_none()
+    }
+}
+
+/// Ctrl-C and SIGTERM, heard from the first moment on.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const NAMESPACE: &str = "tiercel-system";
+const POOLS: &str = "config/samples/pools.yaml";
+/// A run that is asked to end gives each of its processes some seconds.
+const HARNESS_GRACE: Duration = Duration::from_secs(30);
+const GRACE: Duration = Duration::from_secs(5);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -95,76 +149,120 @@ async fn find_tools() -> Result<Tools, Failure> {
     Ok(tokio::task::spawn_blocking(|| tools::find_or_build(|line| eprintln!("{line}"))).await??)
 }
 
+/// Claims the folder, and gives it free again unless the cluster is left running.
 async fn up(folder: &Path, options: Up) -> Result<ExitCode, Failure> {
-    if running(folder)?.iter().any(Remembered::is_alive) {
+    if State::read(folder)?.all().any(Remembered::is_alive) {
         let folder = folder.display();
         return Err(format!("a cluster runs in {folder} already: `make cluster-down` stops it").into());
     }
     let wanted = parse_nodes(&options.nodes)?;
-    let start = Instant::now();
-    let say = |what: &str| println!("[{:>5.1} s] {what}", start.elapsed().as_secs_f64());
     let tools = find_tools().await?;
     if folder.exists() {
         std::fs::remove_dir_all(folder)?;
     }
-    say("starting etcd, API server, controller manager, scheduler, kwok, metrics-server");
-    let interrupted = tokio::signal::ctrl_c();
-    let work = async {
-        let cluster = Cluster::start(
-            &tools,
-            controlplane::Options {
-                folder: Some(folder.to_owned()),
-                metrics_server: true,
-                audit: true,
-                outlives_parent: options.detach,
-                ..controlplane::Options::default()
-            },
-        )
-        .await?;
-        std::fs::copy(cluster.kubeconfig(), folder.join("kubeconfig"))?;
-        say(&format!("control plane ready at {}", cluster.server()));
-        let client = cluster.client().await?;
-        for (shape, count) in wanted {
-            nodes::create(&client, shape, shape.name, 0..count, &[]).await?;
-            say(&format!(
-                "{count} × {} ({}, ${}/h each)",
-                shape.name, shape.instance, shape.price
-            ));
+    std::fs::create_dir_all(folder)?;
+    let mut state = State {
+        harness: Some(this_run()),
+        processes: Vec::new(),
+    };
+    state.write(folder)?;
+    let mut signals = Signals::listen()?;
+    let mut operator = None;
+    let started = tokio::select! {
+        started = start(folder, &tools, &options, wanted, &mut operator) => started.map(Some),
+        () = signals.any() => Ok(None),
+    };
+    let done = match started {
+        Ok(Some(cluster)) => {
+            state.processes = cluster.remember();
+            state.processes.extend(operator.as_ref().map(Operator::remember));
+            if options.detach {
+                state.harness = None;
+                state.write(folder)?;
+                println!("\nIt stays up until `make cluster-down`.");
+                cluster.leave_running();
+                return Ok(ExitCode::SUCCESS);
+            }
+            state.write(folder)?;
+            println!("\nIt stays up until Ctrl-C, or `make cluster-down` in another terminal.");
+            stay(cluster, operator, &mut signals).await
         }
-        let operator = if options.plain {
-            plain(&cluster, &say).await?
-        } else {
-            install(&cluster, &say, &options).await?
-        };
-        Ok::<_, Failure>((cluster, operator))
+        unfinished => {
+            // The cluster has ended with the start; an operator that was to outlive this run has not.
+            if let Some(operator) = &mut operator {
+                operator.stop();
+            }
+            unfinished.map(|_| ExitCode::from(130))
+        }
     };
-    let (cluster, operator) = tokio::select! {
-        done = work => done?,
-        _ = interrupted => return Ok(ExitCode::from(130)),
-    };
-    say("ready");
-    next_commands(folder, &cluster.tools().path(Tool::Kubectl), operator.is_some());
-    if options.detach {
-        let mut processes = cluster.remember();
-        processes.extend(operator.as_ref().map(Operator::remember));
-        std::fs::write(state_file(folder), serde_json::to_string_pretty(&State { processes })?)?;
-        println!("\nIt stays up until `make cluster-down`.");
-        drop(operator);
-        cluster.leave_running();
-        return Ok(ExitCode::SUCCESS);
-    }
-    println!("\nIt stays up until Ctrl-C.");
-    stay(cluster, operator).await
+    // What cannot be removed names processes that have ended.
+    drop(std::fs::remove_file(state_file(folder)));
+    done
 }
 
-/// Until Ctrl-C or until something that should run has ended.
-async fn stay(cluster: Cluster, mut operator: Option<Operator>) -> Result<ExitCode, Failure> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+/// The operator is the caller's from its first moment on: this future may be dropped at any time.
+async fn start(
+    folder: &Path,
+    tools: &Tools,
+    options: &Up,
+    wanted: Vec<(&'static Shape, usize)>,
+    operator: &mut Option<Operator>,
+) -> Result<Cluster, Failure> {
+    let start = Instant::now();
+    let say = |what: &str| println!("[{:>5.1} s] {what}", start.elapsed().as_secs_f64());
+    say("starting etcd, API server, controller manager, scheduler, kwok, metrics-server");
+    let cluster = Cluster::start(
+        tools,
+        controlplane::Options {
+            folder: Some(folder.to_owned()),
+            metrics_server: true,
+            audit: true,
+            outlives_parent: options.detach,
+            ..controlplane::Options::default()
+        },
+    )
+    .await?;
+    std::fs::copy(cluster.kubeconfig(), folder.join("kubeconfig"))?;
+    say(&format!("control plane ready at {}", cluster.server()));
+    let client = cluster.client().await?;
+    for (shape, count) in wanted {
+        nodes::create(&client, shape, shape.name, 0..count, &[]).await?;
+        say(&format!(
+            "{count} × {} ({}, ${}/h each)",
+            shape.name, shape.instance, shape.price
+        ));
+    }
+    if options.plain {
+        plain(&cluster, &say).await?;
+    } else {
+        *operator = Some(install(&cluster, &say, options).await?);
+        let pools = repository().join(POOLS);
+        cluster
+            .kubectl()
+            .run(&["apply", "-f", &pools.display().to_string()])
+            .await?;
+        say(&format!("pools of {POOLS}"));
+    }
+    say("ready");
+    next_commands(folder, &cluster.tools().path(Tool::Kubectl), operator.is_some());
+    Ok(cluster)
+}
+
+/// This process, as a later run finds it.
+fn this_run() -> Remembered {
+    Remembered {
+        name: "make cluster".into(),
+        pid: std::process::id(),
+        mark: std::env::args().next().unwrap_or_default(),
+    }
+}
+
+/// Until a signal, or until something that should run has ended.
+async fn stay(cluster: Cluster, mut operator: Option<Operator>, signals: &mut Signals) -> Result<ExitCode, Failure> {
     let mut watch = tokio::time::interval(Duration::from_secs(1));
     let ended = loop {
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => break Ok(ExitCode::SUCCESS),
-            _ = terminate.recv() => break Ok(ExitCode::SUCCESS),
+            () = signals.any() => break Ok(ExitCode::SUCCESS),
             _ = watch.tick() => {
                 if let Err(error) = cluster.check() {
                     break Err(error.into());
@@ -185,25 +283,16 @@ async fn stay(cluster: Cluster, mut operator: Option<Operator>) -> Result<ExitCo
 }
 
 /// CRDs only.
-async fn plain(cluster: &Cluster, say: &impl Fn(&str)) -> Result<Option<Operator>, Failure> {
-    let crds = repository().join("crds");
-    if crds.is_dir() {
-        let path = crds.display().to_string();
-        cluster.kubectl().run(&["apply", "--server-side", "-k", &path]).await?;
-        say("CRDs installed");
-    } else {
-        say("no folder crds/ yet: no CRDs installed");
-    }
-    Ok(None)
+async fn plain(cluster: &Cluster, say: &impl Fn(&str)) -> Result<(), Failure> {
+    let path = repository().join("crds").display().to_string();
+    cluster.kubectl().run(&["apply", "--server-side", "-k", &path]).await?;
+    say("CRDs installed");
+    Ok(())
 }
 
 /// Chart by helm, operator as a process beside the cluster.
-async fn install(cluster: &Cluster, say: &impl Fn(&str), options: &Up) -> Result<Option<Operator>, Failure> {
+async fn install(cluster: &Cluster, say: &impl Fn(&str), options: &Up) -> Result<Operator, Failure> {
     let chart = repository().join("charts/tiercel");
-    if !chart.join("Chart.yaml").is_file() {
-        say("no charts/tiercel yet: only the CRDs");
-        return plain(cluster, say).await;
-    }
     let binary = operator::find_binary()?;
     let values = operator::outside_values(cluster);
     Helm::new(cluster)
@@ -228,7 +317,7 @@ async fn install(cluster: &Cluster, say: &impl Fn(&str), options: &Up) -> Result
         operator.pid(),
         cluster.port(Port::Operator)
     ));
-    Ok(Some(operator))
+    Ok(operator)
 }
 
 fn next_commands(folder: &Path, kubectl: &Path, operator: bool) {
@@ -236,21 +325,24 @@ fn next_commands(folder: &Path, kubectl: &Path, operator: bool) {
     println!("alias kubectl={}    # if there is none on the PATH", kubectl.display());
     println!("kubectl get nodes -L karpenter.sh/nodepool,kubernetes.io/arch");
     if operator {
-        println!("kubectl get cpool,tpipe -A");
-        println!("kubectl apply -f config/samples/support-agent.yaml");
+        println!("kubectl create namespace agents");
+        println!("kubectl apply -n agents -f config/samples/support-agent.yaml");
+        println!("kubectl get tpipe,cpool -A");
         println!("tail -f {}", folder.join("operator.log").display());
     }
 }
 
 fn down(folder: &Path) -> Result<ExitCode, Failure> {
-    let processes = running(folder)?;
-    if processes.is_empty() {
-        println!("no cluster was left running in {}", folder.display());
+    let state = State::read(folder)?;
+    if state.is_empty() {
+        println!("no cluster runs in {}", folder.display());
         return Ok(ExitCode::SUCCESS);
     }
-    for process in processes.iter().rev() {
+    let harness = state.harness.iter().map(|it| (it, HARNESS_GRACE));
+    let processes = state.processes.iter().rev().map(|it| (it, GRACE));
+    for (process, grace) in harness.chain(processes).filter(|(it, _)| it.is_alive()) {
         println!("stopping {} (pid {})", process.name, process.pid);
-        process.stop(Duration::from_secs(5));
+        process.stop(grace);
     }
     std::fs::remove_dir_all(folder)?;
     Ok(ExitCode::SUCCESS)
@@ -258,15 +350,12 @@ fn down(folder: &Path) -> Result<ExitCode, Failure> {
 
 /// Exit code 0 when every process runs, 1 otherwise.
 fn status(folder: &Path) -> Result<ExitCode, Failure> {
-    let processes = running(folder)?;
-    if processes.is_empty() {
-        println!(
-            "no cluster was left running in {} (one in a terminal ends with Ctrl-C there)",
-            folder.display()
-        );
+    let state = State::read(folder)?;
+    if state.is_empty() {
+        println!("no cluster runs in {}", folder.display());
         return Ok(ExitCode::FAILURE);
     }
-    for process in &processes {
+    for process in state.all() {
         println!(
             "{:<24} pid {:<8} {}",
             process.name,
@@ -275,19 +364,11 @@ fn status(folder: &Path) -> Result<ExitCode, Failure> {
         );
     }
     println!("export KUBECONFIG={}", folder.join("kubeconfig").display());
-    Ok(if processes.iter().all(Remembered::is_alive) {
+    Ok(if state.all().all(Remembered::is_alive) {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
-}
-
-fn running(folder: &Path) -> Result<Vec<Remembered>, Failure> {
-    match std::fs::read_to_string(state_file(folder)) {
-        Ok(text) => Ok(serde_json::from_str::<State>(&text)?.processes),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 fn state_file(folder: &Path) -> PathBuf {

@@ -72,7 +72,7 @@ fn judge(verdict: &Verdict) -> ExitCode {
         dollars(report.cost_usd_all_accelerators)
     );
     println!(
-        "  decisions       {}, of which {} shifted replicas between pools",
+        "  decisions       {}; {} shifts of replicas between pools",
         report.decisions, report.shifts
     );
     println!(

@@ -68,14 +68,6 @@ impl Logged {
         self.change().split(", ").filter_map(parse).collect()
     }
 
-    /// Whether it moves replicas from one pool to another: both directions at once, or the second half of a shift, in
-    /// which the old ones go because the new ones are Ready.
-    pub fn is_shift(&self) -> bool {
-        let moves = self.moves();
-        let (up, down) = (moves.iter().any(|m| m.to > m.from), moves.iter().any(|m| m.to < m.from));
-        down && (up || self.reason == "MakeBeforeBreak")
-    }
-
     /// For the report, with times since `start`.
     pub fn line(&self, start: jiff::Timestamp) -> DecisionLine {
         #[allow(clippy::cast_precision_loss)] // far below 2^53
@@ -165,15 +157,6 @@ mod tests {
         writeln!(file, "{rest}").unwrap();
         assert_eq!((tail.read(), tail.all.len()), (1, 2));
         assert_eq!(Tail::new("/nowhere".into()).read(), 0);
-    }
-
-    #[test]
-    fn a_shift_moves_replicas_between_pools_and_growth_alone_is_none() {
-        assert!(logged("generate: h100 0->1, l4-spot 4->2", "PoolFull").is_shift());
-        assert!(logged("generate: l4-spot 4->0", "MakeBeforeBreak").is_shift());
-        assert!(!logged("generate: l4-spot 4->6, h100 0->1", "PoolFull").is_shift());
-        assert!(!logged("generate: l4-spot 4->2", "Cheapest").is_shift());
-        assert!(!logged("generate: l4-spot 1->2", "MakeBeforeBreak").is_shift());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::reaction;
 use super::scene::Scene;
 use super::schedule::{SEED, Schedule};
 use super::stage_set::{StageSet, machines_of};
+use super::tally;
 use super::{Failure, NAMESPACE, OPERATOR_NAMESPACE};
 use crate::observe::Kind;
 use crate::report::{PoolInfo, Reaction, Report, ReportFiles, Tier, Timeline};
@@ -79,7 +80,10 @@ pub fn write(
         .into_iter()
         .map(|it| (it.stage.1, it.at_unix_s))
         .collect();
-    let mut reactions = reaction::reactions(&writes, &scrapes, logged, &scene.told().deployments, &scene.stages);
+    let deployments = scene.told().deployments;
+    let mut reactions = reaction::reactions(&writes, &scrapes, logged, &deployments, &scene.stages);
+    let mut samples = scene.observer.snapshot().samples().to_vec();
+    samples.retain(|it| it.key.namespace == NAMESPACE);
 
     let violations = scene.observer.violations();
     let count = |kinds: &[Kind]| violations.iter().filter(|it| kinds.contains(&it.kind)).count() as u64;
@@ -104,8 +108,8 @@ pub fn write(
         objective_ms: scene.objective_ms(),
         cost_usd: series.cost_usd(),
         cost_usd_all_accelerators: series.cost_usd_all_accelerators(),
-        shifts: logged.iter().filter(|decision| decision.is_shift()).count() as u64,
-        decisions: logged.len() as u64,
+        shifts: tally::shifts(&samples),
+        decisions: tally::decisions(&writes, &deployments),
         reaction_ms: Reaction::of(&mut reactions),
         floor_violations: count(&[Kind::Floor, Kind::ReadyFloor]),
         ceiling_violations: count(&[Kind::Ceiling, Kind::Budget]),
@@ -144,7 +148,12 @@ fn definitions(reactions: usize) -> std::collections::BTreeMap<String, String> {
                  scraped. Every pod is scraped once a second: the load itself may have changed up to a second earlier"
             ),
         ),
-        ("shifts", "decisions that move replicas from one pool to another, or end such a move".into()),
+        ("shifts", tally::SHIFTS.to_owned()),
+        ("decisions", tally::DECISIONS.to_owned()),
+        (
+            "decision_log",
+            "the operator's own log; of the numbers here only reaction_ms asks it, for which writes followed a rise of demand".into(),
+        ),
         ("floor_violations", "times the replicas asked for or Ready fell below a stage's minimum, seen in the order of the API server's revisions".into()),
         ("ceiling_violations", "times the replicas asked for exceeded a stage's maximum, or their cost the pipeline's budget".into()),
         ("startup_s", "from kubectl apply to every stage Ready; the simulated nodes take 1 s of it per pod, more where the pipeline declares a longer start".into()),

@@ -9,6 +9,7 @@
 //! | [`reclaim`] | a spot pool that dries up and comes back |
 //! | [`scene`] | what is seen at one moment, kept for the report |
 //! | [`decisions`], [`reaction`] | the operator's decision log; how fast its writes followed what it could have seen |
+//! | [`tally`] | decisions and shifts, counted by the audit log and the observer |
 //! | [`accelerators`] | what the same demand costs on accelerators only, by the same planner |
 //! | [`view`], [`screen`] | the live view as lines of text; a terminal or a log that shows them |
 //! | [`ending`] | the report, and whether the run was good |
@@ -24,6 +25,7 @@ pub mod schedule;
 pub mod screen;
 pub mod stage_set;
 pub mod story;
+pub mod tally;
 pub mod view;
 
 /// Anything that ends the demo: its message says what to do.

@@ -148,12 +148,13 @@ pub struct Report {
     pub cost_usd: Option<f64>,
     /// What the same demand costs on accelerators only, computed.
     pub cost_usd_all_accelerators: Option<f64>,
-    /// Other policies.
+    /// Other policies; the key is absent if none was measured or computed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub baselines: Vec<Baseline>,
 
-    /// Decisions that moved replicas from one pool to another.
+    /// Times replicas were given up on one pool for ones that had come on another.
     pub shifts: u64,
-    /// Decisions that were written.
+    /// Groups of scale writes that belong together.
     pub decisions: u64,
     /// Signal sampled to write acknowledged.
     pub reaction_ms: Reaction,

@@ -99,6 +99,7 @@ fn the_json_has_the_promised_keys_and_reads_back() {
     ] {
         assert!(json.get(key).is_some(), "{key}");
     }
+    assert!(json.get("baselines").is_none(), "there are none");
     assert_eq!(json["reaction_ms"], serde_json::json!({"p50": 4.7, "p99": null}));
     assert_eq!(serde_json::from_value::<Report>(json).unwrap(), report);
 }

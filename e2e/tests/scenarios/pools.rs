@@ -10,12 +10,13 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use tiercel::api::{ComputePool, labels};
 use tiercel_e2e::nodes::{self, GRAVITON, X86};
+use tiercel_e2e::observe::Observer;
 use tiercel_e2e::wait::{eventually, wanted};
 
 use crate::suite::Suite;
 use crate::support::{PATIENCE, Tiered, cpu_pool, pipeline, stage};
 
-pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 9] {
+pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 10] {
     crate::scenarios![suite, pools:
         a_pool_that_closes_is_left_without_going_below_the_floor,
         replicas_on_the_last_pool_stay_when_it_closes_and_the_status_says_so,
@@ -26,6 +27,7 @@ pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 9] {
         a_pool_that_matches_nothing_says_so,
         a_stage_whose_hint_no_pool_matches_says_why_and_the_other_stages_run,
         a_new_pool_changes_nothing_for_a_pipeline_that_serves,
+        a_used_pool_that_moves_to_other_nodes_takes_its_replicas_along_without_going_below_the_floor,
     ]
 }
 
@@ -324,4 +326,53 @@ pub(crate) async fn a_new_pool_changes_nothing_for_a_pipeline_that_serves(suite:
     );
     assert_eq!(tiered.pod_uids("web", "serve").await, pods);
     assert_eq!(tiered.assignment("web").await, on("x86", 2));
+}
+
+pub(crate) async fn a_used_pool_that_moves_to_other_nodes_takes_its_replicas_along_without_going_below_the_floor(
+    suite: &Suite,
+) {
+    // Slow enough that pods replaced all at once would be missed.
+    let tiered = suite.tiered(&[("startup-milliseconds", "1500")]).await;
+    let old = tiered.space.nodes(&X86, 2).await;
+    let new = tiered.space.nodes(&GRAVITON, 2).await;
+    tiered.cpu_pool("moving", &AMD64).await;
+    tiered.create("web", &[stage("serve", &[], 3)]).await;
+    tiered.ready("web").await;
+    assert_eq!(nodes_of(&tiered, "web").await, (3, old.iter().cloned().collect()));
+    // Sees every state that the API server stores, and counts the floor of 3 from here on.
+    let observer = Observer::start(tiered.space.client.clone()).await.unwrap();
+
+    patch_pool(
+        &tiered,
+        "moving",
+        json!({"spec": {"nodeSelector": {"kubernetes.io/arch": "arm64"}}}),
+    )
+    .await;
+    eventually(PATIENCE, "every pod runs on the pool's new nodes", async || {
+        let (pods, nodes) = nodes_of(&tiered, "web").await;
+        let moved = pods == 3 && nodes.iter().all(|node| new.contains(node));
+        moved.then_some(()).ok_or_else(|| format!("{pods} pods on {nodes:?}"))
+    })
+    .await
+    .unwrap();
+    tiered.ready("web").await;
+    assert_eq!(tiered.assignment("web").await, on("moving", 3));
+    let pool = tiered.pool("moving").await.status.unwrap();
+    assert_eq!((pool.nodes, pool.ready_nodes), (2, 2));
+
+    let ledger = observer.snapshot();
+    assert_eq!(ledger.gaps(), [] as [String; 0], "the observer was blind for a while");
+    let own = |namespace: &str| namespace == tiered.namespace();
+    let crossed: Vec<_> = ledger.violations().iter().filter(|it| own(&it.key.namespace)).collect();
+    let states = ledger.samples().iter().filter(|it| own(&it.key.namespace));
+    let ready: Vec<_> = states.map(|it| (it.at, it.spec, it.ready)).collect();
+    assert!(crossed.is_empty(), "{crossed:?}; (time, asked for, Ready): {ready:?}");
+}
+
+/// How many pods of a pipeline there are, and the nodes that they are on; a pod without a node is on "".
+async fn nodes_of(tiered: &Tiered, pipeline: &str) -> (usize, BTreeSet<String>) {
+    let pods = tiered.pods(pipeline).await;
+    let node = |pod: &k8s_openapi::api::core::v1::Pod| pod.spec.as_ref()?.node_name.clone();
+    let nodes = pods.iter().map(|pod| node(pod).unwrap_or_default());
+    (pods.len(), nodes.collect())
 }

@@ -1,20 +1,29 @@
 //! What a newcomer types, and what he sees.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::ResourceExt;
 use libtest_mimic::Trial;
 use tiercel::api::labels;
+use tiercel_e2e::command::{self, Output};
 use tiercel_e2e::nodes::{self, X86};
+use tiercel_e2e::process::{Process, Spec, tail};
+use tiercel_e2e::wait::{eventually, wanted};
 
 use crate::suite::Suite;
-use crate::support::{file, stage};
+use crate::support::{PATIENCE, file, repository, stage};
 
-pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 2] {
+/// What `make cluster` runs.
+const CLUSTER: &str = env!("CARGO_BIN_EXE_cluster");
+
+pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 3] {
     crate::scenarios![suite, quickstart:
         the_sample_pools_and_the_support_agent_lead_to_six_stages_that_serve_where_their_hints_allow,
         kubectl_get_reads_well,
+        the_commands_of_the_readme_run_as_written_and_lead_to_a_pipeline_that_is_ready,
     ]
 }
 
@@ -121,4 +130,119 @@ pub(crate) async fn kubectl_get_reads_well(suite: &Suite) {
             "space-none CPU none 0 0 False NoNodes AGE",
         ]
     );
+}
+
+/// The commands of the README's block under "Try it by hand", comments and all.
+fn readme_commands() -> Vec<String> {
+    let readme = file("README.md");
+    let (_, section) = readme.split_once("\n## Try it by hand\n").unwrap();
+    let (_, block) = section.split_once("\n```sh\n").unwrap();
+    let (block, _) = block.split_once("\n```\n").unwrap();
+    block.lines().map(str::to_owned).collect()
+}
+
+/// A command line in the repository, with the control plane's `kubectl` as the only one; `cluster`: the folder of
+/// `make cluster`.
+async fn shell(tools: &Path, cluster: &Path, line: &str) -> Output {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let env = [
+        ("PATH", format!("{}:{path}", tools.display())),
+        ("KUBECONFIG", cluster.join("kubeconfig").display().to_string()),
+        ("KUBECACHEDIR", cluster.join("kubectl-cache").display().to_string()),
+    ];
+    let env = env.map(|(name, value)| (name.to_owned(), value));
+    let args = ["-c".to_owned(), format!("cd '{}'\n{line}", repository().display())];
+    let output = command::run("/bin/sh".into(), &args, &env, "", Duration::from_mins(1)).await;
+    output.unwrap()
+}
+
+pub(crate) async fn the_commands_of_the_readme_run_as_written_and_lead_to_a_pipeline_that_is_ready(suite: &Suite) {
+    let tools = suite.tools().await.folder().display().to_string();
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().join("cluster");
+    let arguments = |command: &str| vec![command.to_owned(), "--folder".into(), folder.display().to_string()];
+    let operator = tiercel_e2e::operator::find_binary().unwrap().display().to_string();
+    let env = [
+        ("TIERCEL_TOOLS_BIN", &*tools),
+        ("TIERCEL_BIN", &*operator),
+        ("DETACH", "0"),
+        ("PLAIN", "0"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let cluster = async |command| {
+        command::run(CLUSTER.into(), &arguments(command), &env, "", PATIENCE)
+            .await
+            .unwrap()
+    };
+    // What `make cluster` does, in a terminal of its own.
+    let mut terminal = Process::start(Spec {
+        name: "make cluster".into(),
+        program: CLUSTER.into(),
+        args: arguments("up"),
+        env: env.to_vec(),
+        log: temporary.path().join("terminal.log"),
+        outlives_parent: false,
+    })
+    .unwrap();
+    let log = terminal.spec().log.clone();
+    eventually(PATIENCE, "`make cluster` has come up", async || {
+        terminal.check().map_err(|error| error.to_string()).unwrap();
+        let printed = std::fs::read_to_string(&log).unwrap_or_default();
+        printed
+            .contains("It stays up until")
+            .then_some(())
+            .ok_or_else(|| tail(&log))
+    })
+    .await
+    .unwrap();
+    let again = cluster("up").await;
+    let refused = again.code == Some(1) && again.stderr.contains("already");
+    assert!(refused, "a second `make cluster` was not refused: {again:?}");
+
+    let printed = std::fs::read_to_string(&log).unwrap();
+    let makefile = file("Makefile");
+    let mut run = 0;
+    for line in readme_commands() {
+        let bare = line.split_once(" #").map_or(&*line, |(bare, _)| bare).trim_end();
+        let words: Vec<_> = bare.split_whitespace().collect();
+        match *words {
+            ["make", target, ..] => {
+                let rule = format!("\n{target}:");
+                assert!(makefile.contains(&rule), "the Makefile has no target '{target}'");
+            }
+            ["export", variable] => {
+                assert_eq!(variable, "KUBECONFIG=$PWD/target/cluster/kubeconfig");
+                assert!(folder.join("kubeconfig").is_file(), "`make cluster` wrote no such file");
+            }
+            ["kubectl", ..] => {
+                let output = shell(Path::new(&tools), &folder, &line).await;
+                drop(output.success(line.clone()).unwrap());
+                let told = printed.lines().any(|it| it == bare);
+                assert!(told, "`make cluster` says something else than `{bare}`:\n{printed}");
+                run += 1;
+            }
+            _ => panic!("who runs `{line}`?"),
+        }
+    }
+    assert_eq!(run, 3, "commands of the README that were run");
+    let get = "kubectl get tpipe -n agents support-agent";
+    eventually(PATIENCE, format!("`{get}` says READY True"), async || {
+        let output = shell(Path::new(&tools), &folder, get).await;
+        let mut rows = output
+            .stdout
+            .lines()
+            .map(|row| row.split_whitespace().collect::<Vec<_>>());
+        let (header, row) = (rows.next().unwrap_or_default(), rows.next().unwrap_or_default());
+        let ready = header.iter().zip(&row).find(|(name, _)| **name == "READY");
+        wanted(ready.map(|(_, value)| (*value).to_owned()), &Some("True".to_owned())).map_err(|_| format!("{output:?}"))
+    })
+    .await
+    .unwrap();
+
+    let down = cluster("down").await;
+    assert_eq!(down.code, Some(0), "{down:?}");
+    terminal.wait(Duration::from_secs(10));
+    let end = terminal.check().unwrap_err().to_string();
+    assert!(end.contains("exit status: 0"), "it did not end in order: {end}");
+    assert!(!folder.exists(), "{} is still there", folder.display());
 }
