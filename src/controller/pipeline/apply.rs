@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,7 +18,7 @@ use sha2::{Digest, Sha256};
 use super::build::{Applied, Desired, Prepared};
 use super::compare;
 use super::dereference::Found;
-use super::validate::is_ours;
+use super::validate::{is_ours, rebalancer_owns};
 use crate::api::labels;
 
 /// What a child is refused for when somebody else has its name.
@@ -178,13 +179,21 @@ impl<'a> Pass<'a> {
     {
         let (kind, name) = (K::kind(&()).into_owned(), wanted.name_any());
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
-        let ours = match live {
-            Some(live) => Some(is_ours(live.as_ref(), &self.uid)),
-            // Only objects with our labels are watched: another one under this name would not show in the stores.
-            None => self.owned(&api, &kind, &name).await?,
+        // Only objects with our labels are watched: another one under this name would not show in the stores.
+        let unwatched = match live {
+            Some(_) => None,
+            None => self.look(&api, &kind, &name).await?,
         };
-        if ours == Some(false) {
+        let there = live.map_or_else(
+            || unwatched.as_ref().map(|found| is_ours(found, &self.uid)),
+            |live| Some(is_ours(live.as_ref(), &self.uid)),
+        );
+        if there == Some(false) {
             self.refuse(kind, name, TAKEN, false);
+            return Ok(());
+        }
+        // Ours, and merely newer than the stores: they will show it and wake the next pass, which then knows its replicas.
+        if unwatched.as_ref().is_some_and(is_watched) {
             return Ok(());
         }
         let json = |value: &K| serde_json::to_value(value);
@@ -206,9 +215,12 @@ impl<'a> Pass<'a> {
         {
             return Ok(());
         }
+        if unwatched.as_ref().is_some_and(rebalancer_owns) {
+            body = without_replicas(&body);
+        }
         let params = PatchParams {
             // Nothing to take over where there is nothing: whoever creates the name meanwhile keeps it.
-            force: force && ours.is_some(),
+            force: force && there.is_some(),
             ..PatchParams::apply(labels::FIELD_MANAGER)
         };
         let patch = Patch::Apply(&body);
@@ -228,15 +240,15 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Whether the object under this name is a child of the pipeline; `None` if there is no such object.
-    async fn owned<K>(&self, api: &Api<K>, kind: &str, name: &str) -> Result<Option<bool>, Error>
+    /// What is known of the object under this name, if there is one.
+    async fn look<K>(&self, api: &Api<K>, kind: &str, name: &str) -> Result<Option<PartialObjectMeta<K>>, Error>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
         let (kind, name) = (kind.to_owned(), name.to_owned());
         match tokio::time::timeout(DEADLINE, api.get_metadata_opt(&name)).await {
             Err(_) => Err(Error::Deadline { kind, name }),
-            Ok(Ok(found)) => Ok(found.map(|found| is_ours(&found, &self.uid))),
+            Ok(Ok(found)) => Ok(found),
             Ok(Err(source)) => Err(Error::Api { kind, name, source }),
         }
     }
@@ -290,6 +302,14 @@ impl<'a> Pass<'a> {
             transient,
         });
     }
+}
+
+/// Whether the stores show such an object sooner or later.
+fn is_watched(object: &impl ResourceExt) -> bool {
+    object
+        .labels()
+        .get(labels::MANAGED_BY)
+        .is_some_and(|by| by == labels::MANAGER)
 }
 
 /// Replicas are not compared: the rebalancer owns them.

@@ -231,6 +231,15 @@ pub fn desired(live: &Deployment) -> u32 {
     live.spec.as_ref().and_then(|spec| spec.replicas).map_or(1, natural)
 }
 
+/// Whether the rebalancer has claimed `spec.replicas`, as `managedFields` show.
+pub fn rebalancer_owns(object: &impl ResourceExt) -> bool {
+    object.managed_fields().iter().any(|entry| {
+        let fields = entry.fields_v1.as_ref();
+        entry.manager.as_deref() == Some(labels::REBALANCER_FIELD_MANAGER)
+            && fields.is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
+    })
+}
+
 /// Controlled by the pipeline with this UID.
 pub fn is_ours(object: &impl ResourceExt, uid: &str) -> bool {
     object

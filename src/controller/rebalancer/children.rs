@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 
-use super::super::pipeline::validate::desired;
+use super::super::pipeline::validate::{desired, rebalancer_owns};
 use super::super::report::Foreign;
 use crate::api::labels;
 
@@ -53,7 +53,7 @@ impl Child {
         Self {
             desired: desired(live),
             resource_version: live.resource_version().unwrap_or_default(),
-            claimed: is_claimed(live),
+            claimed: rebalancer_owns(live),
             foreign: owner
                 .filter(|owner| is_autoscaler(owner))
                 .map(|owner| Foreign::Autoscaler(owner.to_owned())),
@@ -70,7 +70,7 @@ impl Child {
             return Seen::Same;
         }
         self.resource_version = version;
-        self.claimed = is_claimed(live);
+        self.claimed = rebalancer_owns(live);
         let owner = owner(live).unwrap_or_default().to_owned();
         self.taken.retain(|&at| now_ms.saturating_sub(at) < CONTEST_WINDOW_MS);
         let replicas = desired(live);
@@ -131,16 +131,6 @@ fn owner(live: &Deployment) -> Option<&str> {
     let names: Vec<&str> = owners.filter_map(|entry| entry.manager.as_deref()).collect();
     let ours = |name: &&&str| **name == labels::FIELD_MANAGER || **name == labels::REBALANCER_FIELD_MANAGER;
     names.iter().find(|name| !ours(name)).or(names.first()).copied()
-}
-
-fn is_claimed(live: &Deployment) -> bool {
-    live.managed_fields().iter().any(|entry| {
-        entry.manager.as_deref() == Some(labels::REBALANCER_FIELD_MANAGER)
-            && entry
-                .fields_v1
-                .as_ref()
-                .is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
-    })
 }
 
 /// `HorizontalPodAutoscaler` writes through the controller manager, which writes no other Deployment's replicas.

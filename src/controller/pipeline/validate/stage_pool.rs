@@ -8,7 +8,7 @@ use kube::ResourceExt;
 
 use super::super::dereference::Found;
 use super::super::validated::{Claim, Exclusion, Fit, PipelineId, StagePool};
-use super::{desired, is_ours, natural};
+use super::{desired, is_ours, natural, rebalancer_owns};
 use crate::api::container::{Container, Quantity as RawQuantity};
 use crate::api::stage::{Capacity, Profile};
 use crate::api::{Stage, labels, names};
@@ -107,14 +107,7 @@ pub(super) fn leaving(id: &PipelineId, stage: &Stage, pools: &mut Vec<StagePool>
 /// Who owns `spec.replicas` now, read from `managedFields`.
 fn claim(live: Option<&Deployment>) -> Claim {
     let Some(live) = live else { return Claim::Create(0) };
-    let rebalancer = live.managed_fields().iter().any(|entry| {
-        entry.manager.as_deref() == Some(labels::REBALANCER_FIELD_MANAGER)
-            && entry
-                .fields_v1
-                .as_ref()
-                .is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
-    });
-    if rebalancer {
+    if rebalancer_owns(live) {
         Claim::Released
     } else {
         Claim::HandOver(desired(live))
