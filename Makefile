@@ -5,7 +5,7 @@ SHELL := /bin/sh
 
 CARGO ?= cargo
 # Worlds and random cases of each campaign and property of the core in `make release-check`: 20 times those of `make test`.
-CASES ?= 5120
+CASES ?= 1200
 LOCAL_CLUSTER := $(CARGO) run -q -p tiercel-e2e --bin cluster --
 
 help: ## This list.
