@@ -116,8 +116,8 @@ pub(crate) async fn every_feature_sample_reaches_a_defined_state(suite: &Suite) 
             match object["kind"].as_str().unwrap() {
                 "ComputePool" => pool_is_decided(&tiered, &sample, name).await,
                 "TieredPipeline" => {
-                    let what = format!("{sample}: pipeline '{name}' is Ready, or says why not");
-                    tiered.until(name, &what, |pipeline| is_decided(&pipeline)).await;
+                    let what = format!("{sample}: pipeline '{name}' is Ready");
+                    tiered.until(name, &what, |pipeline| is_ready(&pipeline)).await;
                 }
                 other => panic!("{sample}: {other}"),
             }
@@ -152,8 +152,8 @@ pub(crate) async fn every_feature_sample_reaches_a_defined_state(suite: &Suite) 
     }
 }
 
-/// `Ready` is True, or Stalled says what to do.
-fn is_decided(pipeline: &TieredPipeline) -> Result<(), String> {
+/// `Ready` is True.
+fn is_ready(pipeline: &TieredPipeline) -> Result<(), String> {
     let conditions = &pipeline.status.as_ref().ok_or("no status")?.conditions;
     let all: Vec<_> = conditions.iter().map(told).collect();
     if conditions
