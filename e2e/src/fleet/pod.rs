@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -99,6 +100,7 @@ pub(super) struct Pod {
     pub(super) condition: watch::Sender<Condition>,
     pub(super) phase: watch::Sender<Phase>,
     engines: Mutex<Engines>,
+    connections: AtomicUsize,
     wake: Notify,
     epoch: Instant,
     started_unix_s: f64,
@@ -173,6 +175,7 @@ impl Pod {
                 usage_at: 0.0,
                 usage_busy_s: 0.0,
             }),
+            connections: AtomicUsize::new(0),
             wake: Notify::new(),
             epoch: Instant::now(),
             started_unix_s: unix_now_s(),
@@ -181,6 +184,12 @@ impl Pod {
         pod.apply_pace();
         tokio::spawn(Arc::clone(&pod).finish_on_time());
         pod
+    }
+
+    /// Counts a connection until the answer is dropped: a replica that drains waits for every answer to be sent.
+    pub(super) fn connect(self: &Arc<Self>) -> Connected {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Connected(Arc::clone(self))
     }
 
     fn now(&self) -> f64 {
@@ -333,16 +342,13 @@ impl Pod {
         let mut phase = self.phase.subscribe();
         let mut drain_until = None;
         loop {
-            let (next, idle) = {
+            let next = {
                 let mut engines = self.engines();
                 self.settle(&mut engines);
-                let next = engines
-                    .list
-                    .iter()
-                    .filter_map(|e| e.station.next_completion())
-                    .reduce(f64::min);
-                (next, engines.list.iter().all(|e| e.in_flight.is_empty()))
+                let completions = engines.list.iter().filter_map(|e| e.station.next_completion());
+                completions.reduce(f64::min)
             };
+            let idle = self.connections.load(Ordering::Relaxed) == 0;
             let now_phase = *phase.borrow_and_update();
             if now_phase == Phase::Draining && drain_until.is_none() {
                 drain_until = Some(Instant::now() + DRAIN);
@@ -422,6 +428,16 @@ impl Engine {
         }
         // The client may have gone at this very moment.
         let _ = request.done.send(finished);
+    }
+}
+
+/// An open connection to a replica.
+pub(super) struct Connected(Arc<Pod>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.wake.notify_one();
     }
 }
 

@@ -60,9 +60,10 @@ pub(super) async fn listen(listener: TcpListener, pod: Arc<Pod>) {
         match accepted {
             Some((stream, permit)) => {
                 let pod = Arc::clone(&pod);
+                let connected = pod.connect();
                 tokio::spawn(async move {
                     connection(stream, pod).await;
-                    drop(permit);
+                    drop((permit, connected));
                 });
             }
             // Out of descriptors or reset before it was taken: the next try may work.
@@ -88,14 +89,17 @@ async fn connection(stream: TcpStream, pod: Arc<Pod>) {
         async move { Ok::<_, Infallible>(answer(&pod, request).await) }
     });
     let mut serving = pin!(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    // Biased: the end of the replica also ends its requests, and a dead one answers nothing.
     tokio::select! {
-        _ = serving.as_mut() => return,
+        biased;
         _ = phase.wait_for(|p| *p != Phase::Serving) => {}
+        _ = serving.as_mut() => return,
     }
     serving.as_mut().graceful_shutdown();
     tokio::select! {
-        _ = serving => {}
+        biased;
         _ = phase.wait_for(|p| *p == Phase::Gone) => {}
+        _ = serving => {}
     }
 }
 
