@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::core::PartialObjectMeta;
@@ -25,6 +27,9 @@ use crate::api::labels;
 pub const TAKEN: &str = "the name is taken by an object that tiercel does not own; rename or delete it";
 /// Deadline of one request.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// Children of one kind that are written at once: a new pipeline stands as soon as the server can take it, and one pass
+/// cannot crowd out the others. The client's own limit comes on top.
+const IN_FLIGHT: usize = 8;
 
 /// Writing failed for the whole pass.
 #[derive(Debug, thiserror::Error)]
@@ -96,25 +101,18 @@ pub async fn apply(client: &Client, desired: Desired<Prepared>, found: &Found) -
         uid: desired.uid.clone(),
         ..Pass::new(client)
     };
-    for account in &desired.accounts {
-        pass.ensure(account, found.accounts.get(&account.name_any()), true)
-            .await?;
-    }
-    for service in &desired.services {
-        pass.ensure(service, found.services.get(&service.name_any()), true)
-            .await?;
-    }
-    for budget in &desired.budgets {
-        pass.ensure(budget, found.budgets.get(&budget.name_any()), true).await?;
-    }
-    for (deployment, claim) in &desired.deployments {
-        pass.ensure(
-            deployment,
-            found.deployments.get(&deployment.name_any()),
-            claim.forces(),
-        )
+    pass.ensure_all(desired.accounts.iter().map(|account| (account, true)), &found.accounts)
         .await?;
-    }
+    pass.ensure_all(desired.services.iter().map(|service| (service, true)), &found.services)
+        .await?;
+    pass.ensure_all(desired.budgets.iter().map(|budget| (budget, true)), &found.budgets)
+        .await?;
+    let deployments = desired.deployments.iter();
+    pass.ensure_all(
+        deployments.map(|(deployment, claim)| (deployment, claim.forces())),
+        &found.deployments,
+    )
+    .await?;
     pass.prune(&found.deployments, |name, child| {
         desired.deployments.iter().any(|(wanted, _)| wanted.name_any() == name)
             || desired.kept.iter().any(|kept| kept == name)
@@ -172,85 +170,49 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Applies one child unless it is as wanted already.
-    async fn ensure<K>(&mut self, wanted: &K, live: Option<&Arc<K>>, force: bool) -> Result<(), Error>
+    /// Brings the children of one kind to what is wanted, each with whether it takes fields over.
+    async fn ensure_all<'b, K>(
+        &mut self,
+        wanted: impl Iterator<Item = (&'b K, bool)>,
+        live: &BTreeMap<String, Arc<K>>,
+    ) -> Result<(), Error>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + Serialize
+            + DeserializeOwned
+            + 'b,
     {
-        let (kind, name) = (K::kind(&()).into_owned(), wanted.name_any());
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
-        // Only objects with our labels are watched: another one under this name would not show in the stores.
-        let unwatched = match live {
-            Some(_) => None,
-            None => self.look(&api, &kind, &name).await?,
-        };
-        let there = live.map_or_else(
-            || unwatched.as_ref().map(|found| is_ours(found, &self.uid)),
-            |live| Some(is_ours(live.as_ref(), &self.uid)),
-        );
-        if there == Some(false) {
-            self.refuse(kind, name, TAKEN, false);
-            return Ok(());
-        }
-        // Ours, and merely newer than the stores: they will show it and wake the next pass, which then knows its replicas.
-        if unwatched.as_ref().is_some_and(is_watched) {
-            return Ok(());
-        }
-        let json = |value: &K| serde_json::to_value(value);
-        let serialize = |source| Error::Serialize {
-            kind: kind.clone(),
-            name: name.clone(),
-            source,
-        };
-        let mut body = json(wanted).map_err(serialize)?;
-        let fingerprint = fingerprint(&body);
-        if let Some(metadata) = body.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
-            metadata.insert(
-                "annotations".to_owned(),
-                serde_json::json!({ labels::APPLIED: fingerprint }),
-            );
-        }
-        if let Some(live) = live
-            && compare::contains(&json(live).map_err(serialize)?, &without_replicas(&body))
-        {
-            return Ok(());
-        }
-        if unwatched.as_ref().is_some_and(rebalancer_owns) {
-            body = without_replicas(&body);
-        }
-        let params = PatchParams {
-            // Nothing to take over where there is nothing: whoever creates the name meanwhile keeps it.
-            force: force && there.is_some(),
-            ..PatchParams::apply(labels::FIELD_MANAGER)
-        };
-        let patch = Patch::Apply(&body);
-        let call = tokio::time::timeout(DEADLINE, api.patch(&name, &params, &patch));
-        match call.await {
-            Err(_) => Err(Error::Deadline { kind, name }),
-            Ok(Ok(_)) => {
-                tracing::debug!(kind, name, "applied");
-                self.written.push((kind, name));
-                Ok(())
+        let stopped = AtomicBool::new(false);
+        let (api, uid, stopped) = (&api, self.uid.clone(), &stopped);
+        let pending: Vec<_> = wanted
+            .map(|(child, force)| {
+                let (name, uid) = (child.name_any(), uid.as_str());
+                async move {
+                    // What is under way when one fails is waited for, for it may have been done; nothing more is begun.
+                    if stopped.load(Ordering::Relaxed) {
+                        return (name, Ok(Ensured::AsWanted));
+                    }
+                    let outcome = ensure(api, uid, child, live.get(&name), force).await;
+                    stopped.fetch_or(outcome.is_err(), Ordering::Relaxed);
+                    (name, outcome)
+                }
+            })
+            .collect();
+        let mut ended = stream::iter(pending).buffered(IN_FLIGHT);
+        let mut failed = None;
+        while let Some((name, outcome)) = ended.next().await {
+            let kind = K::kind(&()).into_owned();
+            match outcome {
+                Ok(Ensured::AsWanted) => {}
+                Ok(Ensured::Written) => self.written.push((kind, name)),
+                Ok(Ensured::Refused { message, transient }) => self.refuse(kind, name, &message, transient),
+                Err(error) => failed = failed.or(Some(error)),
             }
-            Ok(Err(kube::Error::Api(status))) if (400..500).contains(&status.code) && status.code != 429 => {
-                self.refuse(kind, name, &status.message, status.code == 409);
-                Ok(())
-            }
-            Ok(Err(source)) => Err(Error::Api { kind, name, source }),
         }
-    }
-
-    /// What is known of the object under this name, if there is one.
-    async fn look<K>(&self, api: &Api<K>, kind: &str, name: &str) -> Result<Option<PartialObjectMeta<K>>, Error>
-    where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
-        let (kind, name) = (kind.to_owned(), name.to_owned());
-        match tokio::time::timeout(DEADLINE, api.get_metadata_opt(&name)).await {
-            Err(_) => Err(Error::Deadline { kind, name }),
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(source)) => Err(Error::Api { kind, name, source }),
-        }
+        failed.map_or(Ok(()), Err)
     }
 
     /// Deletes our children that nothing wants any more, and only exactly what was looked at.
@@ -301,6 +263,96 @@ impl<'a> Pass<'a> {
             message: message.to_owned(),
             transient,
         });
+    }
+}
+
+/// What became of one child.
+enum Ensured {
+    AsWanted,
+    Written,
+    Refused { message: String, transient: bool },
+}
+
+/// Applies one child unless it is as wanted already.
+async fn ensure<K>(api: &Api<K>, uid: &str, wanted: &K, live: Option<&Arc<K>>, force: bool) -> Result<Ensured, Error>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let (kind, name) = (K::kind(&()).into_owned(), wanted.name_any());
+    // Only objects with our labels are watched: another one under this name would not show in the stores.
+    let unwatched = match live {
+        Some(_) => None,
+        None => look(api, &kind, &name).await?,
+    };
+    let there = live.map_or_else(
+        || unwatched.as_ref().map(|found| is_ours(found, uid)),
+        |live| Some(is_ours(live.as_ref(), uid)),
+    );
+    if there == Some(false) {
+        return Ok(Ensured::Refused {
+            message: TAKEN.to_owned(),
+            transient: false,
+        });
+    }
+    // Ours, and merely newer than the stores: they will show it and wake the next pass, which then knows its replicas.
+    if unwatched.as_ref().is_some_and(is_watched) {
+        return Ok(Ensured::AsWanted);
+    }
+    let json = |value: &K| serde_json::to_value(value);
+    let serialize = |source| Error::Serialize {
+        kind: kind.clone(),
+        name: name.clone(),
+        source,
+    };
+    let mut body = json(wanted).map_err(serialize)?;
+    let fingerprint = fingerprint(&body);
+    if let Some(metadata) = body.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
+        metadata.insert(
+            "annotations".to_owned(),
+            serde_json::json!({ labels::APPLIED: fingerprint }),
+        );
+    }
+    if let Some(live) = live
+        && compare::contains(&json(live).map_err(serialize)?, &without_replicas(&body))
+    {
+        return Ok(Ensured::AsWanted);
+    }
+    if unwatched.as_ref().is_some_and(rebalancer_owns) {
+        body = without_replicas(&body);
+    }
+    let params = PatchParams {
+        // Nothing to take over where there is nothing: whoever creates the name meanwhile keeps it.
+        force: force && there.is_some(),
+        ..PatchParams::apply(labels::FIELD_MANAGER)
+    };
+    let patch = Patch::Apply(&body);
+    let call = tokio::time::timeout(DEADLINE, api.patch(&name, &params, &patch));
+    match call.await {
+        Err(_) => Err(Error::Deadline { kind, name }),
+        Ok(Ok(_)) => {
+            tracing::debug!(kind, name, "applied");
+            Ok(Ensured::Written)
+        }
+        Ok(Err(kube::Error::Api(status))) if (400..500).contains(&status.code) && status.code != 429 => {
+            Ok(Ensured::Refused {
+                message: status.message.clone(),
+                transient: status.code == 409,
+            })
+        }
+        Ok(Err(source)) => Err(Error::Api { kind, name, source }),
+    }
+}
+
+/// What is known of the object under this name, if there is one.
+async fn look<K>(api: &Api<K>, kind: &str, name: &str) -> Result<Option<PartialObjectMeta<K>>, Error>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let (kind, name) = (kind.to_owned(), name.to_owned());
+    match tokio::time::timeout(DEADLINE, api.get_metadata_opt(&name)).await {
+        Err(_) => Err(Error::Deadline { kind, name }),
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(source)) => Err(Error::Api { kind, name, source }),
     }
 }
 

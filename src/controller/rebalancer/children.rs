@@ -1,6 +1,6 @@
 //! Pure: what is known of each Deployment's replicas, who wrote them last, and whether somebody else insists.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
@@ -120,6 +120,36 @@ impl Child {
     }
 }
 
+/// A Deployment that is not there so long after the last of its pipeline came has been refused.
+pub const CREATION_MS: u64 = 10_000;
+
+/// Deployments that are wanted and not there, and since when. The core leaves a stage alone whose Deployments are still
+/// coming, and goes on without those that have been refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missing(HashMap<(String, String), u64>);
+
+impl Missing {
+    /// Takes in one pipeline's Deployments that are missing. `comes`: another of them has come since the last look, so
+    /// however slow the server is, nothing has been refused yet.
+    pub fn look(&mut self, before: &Self, missing: impl Iterator<Item = (String, String)>, comes: bool, now_ms: u64) {
+        for key in missing {
+            let since_ms = before.0.get(&key).copied().filter(|_| !comes);
+            self.0.insert(key, since_ms.unwrap_or(now_ms));
+        }
+    }
+
+    /// Wanted, not there, and not given up.
+    pub fn is_coming(&self, key: &(String, String), now_ms: u64) -> bool {
+        self.0.get(key).is_some_and(|since_ms| now_ms < since_ms + CREATION_MS)
+    }
+
+    /// Some have just been given up; true for a second, so that no look misses it.
+    pub fn gives_up(&self, now_ms: u64) -> bool {
+        let mut ends = self.0.values().map(|since_ms| since_ms + CREATION_MS);
+        ends.any(|end_ms| (end_ms..end_ms + 1_000).contains(&now_ms))
+    }
+}
+
 /// The field manager that owns `spec.replicas`; of several, one that is not ours.
 fn owner(live: &Deployment) -> Option<&str> {
     let owners = live.managed_fields().iter().filter(|entry| {
@@ -143,6 +173,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_missing_deployment_is_waited_for_while_others_of_its_pipeline_come_and_for_ten_seconds_more() {
+        let key = |name: &str| ("space".to_owned(), name.to_owned());
+        let look = |before: &Missing, missing: &[&str], comes, now_ms| {
+            let mut next = Missing::default();
+            next.look(before, missing.iter().map(|name| key(name)), comes, now_ms);
+            next
+        };
+        let first = look(&Missing::default(), &["a", "b"], false, 1_000);
+        let slow = look(&first, &["b"], true, 10_900);
+        assert!(slow.is_coming(&key("b"), 20_899), "`a` came at 10.9 s");
+        assert!(!slow.is_coming(&key("b"), 20_900));
+        assert!(!slow.is_coming(&key("a"), 11_000), "it is there");
+        let refused = look(&slow, &["b"], false, 15_000);
+        assert_eq!(refused, slow, "nothing came: the clock runs on");
+        assert!(!refused.gives_up(20_899) && refused.gives_up(20_900) && !refused.gives_up(21_900));
+    }
 
     fn deployment(replicas: i32, version: u64, manager: &str) -> Deployment {
         serde_json::from_value(json!({

@@ -27,7 +27,7 @@ use kube::{Client, core::DeserializeGuard};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use self::children::{Child, Seen};
+use self::children::{Child, Missing, Seen};
 use self::pods::Pods;
 use self::record::DecisionLog;
 use self::targets::Signals;
@@ -54,8 +54,6 @@ const WORLD_EVERY_MS: u64 = 100;
 const VIEWS_EVERY_MS: u64 = 200;
 /// Longest sleep: cool-downs, dry pools and stale signals are looked at at least so often.
 const TICK: Duration = Duration::from_millis(500);
-/// A Deployment that is not there after so long has been refused.
-const CREATION_MS: u64 = 10_000;
 /// How often unclaimed Deployments are looked for while there are any.
 const CLAIM_EVERY_MS: u64 = 250;
 /// Notices taken in before the core is stepped.
@@ -107,8 +105,7 @@ struct Rebalancer {
     state: State,
     index: Index,
     children: HashMap<(String, String), Child>,
-    /// Deployments that do not exist, and since when.
-    missing: HashMap<(String, String), u64>,
+    missing: Missing,
     pods: Pods,
     signals: Signals,
     decisions: HashMap<String, VecDeque<DecisionSummary>>,
@@ -145,7 +142,7 @@ pub async fn run(
         state: State::new(),
         index: Index::default(),
         children: HashMap::new(),
-        missing: HashMap::new(),
+        missing: Missing::default(),
         decisions: HashMap::new(),
         told_dry: BTreeMap::new(),
         writes: JoinSet::new(),
@@ -201,13 +198,7 @@ impl Rebalancer {
         if self.world_stale && self.world_built_ms.is_none_or(|at| now_ms >= at + WORLD_EVERY_MS) {
             self.rebuild(now_ms);
         }
-        if self
-            .missing
-            .values()
-            .any(|since| (since + CREATION_MS..since + CREATION_MS + 1_000).contains(&now_ms))
-        {
-            self.world_stale = true;
-        }
+        self.world_stale |= self.missing.gives_up(now_ms);
         self.signals.collect(&self.index, &self.pods, now_ms, &mut self.events);
         self.trouble(now_ms);
         let events = std::mem::take(&mut self.events);
@@ -333,8 +324,8 @@ impl Rebalancer {
 
     /// A Deployment that the reconciler is about to create.
     fn is_coming(&self, variant: VariantIdx) -> bool {
-        let since = self.key(variant).and_then(|key| self.missing.get(&key).copied());
-        since.is_some_and(|since| self.ctx.clock.now_ms() < since + CREATION_MS)
+        self.key(variant)
+            .is_some_and(|key| self.missing.is_coming(&key, self.ctx.clock.now_ms()))
     }
 
     fn key(&self, variant: VariantIdx) -> Option<(String, String)> {
@@ -390,28 +381,25 @@ impl Rebalancer {
             *known = look;
             differs
         });
-        let mut missing = HashMap::new();
+        let mut missing = Missing::default();
         let mut children = HashMap::with_capacity(self.index.variants.len());
-        for pool in valid
-            .iter()
-            .flat_map(|pipeline| pipeline.stages.iter().map(move |s| (pipeline, s)))
-            .flat_map(|(pipeline, stage)| stage.pools.iter().map(move |pool| (&pipeline.id.namespace, pool)))
-        {
-            let (namespace, pool) = pool;
-            let key = (namespace.clone(), pool.child.clone());
-            let Some(live) = &pool.live else {
-                let since = self.missing.get(&key).copied().unwrap_or(now_ms);
-                missing.insert(key, since);
-                continue;
-            };
-            let child = match self.children.remove(&key) {
-                Some(mut known) => {
-                    known.observe(live, now_ms);
-                    known
-                }
-                None => Child::new(live),
-            };
-            children.insert(key, child);
+        for pipeline in &valid {
+            let namespace = &pipeline.id.namespace;
+            let key = |child: &str| (namespace.clone(), child.to_owned());
+            let pools = || pipeline.stages.iter().flat_map(|stage| &stage.pools);
+            let mut comes = false;
+            for pool in pools() {
+                let (Some(live), key) = (&pool.live, key(&pool.child)) else {
+                    continue;
+                };
+                let known = self.children.remove(&key);
+                comes |= known.is_none();
+                let mut child = known.unwrap_or_else(|| Child::new(live));
+                child.observe(live, now_ms);
+                children.insert(key, child);
+            }
+            let absent = pools().filter(|pool| pool.live.is_none());
+            missing.look(&self.missing, absent.map(|pool| key(&pool.child)), comes, now_ms);
         }
         self.children = children;
         self.missing = missing;
