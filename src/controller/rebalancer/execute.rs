@@ -5,14 +5,15 @@ use std::time::Duration;
 use tokio::task::JoinError;
 
 use super::super::report::DECISIONS_MAX;
+use super::children::Child;
 use super::order::Order;
 use super::writes::{self, Outcome, Write};
 use super::{Rebalancer, view};
 use crate::rebalance::decision::{Decision, Trigger};
 use crate::rebalance::world::{Mode, VariantIdx};
 
-/// Claims sent off at once; the rest follow with the next look at the world.
-const CLAIMS_MAX: usize = 256;
+/// Claims under way at once. They share the budget of writes with decisions: so few are never long in front of one.
+const CLAIMS_MAX: usize = 8;
 /// A claim that failed is tried again after so long.
 const CLAIM_AGAIN_MS: u64 = 500;
 
@@ -21,6 +22,8 @@ impl Rebalancer {
     /// any is still to be claimed.
     pub(super) fn claim(&mut self, now_ms: u64) -> bool {
         let mut open = false;
+        let claiming = |child: &&Child| child.in_flight && !child.claimed;
+        let free = CLAIMS_MAX.saturating_sub(self.children.values().filter(claiming).count());
         let mut unclaimed = Vec::new();
         for (at, variant) in (0_u32..).zip(&self.index.variants) {
             let pipeline = self.index.stage(variant.stage).map(|stage| stage.pipeline.0 as usize);
@@ -36,7 +39,7 @@ impl Rebalancer {
                 continue;
             }
             open = true;
-            if !child.in_flight && now_ms >= child.claim_after_ms && unclaimed.len() < CLAIMS_MAX {
+            if !child.in_flight && now_ms >= child.claim_after_ms && unclaimed.len() < free {
                 unclaimed.push((key, child.desired));
             }
         }

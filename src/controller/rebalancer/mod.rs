@@ -55,7 +55,7 @@ const VIEWS_EVERY_MS: u64 = 200;
 /// Longest sleep: cool-downs, dry pools and stale signals are looked at at least so often.
 const TICK: Duration = Duration::from_millis(500);
 /// How often unclaimed Deployments are looked for while there are any.
-const CLAIM_EVERY_MS: u64 = 250;
+const CLAIM_EVERY_MS: u64 = 100;
 /// Notices taken in before the core is stepped.
 const BATCH_MAX: usize = 4_096;
 /// How often a lasting trouble with pods is told to the core.
