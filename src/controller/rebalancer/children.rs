@@ -23,8 +23,11 @@ pub struct Child {
     pub resource_version: String,
     /// `managedFields` show that the rebalancer owns the replicas.
     pub claimed: bool,
-    /// A write is under way.
+    /// A write of replicas is under way.
     pub in_flight: bool,
+    /// A claim is under way. It changes no replicas, so no write waits for it: each is against a version, and whichever
+    /// comes second looks again.
+    pub claiming: bool,
     /// When claiming may be tried again.
     pub claim_after_ms: u64,
     /// Version of our last acknowledged write: older news from the watch is old news.
@@ -107,6 +110,28 @@ impl Child {
         self.desired = replicas;
         self.acknowledged = resource_version.parse().ok().or(self.acknowledged);
         self.resource_version = resource_version;
+    }
+
+    /// Our claim was acknowledged.
+    pub fn claim(&mut self, resource_version: String) {
+        self.claimed = true;
+        self.learn(None, resource_version);
+    }
+
+    /// Our claim found these replicas at another version.
+    pub fn outrun(&mut self, replicas: u32, resource_version: String) {
+        self.learn(Some(replicas), resource_version);
+    }
+
+    /// Takes in what a claim has seen, unless a write of replicas knows better.
+    fn learn(&mut self, replicas: Option<u32>, resource_version: String) {
+        self.claiming = false;
+        let number = resource_version.parse::<u64>().ok();
+        if !self.in_flight && number > self.acknowledged {
+            self.desired = replicas.unwrap_or(self.desired);
+            self.acknowledged = number;
+            self.resource_version = resource_version;
+        }
     }
 
     /// Forgets old contests; says whether that changed anything.
@@ -214,6 +239,31 @@ mod tests {
             Seen::Same
         );
         assert_eq!(child.observe(&deployment(4, 21, "kubectl"), 0), Seen::Changed(4));
+    }
+
+    #[test]
+    fn a_claim_beside_a_write_never_takes_back_what_the_write_did() {
+        let child = || {
+            let mut child = Child::new(&deployment(2, 10, labels::FIELD_MANAGER));
+            (child.claiming, child.in_flight) = (true, true);
+            child
+        };
+        let mut first = child();
+        first.claim("11".into());
+        assert!(first.claimed && first.in_flight && !first.claiming);
+        first.acknowledge(5, "12".into());
+        assert_eq!((first.desired, first.resource_version.as_str()), (5, "12"));
+
+        let mut last = child();
+        last.acknowledge(5, "12".into());
+        last.claim("11".into());
+        assert_eq!((last.desired, last.resource_version.as_str()), (5, "12"));
+
+        let mut outrun = child();
+        outrun.in_flight = false;
+        outrun.outrun(3, "11".into());
+        assert_eq!((outrun.desired, outrun.resource_version.as_str()), (3, "11"));
+        assert_eq!(outrun.observe(&deployment(2, 10, labels::FIELD_MANAGER), 0), Seen::Same);
     }
 
     #[test]

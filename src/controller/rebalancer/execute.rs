@@ -5,11 +5,10 @@ use std::time::Duration;
 use tokio::task::JoinError;
 
 use super::super::report::DECISIONS_MAX;
-use super::children::Child;
-use super::order::Order;
+use super::order::{self, Order};
 use super::writes::{self, Outcome, Write};
 use super::{Rebalancer, view};
-use crate::rebalance::decision::{Decision, Trigger};
+use crate::rebalance::decision::{Decision, Move, Trigger};
 use crate::rebalance::world::{Mode, VariantIdx};
 
 /// Claims under way at once. They share the budget of writes with decisions: so few are never long in front of one.
@@ -22,8 +21,8 @@ impl Rebalancer {
     /// any is still to be claimed.
     pub(super) fn claim(&mut self, now_ms: u64) -> bool {
         let mut open = false;
-        let claiming = |child: &&Child| child.in_flight && !child.claimed;
-        let free = CLAIMS_MAX.saturating_sub(self.children.values().filter(claiming).count());
+        let under_way = self.children.values().filter(|child| child.claiming).count();
+        let free = CLAIMS_MAX.saturating_sub(under_way);
         let mut unclaimed = Vec::new();
         for (at, variant) in (0_u32..).zip(&self.index.variants) {
             let pipeline = self.index.stage(variant.stage).map(|stage| stage.pipeline.0 as usize);
@@ -39,7 +38,7 @@ impl Rebalancer {
                 continue;
             }
             open = true;
-            if !child.in_flight && now_ms >= child.claim_after_ms && unclaimed.len() < free {
+            if !child.in_flight && !child.claiming && now_ms >= child.claim_after_ms && unclaimed.len() < free {
                 unclaimed.push((key, child.desired));
             }
         }
@@ -47,7 +46,7 @@ impl Rebalancer {
             let Some(child) = self.children.get_mut(&key) else {
                 continue;
             };
-            child.in_flight = true;
+            child.claiming = true;
             child.claim_after_ms = now_ms + CLAIM_AGAIN_MS;
             let write = Write {
                 child: key,
@@ -79,14 +78,15 @@ impl Rebalancer {
             .flatten();
         let mut sent = Vec::new();
         if !decision.advisory {
-            for step in &decision.moves {
+            let can = |step: &Move| {
+                let child = self.child(step.variant);
+                child.is_some_and(|child| !child.in_flight && child.foreign.is_none())
+            };
+            for step in order::sendable(&decision.moves, can) {
                 let Some(key) = self.key(step.variant) else { continue };
-                let Some(child) = self.children.get_mut(&key) else {
+                let Some(child) = self.children.get_mut(&key).filter(|child| child.desired != step.to) else {
                     continue;
                 };
-                if child.in_flight || child.foreign.is_some() || child.desired == step.to {
-                    continue;
-                }
                 let write = Write {
                     child: key,
                     from: child.desired,
@@ -150,6 +150,24 @@ impl Rebalancer {
         };
         let now_ms = self.ctx.clock.now_ms();
         match outcome {
+            Outcome::Written(version) if write.is_claim() => {
+                child.claim(version);
+                self.ctx.metrics.scale_write("claimed");
+            }
+            Outcome::Moved(replicas, version) if write.is_claim() => {
+                child.outrun(replicas, version);
+                self.ctx.metrics.scale_write("moved");
+            }
+            Outcome::Failed(message) if write.is_claim() => {
+                child.claiming = false;
+                self.ctx.metrics.scale_write("failed");
+                tracing::warn!(
+                    namespace = write.child.0,
+                    deployment = write.child.1,
+                    message,
+                    "replicas were not claimed, trying again"
+                );
+            }
             Outcome::Written(version) => {
                 child.acknowledge(write.to, version);
                 self.ctx.metrics.scale_write("written");
@@ -166,7 +184,7 @@ impl Rebalancer {
                 self.ctx.metrics.scale_write("moved");
             }
             Outcome::Gone => {
-                child.in_flight = false;
+                (child.in_flight, child.claiming) = (false, false);
                 self.world_stale = true;
                 self.ctx.metrics.scale_write("gone");
             }

@@ -5,6 +5,17 @@
 use tokio::sync::watch;
 
 use super::writes::{Outcome, Write};
+use crate::rebalance::decision::Move;
+
+/// The moves of one decision that may be sent, given which can be. What shrinks counts on what grows: where a growth
+/// cannot be sent, no shrink is.
+pub(super) fn sendable(moves: &[Move], can: impl Fn(&Move) -> bool) -> Vec<Move> {
+    let grows = |step: &&Move| step.to > step.from;
+    let growth_only = moves.iter().filter(grows).any(|step| !can(step));
+    let mut sent = moves.to_vec();
+    sent.retain(|step| can(step) && (grows(&step) || !growth_only));
+    sent
+}
 
 /// Makes the writes of one decision wait for each other.
 pub(super) struct Order {
@@ -65,6 +76,22 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::rebalance::world::VariantIdx;
+
+    #[test]
+    fn where_a_growth_cannot_be_sent_no_shrink_is() {
+        let step = |variant, from, to| Move {
+            variant: VariantIdx(variant),
+            from,
+            to,
+        };
+        let (grows, more, shrinks) = (step(0, 0, 1), step(1, 1, 3), step(2, 2, 1));
+        let moves = [shrinks, grows, more];
+        assert_eq!(sendable(&moves, |_| true), moves);
+        assert_eq!(sendable(&moves, |it| *it != grows), [more]);
+        assert_eq!(sendable(&moves, |it| *it != shrinks), [grows, more]);
+        assert_eq!(sendable(&[shrinks], |_| true), [shrinks]);
+    }
 
     fn write(name: &str, from: u32, to: u32) -> Write {
         Write {

@@ -32,6 +32,13 @@ pub struct Write {
     pub sampled_ms: Option<u64>,
 }
 
+impl Write {
+    /// It takes the field over with the value that is there.
+    pub const fn is_claim(&self) -> bool {
+        self.from == self.to
+    }
+}
+
 /// What became of a write.
 #[derive(Debug)]
 pub enum Outcome {
