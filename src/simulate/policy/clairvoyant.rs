@@ -1,0 +1,96 @@
+//! Knows the load: the schedule that an omniscient operator would have written in advance.
+//!
+//! For every second, replicas that serve the work as it comes, averaged over what a request may wait and enlarged by
+//! `headroom` per cent, on the cheapest pools with room; each ordered a start-up time ahead, and kept where giving it up
+//! and starting another would take as long. Fluid: it knows the arrivals and sizes of requests, not which of them queue
+//! behind which, so some headroom is needed for randomness; a sweep finds the least that keeps requests in time. No lower
+//! bound: [`crate::simulate::demand::bound`] is one.
+
+use super::{Kind, Knobs, Order, Policy, View, knob};
+use crate::simulate::demand::{cover, slack_s, smoothed, work};
+use crate::simulate::load::Load;
+use crate::simulate::scenario::Scenario;
+
+/// What the command line offers.
+pub const KIND: Kind = Kind {
+    name: "clairvoyant",
+    about: "knows the load in advance and orders replicas a start-up time ahead",
+    knobs: &[("headroom", &[20.0, 0.0, 5.0, 10.0, 30.0, 40.0, 60.0])],
+    build: |scenario, load, knobs| Box::new(Clairvoyant::new(scenario, load, knobs)),
+};
+
+/// The longest that a start-up may take, relative to what is expected.
+const STARTUP_FACTOR: f64 = 1.3;
+
+struct Clairvoyant {
+    /// By second, by variant.
+    plan: Vec<Vec<u32>>,
+}
+
+impl Clairvoyant {
+    fn new(scenario: &Scenario, load: &Load, knobs: &Knobs) -> Self {
+        let factor = 1.0 + knob(knobs, "headroom", 20.0) / 100.0;
+        let rates: Vec<Vec<f64>> = (work(scenario, load).iter().zip(&scenario.world.stages))
+            .map(|(work, stage)| {
+                // What one stage lets wait the others cannot.
+                let pipeline = stage.pipeline.0 as usize;
+                let stages = scenario.stages_of(pipeline).len();
+                smoothed(work, (slack_s(scenario, pipeline) / stages as f64) as usize)
+            })
+            .collect();
+        let seconds = rates.first().map_or(0, Vec::len);
+        let needed = (0..seconds).map(|second| {
+            let now: Vec<f64> = rates.iter().map(|rate| rate[second] * factor).collect();
+            cover(scenario, &now)
+        });
+        let needed: Vec<Vec<u32>> = needed.collect();
+        let mut plan = needed.clone();
+        for (at, variant) in scenario.world.variants.iter().enumerate() {
+            let lead = (variant.startup_ms as f64 * STARTUP_FACTOR / 1e3).ceil() as usize + 1;
+            for (second, counts) in plan.iter_mut().enumerate() {
+                let ahead = &needed[second..(second + lead + 1).min(seconds)];
+                counts[at] = ahead.iter().map(|counts| counts[at]).max().unwrap_or(0);
+            }
+        }
+        Self { plan }
+    }
+}
+
+impl Policy for Clairvoyant {
+    fn step(&mut self, view: &View<'_>) -> Vec<Order> {
+        let Some(counts) = self.plan.get((view.now_ms / 1_000) as usize) else {
+            return Vec::new();
+        };
+        let changed = counts
+            .iter()
+            .enumerate()
+            .filter(|(at, count)| view.seen[*at].desired != **count);
+        changed.map(|(variant, &to)| Order { variant, to }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulate::fixture::{Scene, one_stage};
+    use crate::simulate::load::Arrival;
+
+    #[test]
+    fn replicas_are_ordered_a_start_up_time_ahead_of_the_load() {
+        // One per second for a minute, then ten per second. A replica serves two and starts in 10 s, 13 at most.
+        let slow = (0..60).map(|at| at * 1_000);
+        let fast = (0..600).map(|at| 60_000 + at * 100);
+        let arrivals = slow.chain(fast).map(|at_ms| Arrival { at_ms, work: 1.0 }).collect();
+        let load = Load {
+            name: "step".to_owned(),
+            arrivals,
+        };
+        let scene = Scene::new(one_stage(100), &[1]);
+        let mut policy = Clairvoyant::new(&scene.scenario, &load, &Knobs::from([("headroom".to_owned(), 0.0)]));
+        let mut at = |second: u64| policy.step(&scene.view(second * 1_000)).first().map(|order| order.to);
+        assert_eq!(at(40), None, "one is enough");
+        assert_eq!(at(60), Some(5));
+        assert!(at(50).is_some_and(|count| count >= 3), "{:?}", at(50));
+        assert_eq!(at(110), Some(5));
+    }
+}
