@@ -50,10 +50,13 @@ pub fn slack_s(scenario: &Scenario, pipeline: usize) -> f64 {
 pub fn cover(scenario: &Scenario, rates: &[f64]) -> Vec<u32> {
     let mut counts = vec![0; scenario.world.variants.len()];
     let mut room: Vec<_> = scenario.world.pools.iter().map(|pool| pool.capacity).collect();
-    for (stage, &rate) in rates.iter().enumerate() {
+    // Who has the least choice chooses first.
+    let mut stages: Vec<(usize, Vec<usize>)> = (0..rates.len()).map(|stage| (stage, scenario.ladder(stage))).collect();
+    stages.sort_by_key(|(_, ladder)| ladder.len());
+    for (stage, ladder) in stages {
         let declared = &scenario.world.stages[stage];
-        let (mut left, mut total) = (rate, 0);
-        for at in scenario.ladder(stage) {
+        let (mut left, mut total) = (rates[stage], 0);
+        for at in ladder {
             let variant = &scenario.world.variants[at];
             let free = &mut room[variant.pool.0 as usize];
             while (left > 1e-9 || total < declared.min)

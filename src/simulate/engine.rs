@@ -194,7 +194,6 @@ impl<'a> Run<'a> {
                 served: 0,
                 late: 0,
                 failed: 0,
-                unfinished: 0,
                 latencies_ms: Vec::new(),
                 span_ms: 0,
                 cost: 0.0,
@@ -739,7 +738,8 @@ impl<'a> Run<'a> {
 
     fn finish(mut self) -> Outcome {
         self.count_shifts();
-        self.outcome.unfinished = self.open;
+        // The run goes on for as long as the last client has patience: who is still there has given up.
+        self.outcome.failed += self.open;
         self.outcome.latencies_ms.sort_unstable();
         self.outcome.simulated_ms = self.now_us / 1_000;
         self.outcome.cost = self.cost_micro_seconds / 3_600.0 / 1e6;

@@ -55,13 +55,16 @@ pub mod demand;
 pub mod engine;
 #[cfg(test)]
 mod fixture;
+pub mod html;
 pub mod input;
 pub mod load;
+pub mod log;
 pub mod metrics;
 pub mod outcome;
 pub mod policy;
 pub mod random;
 pub mod requests;
 pub mod scenario;
+pub mod table;
 #[cfg(test)]
 mod tests;

@@ -11,10 +11,8 @@ pub struct Outcome {
     pub served: u64,
     /// Of these, later than the objective allows a request of its size.
     pub late: u64,
-    /// Given up: too long in a queue.
+    /// Given up: not answered within the client's patience.
     pub failed: u64,
-    /// Neither, when the run ended.
-    pub unfinished: u64,
     /// Latencies of those served, milliseconds, ascending.
     pub latencies_ms: Vec<u32>,
     /// Length of the load, milliseconds: what cost is counted over.
@@ -53,9 +51,9 @@ pub struct Frame {
 pub const FRAME_S: u64 = 10;
 
 impl Outcome {
-    /// Late, given up and unfinished requests, per cent.
+    /// Late and given up requests, per cent.
     pub fn late_percent(&self) -> f64 {
-        (self.late + self.failed + self.unfinished) as f64 * 100.0 / (self.requests.max(1)) as f64
+        (self.late + self.failed) as f64 * 100.0 / (self.requests.max(1)) as f64
     }
 
     /// Dollars per hour.

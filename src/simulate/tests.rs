@@ -26,7 +26,7 @@ fn simulate(scenario: &Scenario, load: &Load, policy: &str, options: &Options) -
 }
 
 #[test]
-fn requests_in_are_served_given_up_or_open_whatever_happens() {
+fn requests_in_are_served_or_given_up_whatever_happens() {
     let faults = vec![Fault {
         pool: 0,
         from_ms: 200_000,
@@ -41,18 +41,8 @@ fn requests_in_are_served_given_up_or_open_whatever_happens() {
     for kind in KINDS {
         let outcome = simulate(&chain(), &load, kind.name, &options);
         assert_eq!(outcome.requests, load.arrivals.len() as u64, "{}", kind.name);
-        assert_eq!(
-            outcome.requests,
-            outcome.served + outcome.failed + outcome.unfinished,
-            "{}",
-            kind.name
-        );
+        assert_eq!(outcome.requests, outcome.served + outcome.failed, "{}", kind.name);
         assert_eq!(outcome.served as usize, outcome.latencies_ms.len(), "{}", kind.name);
-        assert_eq!(
-            outcome.unfinished, 0,
-            "{}: clients give up before the run ends",
-            kind.name
-        );
         assert!(outcome.late <= outcome.served && outcome.served > 0, "{}", kind.name);
     }
 }
