@@ -1,7 +1,9 @@
 //! What a load asks of every stage, known in advance: for the start of a run, for the clairvoyant and for the bound.
 
+use super::cover::{Item, cheapest, cheapest_uniform};
 use super::load::Load;
 use super::scenario::{Scenario, take};
+use crate::rebalance::world::{Resources, Traffic};
 
 /// Share of full throughput that the replicas of the start are planned for.
 const START_TARGET: f64 = 0.7;
@@ -45,33 +47,55 @@ pub fn slack_s(scenario: &Scenario, pipeline: usize) -> f64 {
     (scenario.objective_ms(pipeline) - scenario.full_latency_ms(pipeline)).max(1_000.0) / 1e3
 }
 
-/// Replicas by variant that serve `rates` (units per second and stage), along every stage's ladder in the room there is,
-/// the least replicas included. What does not fit is left out.
+/// The cheapest replicas by variant that serve `rates` (units per second and stage) in the room there is, tier hints priced
+/// as in the core. Stages with the least choice choose first; each for itself exactly. What does not fit is left out.
 pub fn cover(scenario: &Scenario, rates: &[f64]) -> Vec<u32> {
+    let capacity: Vec<Resources> = scenario.world.pools.iter().map(|pool| pool.capacity).collect();
+    cover_on(scenario, rates, &capacity)
+}
+
+/// The same in the room that the pools have now.
+pub fn cover_on(scenario: &Scenario, rates: &[f64], capacity: &[Resources]) -> Vec<u32> {
     let mut counts = vec![0; scenario.world.variants.len()];
-    let mut room: Vec<_> = scenario.world.pools.iter().map(|pool| pool.capacity).collect();
-    // Who has the least choice chooses first.
+    let mut room = capacity.to_vec();
     let mut stages: Vec<(usize, Vec<usize>)> = (0..rates.len()).map(|stage| (stage, scenario.ladder(stage))).collect();
     stages.sort_by_key(|(_, ladder)| ladder.len());
     for (stage, ladder) in stages {
-        let declared = &scenario.world.stages[stage];
-        let (mut left, mut total) = (rates[stage], 0);
-        for at in ladder {
+        for (&at, count) in ladder
+            .iter()
+            .zip(cover_stage(scenario, stage, &ladder, rates[stage], &room))
+        {
             let variant = &scenario.world.variants[at];
-            let free = &mut room[variant.pool.0 as usize];
-            while (left > 1e-9 || total < declared.min)
-                && total < declared.max
-                && counts[at] < variant.max
-                && Scenario::holds(*free, variant.request)
-            {
-                take(free, variant, 1);
-                counts[at] += 1;
-                total += 1;
-                left -= scenario.per_second(at);
-            }
+            take(&mut room[variant.pool.0 as usize], variant, count);
+            counts[at] = count;
         }
     }
     counts
+}
+
+/// The same for one stage: counts along its ladder.
+pub fn cover_stage(scenario: &Scenario, stage: usize, ladder: &[usize], rate: f64, room: &[Resources]) -> Vec<u32> {
+    let declared = &scenario.world.stages[stage];
+    let item = |&at: &usize| {
+        let variant = &scenario.world.variants[at];
+        let (has, needs) = (room[variant.pool.0 as usize], variant.request);
+        let fits = |has: u64, needs: u64| has.checked_div(needs).unwrap_or(u64::MAX);
+        let fits = fits(has.cpu_millis, needs.cpu_millis)
+            .min(fits(has.memory_kib, needs.memory_kib))
+            .min(fits(has.device_millis, needs.device_millis));
+        Item {
+            price: f64::from(variant.hint_permille) * variant.marginal_micros as f64,
+            capacity: scenario.per_second(at),
+            max: variant.max.min(u32::try_from(fits).unwrap_or(u32::MAX)),
+        }
+    };
+    let items: Vec<Item> = ladder.iter().map(item).collect();
+    let solve = if declared.traffic == Traffic::Pull {
+        cheapest
+    } else {
+        cheapest_uniform
+    };
+    solve(&items, rate, declared.min, declared.max)
 }
 
 /// Replicas that run when a simulation begins: enough for the first minutes, so that no policy pays for a cold start that
@@ -92,10 +116,10 @@ pub fn bound(scenario: &Scenario, load: &Load) -> f64 {
     let mut micro_seconds = 0.0;
     for (stage, work) in work(scenario, load).iter().enumerate() {
         let declared = &scenario.world.stages[stage];
-        let mut cheapest: Vec<usize> = scenario.ladder(stage);
+        let mut order: Vec<usize> = scenario.ladder(stage);
         let price = |at: usize| scenario.world.variants[at].cost_micros as f64 / scenario.per_second(at);
-        cheapest.sort_by(|&a, &b| price(a).total_cmp(&price(b)));
-        let least = cheapest
+        order.sort_by(|&a, &b| price(a).total_cmp(&price(b)));
+        let least = order
             .iter()
             .map(|&at| scenario.world.variants[at].cost_micros)
             .min()
@@ -103,7 +127,7 @@ pub fn bound(scenario: &Scenario, load: &Load) -> f64 {
         let floor = f64::from(declared.min) * least as f64;
         for rate in smoothed(work, slack_s(scenario, declared.pipeline.0 as usize) as usize) {
             let (mut left, mut cost) = (rate, 0.0);
-            for &at in &cheapest {
+            for &at in &order {
                 let variant = &scenario.world.variants[at];
                 let takes = left.min(f64::from(variant.max) * scenario.per_second(at));
                 cost += takes * price(at);

@@ -275,14 +275,25 @@ pub fn scenario(objects: Objects, given: &[Nodes]) -> Result<Scenario, Error> {
     });
     let mut pool_names: Vec<String> = observed.iter().map(|pool| pool.name.clone()).collect();
     pool_names.resize(world.pools.len(), "gone".to_owned());
-    Ok(Scenario {
+    let mut scenario = Scenario {
         pipelines: pipelines.collect(),
         pools: pool_names,
         stages: facts,
         variants: servers,
         world,
         notes,
-    })
+    };
+    for at in 0..scenario.pipelines.len() {
+        let (objective, full) = (scenario.objective_ms(at), scenario.full_latency_ms(at));
+        if objective < full {
+            let note = format!(
+                "pipeline '{}': the objective of {objective:.0} ms is below the {full:.0} ms that a mean request takes on full replicas: requests are late however many run",
+                scenario.pipelines[at].name
+            );
+            scenario.notes.push(note);
+        }
+    }
+    Ok(scenario)
 }
 
 fn validated(

@@ -431,7 +431,7 @@ mod tests {
 
     fn log(scenario: &Scenario, load: &str, faults: Vec<Fault>) -> String {
         let nowhere = std::path::Path::new("nowhere");
-        let load = Load::named(load, nowhere, 1).unwrap().until(600_000).compressed(4.0);
+        let load = Load::named(load, nowhere, 1).unwrap().compressed(24.0);
         let mut policy = Tiercel::new(scenario, &Knobs::new()).recording();
         let options = Options {
             faults,
@@ -460,8 +460,8 @@ mod tests {
             percent: 20,
         };
         [
-            ("rise", log(&chain(), "day:4:60", Vec::new())),
-            ("lost_pool", log(&two_pools(8, 8), "steady:8", vec![fault])),
+            ("rise", log(&chain(), "step:0.15:0.6", Vec::new())),
+            ("lost_pool", log(&two_pools(8, 8), "steady:0.3", vec![fault])),
         ]
     }
 

@@ -51,6 +51,7 @@
 )]
 
 pub mod cluster;
+pub mod cover;
 pub mod demand;
 pub mod engine;
 #[cfg(test)]

@@ -8,11 +8,12 @@ use super::outcome::Outcome;
 pub const LATE_GOAL_PERCENT: f64 = 0.5;
 
 /// What is shown of a run.
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 12] = [
     "policy",
     "$/h",
     "$ total",
     "x bound",
+    "x clairv.",
     "late %",
     "given up",
     "p50 ms",
@@ -22,9 +23,13 @@ const COLUMNS: [&str; 11] = [
     "starts",
 ];
 
-/// An aligned table; `bound` is what nobody can be below, dollars.
+/// An aligned table; `bound` is what nobody can be below, dollars. Cost is also given relative to the clairvoyant's, if that
+/// is among the runs.
 pub fn table(outcomes: &[Outcome], bound: f64) -> String {
-    let mut rows: Vec<[String; 11]> = vec![COLUMNS.map(str::to_owned)];
+    let mut rows: Vec<[String; 12]> = vec![COLUMNS.map(str::to_owned)];
+    let knowing = outcomes
+        .iter()
+        .find(|outcome| outcome.policy.starts_with("clairvoyant"));
     let latency = |latency: Option<u32>| latency.map_or_else(|| "-".to_owned(), |ms| ms.to_string());
     for outcome in outcomes {
         rows.push([
@@ -32,6 +37,10 @@ pub fn table(outcomes: &[Outcome], bound: f64) -> String {
             format!("{:.3}", outcome.cost_per_hour()),
             format!("{:.3}", outcome.cost),
             format!("{:.2}", outcome.cost / bound.max(1e-9)),
+            knowing.map_or_else(
+                || "-".to_owned(),
+                |knowing| format!("{:.2}", outcome.cost / knowing.cost.max(1e-9)),
+            ),
             format!("{:.2}", outcome.late_percent()),
             outcome.failed.to_string(),
             latency(outcome.latency_ms(50)),
@@ -41,7 +50,7 @@ pub fn table(outcomes: &[Outcome], bound: f64) -> String {
             outcome.starts.to_string(),
         ]);
     }
-    let mut widths = [0; 11];
+    let mut widths = [0; 12];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());

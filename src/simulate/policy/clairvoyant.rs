@@ -1,7 +1,7 @@
 //! Knows the load: the schedule that an omniscient operator would have written in advance.
 //!
 //! For every second, replicas that serve the work as it comes, averaged over what a request may wait and enlarged by
-//! `headroom` per cent, on the cheapest pools with room; each ordered a start-up time ahead, and kept where giving it up
+//! `headroom` per cent, by the cheapest whole numbers of replicas that fit ([`crate::simulate::cover`]); each ordered a start-up time ahead, and kept where giving it up
 //! and starting another would take as long. Fluid: it knows the arrivals and sizes of requests, not which of them queue
 //! behind which, so some headroom is needed for randomness; a sweep finds the least that keeps requests in time. No lower
 //! bound: [`crate::simulate::demand::bound`] is one.

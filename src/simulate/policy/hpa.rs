@@ -8,7 +8,8 @@
 //! more. Down: the highest recommendation of 300 s.
 //!
 //! The metric: CPU utilization where the stage is read by CPU (a value per 15 s); else calls running and waiting per pod,
-//! averaged over 15 s as an adapter would serve them, against the target's share of a replica's slots.
+//! averaged over 15 s as an adapter would serve them, against the target's share of a replica's slots; with `queue=0` only
+//! those running.
 
 use std::collections::VecDeque;
 
@@ -134,7 +135,7 @@ impl Hpa {
 }
 
 /// What one sync sees of a stage: one Deployment over all of its pools.
-pub(super) fn pods(view: &View<'_>, stage: usize, target: f64) -> Pods {
+pub(super) fn pods(view: &View<'_>, stage: usize, target: f64, queue: bool) -> Pods {
     let scenario = view.scenario;
     let mut pods = Pods {
         fallback: 1.0,
@@ -156,7 +157,9 @@ pub(super) fn pods(view: &View<'_>, stage: usize, target: f64) -> Pods {
             }
             Signal::Server => {
                 let slots = f64::from(slots(scenario, stage));
-                let in_flight = view.metrics.mean(at, 15, |second| second.running + second.waiting);
+                let in_flight = view.metrics.mean(at, 15, |second| {
+                    second.running + if queue { second.waiting } else { 0.0 }
+                });
                 sum += in_flight.unwrap_or(0.0) / slots / target;
                 pods.sampled += seen.ready;
                 pods.missing += seen.starting;
@@ -192,7 +195,8 @@ impl Policy for Hpa {
         let mut orders = Vec::new();
         for (stage, limits) in self.stages.iter_mut().enumerate() {
             let declared = &view.scenario.world.stages[stage];
-            let pods = pods(view, stage, target(&self.knobs, view.scenario, stage));
+            let target = target(&self.knobs, view.scenario, stage);
+            let pods = pods(view, stage, target, knob(&self.knobs, "queue", 1.0) > 0.0);
             let wanted = desired(pods).clamp(declared.min.max(1), declared.max.max(1));
             let to = limits.limit(view.now_ms, pods.current, wanted);
             orders.extend(ladder.place(view, stage, to));

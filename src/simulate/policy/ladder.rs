@@ -24,6 +24,24 @@ impl Ladder {
         Self { room }
     }
 
+    /// How many more replicas of a variant its pool has room for.
+    pub fn room_for(&self, view: &View<'_>, variant: usize) -> u32 {
+        let declared = &view.scenario.world.variants[variant];
+        let mut room = self.room[declared.pool.0 as usize];
+        let mut count = 0;
+        while view.seen[variant].desired + count < declared.max && Scenario::holds(room, declared.request) {
+            take(&mut room, declared, 1);
+            count += 1;
+        }
+        count
+    }
+
+    /// Takes the room of some replicas.
+    pub fn take(&mut self, view: &View<'_>, variant: usize, count: u32) {
+        let declared = &view.scenario.world.variants[variant];
+        take(&mut self.room[declared.pool.0 as usize], declared, count);
+    }
+
     /// `total` replicas of a stage: what there is stays; more go to the first pools with room, fewer come from the last.
     /// Where no pool has room, the first has to wait for it.
     pub fn place(&mut self, view: &View<'_>, stage: usize, total: u32) -> Vec<Order> {

@@ -7,8 +7,13 @@
 //! That is better than they would do by themselves: real affinity does not choose which replica goes.
 
 pub mod clairvoyant;
+pub mod cost_greedy;
 pub mod hpa;
+pub mod keda;
+pub mod kpa;
+pub mod kthena;
 mod ladder;
+pub mod melange;
 pub mod tiercel;
 
 use std::collections::BTreeMap;
@@ -97,7 +102,16 @@ impl PartialEq for Kind {
 }
 
 /// All policies.
-pub const KINDS: &[Kind] = &[tiercel::KIND, hpa::KIND, clairvoyant::KIND];
+pub const KINDS: &[Kind] = &[
+    tiercel::KIND,
+    hpa::KIND,
+    keda::KIND,
+    kpa::KIND,
+    cost_greedy::KIND,
+    melange::KIND,
+    kthena::KIND,
+    clairvoyant::KIND,
+];
 
 /// A policy cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
