@@ -10,7 +10,7 @@ use crate::controller::clock::Clock;
 use crate::simulate::demand::{bound, initial};
 use crate::simulate::engine::{self, Fault, Options};
 use crate::simulate::input::{self, Nodes, Objects};
-use crate::simulate::load::{self, Load};
+use crate::simulate::load::{self, Change, Load};
 use crate::simulate::outcome::Outcome;
 use crate::simulate::policy::tiercel::Tiercel;
 use crate::simulate::policy::{self, KINDS, Spec};
@@ -210,17 +210,12 @@ fn load(arguments: &Arguments) -> Result<Load, Error> {
             return Err(Error::Factor(name));
         }
     }
-    let mut load = Load::named(&arguments.load, &arguments.traces, arguments.seed)?.compressed(arguments.speed);
-    if (arguments.scale - 1.0).abs() > f64::EPSILON {
-        load = load.multiplied(arguments.scale, arguments.seed);
-    }
-    if let Some(seconds) = arguments.seconds {
-        load = load.until(seconds.saturating_mul(1_000));
-    }
-    if load.arrivals.is_empty() {
-        return Err(load::Error::Empty(load.name).into());
-    }
-    Ok(load)
+    let change = Change {
+        scale: arguments.scale,
+        speed: arguments.speed,
+        seconds: arguments.seconds,
+    };
+    Ok(Load::named(&arguments.load, &arguments.traces, change, arguments.seed)?)
 }
 
 fn fault(scenario: &Scenario, text: &str) -> Result<Fault, Error> {

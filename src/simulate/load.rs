@@ -69,6 +69,26 @@ pub struct Load {
     pub arrivals: Vec<Arrival>,
 }
 
+/// What is done to a load.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Change {
+    /// So many times as many requests.
+    pub scale: f64,
+    /// So many times as fast.
+    pub speed: f64,
+    /// Only what arrives within so many seconds, after all else.
+    pub seconds: Option<u64>,
+}
+
+impl Change {
+    /// None.
+    pub const NONE: Self = Self {
+        scale: 1.0,
+        speed: 1.0,
+        seconds: None,
+    };
+}
+
 /// Share of a request's work that its prompt takes, as in the model servers of the demonstration; the rest is the answer.
 const PROMPT_SHARE: f64 = 0.15;
 
@@ -86,15 +106,23 @@ impl Load {
     ///
     /// # Errors
     /// When the file cannot be read or understood, or the name means nothing.
-    pub fn named(name: &str, traces: &Path, seed: u64) -> Result<Self, Error> {
+    pub fn named(name: &str, traces: &Path, change: Change, seed: u64) -> Result<Self, Error> {
+        let recorded = |path: &Path, step_ms| -> Result<Self, Error> {
+            let load = Self::requests(name, path, step_ms)?;
+            let within = change.seconds.map_or(u64::MAX, |seconds| seconds.saturating_mul(1_000));
+            Ok(load
+                .multiplied(change.scale, seed)
+                .compressed(change.speed)
+                .until(within))
+        };
         let load = if let Some((_, file, step_ms)) = RECORDINGS.iter().find(|(known, ..)| *known == name) {
-            Self::requests(name, &traces.join(file), *step_ms)?
+            recorded(&traces.join(file), *step_ms)?
         } else if let Some(column) = name.strip_prefix("servegen:") {
-            Self::rates(name, &traces.join(SERVEGEN), column, seed)?
+            Self::rates(name, &traces.join(SERVEGEN), column, change, seed)?
         } else if let Some(shape) = Shape::parse(name) {
-            Self::synthetic(name, shape, seed)
+            Self::drawn(name, shape.length_s(), |at_s| shape.rate(at_s), change, seed)
         } else if name.ends_with(".csv") || name.ends_with(".csv.gz") {
-            Self::requests(name, Path::new(name), 0)?
+            recorded(Path::new(name), 0)?
         } else {
             return Err(Error::Unknown(name.to_owned()));
         };
@@ -122,6 +150,9 @@ impl Load {
     /// fraction is drawn per request.
     #[must_use]
     pub fn multiplied(self, factor: f64, seed: u64) -> Self {
+        if (factor - 1.0).abs() < f64::EPSILON {
+            return self;
+        }
         let mut arrivals = Vec::new();
         for (item, arrival) in (0_u64..).zip(&self.arrivals) {
             let mut random = Random::of(seed, item);
@@ -184,7 +215,7 @@ impl Load {
 
     /// Requests per second in windows, as random arrivals. Windows without any are missing data, not idleness, and keep
     /// the rate before them; those after the last one with a rate are padding and are left out.
-    fn rates(name: &str, path: &Path, column: &str, seed: u64) -> Result<Self, Error> {
+    fn rates(name: &str, path: &Path, column: &str, change: Change, seed: u64) -> Result<Self, Error> {
         let needed = "t_s and one column per model, such as m_small_rps";
         let table = Table::read(path, &["t_s", column], needed)?;
         let mut windows: Vec<(f64, f64)> = table
@@ -212,24 +243,27 @@ impl Load {
         }
         let end_s = windows.len() as f64 * width_s;
         let rate = |at_s: f64| windows.get((at_s / width_s) as usize).map_or(0.0, |(_, rate)| *rate);
-        Ok(Self::drawn(name, end_s, rate, seed))
+        Ok(Self::drawn(name, end_s, rate, change, seed))
     }
 
-    fn synthetic(name: &str, shape: Shape, seed: u64) -> Self {
-        Self::drawn(name, shape.length_s(), |at_s| shape.rate(at_s), seed)
-    }
-
-    /// Independent arrivals at a rate per second that changes over time, drawn per millisecond; all of mean work.
-    fn drawn(name: &str, end_s: f64, rate: impl Fn(f64) -> f64, seed: u64) -> Self {
+    /// Independent arrivals at a rate per second that changes over time, drawn per hundredth of a second, or per
+    /// thousandth where they are many; all of mean work.
+    fn drawn(name: &str, end_s: f64, rate: impl Fn(f64) -> f64, change: Change, seed: u64) -> Self {
         let mut random = Random::of(seed, 0x10ad);
         let mut arrivals = Vec::new();
-        for at_ms in 0..(end_s * 1e3) as u64 {
-            for _ in 0..random.round(rate(at_ms as f64 / 1e3) / 1e3) {
-                arrivals.push(Arrival { at_ms, work: 1.0 });
+        let end_s =
+            (end_s / change.speed.max(1e-3)).min(change.seconds.map_or(f64::INFINITY, |seconds| seconds as f64));
+        let (end_ms, mut at_ms) = ((end_s * 1e3) as u64, 0);
+        while at_ms < end_ms && arrivals.len() < ARRIVALS_MAX {
+            let per_second = rate(at_ms as f64 / 1e3 * change.speed) * change.speed * change.scale;
+            let width_ms = if per_second > 20.0 { 1 } else { 10 };
+            for _ in 0..random.round(per_second * width_ms as f64 / 1e3) {
+                arrivals.push(Arrival {
+                    at_ms: at_ms + random.next() % width_ms,
+                    work: 1.0,
+                });
             }
-            if arrivals.len() >= ARRIVALS_MAX {
-                break;
-            }
+            at_ms += width_ms;
         }
         Self::sorted(name.to_owned(), arrivals)
     }
@@ -342,7 +376,7 @@ mod tests {
     }
 
     fn named(name: &str) -> Result<Load, Error> {
-        Load::named(name, &traces(), 1)
+        Load::named(name, &traces(), Change::NONE, 1)
     }
 
     #[test]
@@ -389,6 +423,38 @@ mod tests {
         let ratio = more.arrivals.len() as f64 / load.arrivals.len() as f64;
         assert!((ratio - 2.5).abs() < 0.05, "{ratio}");
         assert_eq!(load.clone().compressed(4.0).span_ms(), load.span_ms() / 4);
+    }
+
+    #[test]
+    fn rates_are_scaled_before_they_are_drawn_and_missing_windows_are_no_idleness() {
+        let change = Change {
+            scale: 0.01,
+            speed: 10.0,
+            seconds: Some(3_600),
+        };
+        let load = Load::named("servegen:m_mid_rps", &traces(), change, 1).unwrap();
+        // Ten hours of about 1,100 per second in one hour, a hundredth of it.
+        let rate = load.arrivals.len() as f64 / 3_600.0;
+        assert!((60.0..250.0).contains(&rate), "{rate}");
+        let mut gap_ms = 0;
+        for pair in load.arrivals.windows(2) {
+            gap_ms = gap_ms.max(pair[1].at_ms - pair[0].at_ms);
+        }
+        assert!(gap_ms < 1_000, "{gap_ms} ms without a request");
+        let short = Load::named(
+            "servegen:deepseek_r1_rps",
+            &traces(),
+            Change {
+                seconds: None,
+                speed: 1_000.0,
+                scale: 0.01,
+            },
+            1,
+        );
+        assert!(
+            short.unwrap().span_ms() < 90_000,
+            "padding after the first day is left out"
+        );
     }
 
     #[test]

@@ -424,14 +424,23 @@ mod tests {
     use crate::simulate::demand::initial;
     use crate::simulate::engine::{Fault, Options, run};
     use crate::simulate::fixture::{chain, two_pools};
-    use crate::simulate::load::Load;
+    use crate::simulate::load::{Change, Load};
     use crate::simulate::policy::Knobs;
     use crate::simulate::policy::tiercel::Tiercel;
     use crate::simulate::scenario::Scenario;
 
     fn log(scenario: &Scenario, load: &str, faults: Vec<Fault>) -> String {
         let nowhere = std::path::Path::new("nowhere");
-        let load = Load::named(load, nowhere, 1).unwrap().compressed(24.0);
+        let load = Load::named(
+            load,
+            nowhere,
+            Change {
+                speed: 24.0,
+                ..Change::NONE
+            },
+            1,
+        )
+        .unwrap();
         let mut policy = Tiercel::new(scenario, &Knobs::new()).recording();
         let options = Options {
             faults,

@@ -154,6 +154,17 @@ impl Scenario {
         done.into_iter().fold(0.0, f64::max)
     }
 
+    /// Seconds that a call takes on the stage's first pool: alone, and on a full replica.
+    pub fn service_s(&self, stage: usize) -> (f64, f64) {
+        self.ladder(stage).first().map_or((0.0, 0.0), |&variant| {
+            let (server, rate) = (&self.variants[variant], self.per_second(variant));
+            (
+                server.seconds_per_unit(rate, 1),
+                server.seconds_per_unit(rate, server.slots),
+            )
+        })
+    }
+
     /// Variants of a stage that may be used, best first: preferred tier, then price per unit of capacity. The ladder that
     /// an operator of a scaler which knows no pools would write down.
     pub fn ladder(&self, stage: usize) -> Vec<usize> {

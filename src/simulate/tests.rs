@@ -3,14 +3,16 @@
 use super::demand::initial;
 use super::engine::{Fault, Options, run};
 use super::fixture::{chain, one_stage, two_pools};
-use super::load::Load;
+use super::load::{Change, Load};
 use super::outcome::Outcome;
 use super::policy::{KINDS, Spec};
 use super::scenario::Scenario;
 
 fn load(name: &str, seconds: u64) -> Load {
     let nowhere = std::path::Path::new("nowhere");
-    Load::named(name, nowhere, 1).unwrap().until(seconds * 1_000)
+    Load::named(name, nowhere, Change::NONE, 1)
+        .unwrap()
+        .until(seconds * 1_000)
 }
 
 fn simulate(scenario: &Scenario, load: &Load, policy: &str, options: &Options) -> Outcome {

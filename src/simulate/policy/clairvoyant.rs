@@ -15,7 +15,7 @@ use crate::simulate::scenario::Scenario;
 pub const KIND: Kind = Kind {
     name: "clairvoyant",
     about: "knows the load in advance and orders replicas a start-up time ahead",
-    knobs: &[("headroom", &[20.0, 0.0, 5.0, 10.0, 30.0, 40.0, 60.0])],
+    knobs: &[("headroom", &[20.0, 0.0, 5.0, 10.0, 30.0, 40.0, 60.0, 100.0])],
     build: |scenario, load, knobs| Box::new(Clairvoyant::new(scenario, load, knobs)),
 };
 
@@ -30,12 +30,10 @@ struct Clairvoyant {
 impl Clairvoyant {
     fn new(scenario: &Scenario, load: &Load, knobs: &Knobs) -> Self {
         let factor = 1.0 + knob(knobs, "headroom", 20.0) / 100.0;
-        let rates: Vec<Vec<f64>> = (work(scenario, load).iter().zip(&scenario.world.stages))
-            .map(|(work, stage)| {
-                // What one stage lets wait the others cannot.
-                let pipeline = stage.pipeline.0 as usize;
-                let stages = scenario.stages_of(pipeline).len();
-                smoothed(work, (slack_s(scenario, pipeline) / stages as f64) as usize)
+        let rates: Vec<Vec<f64>> = (work(scenario, load).iter().enumerate())
+            .map(|(stage, work)| {
+                let first = scenario.ladder(stage).first().map_or(0, |&at| lead_s(scenario, at));
+                closed(&smoothed(work, window_s(scenario, stage) as usize), first)
             })
             .collect();
         let seconds = rates.first().map_or(0, Vec::len);
@@ -45,8 +43,8 @@ impl Clairvoyant {
         });
         let needed: Vec<Vec<u32>> = needed.collect();
         let mut plan = needed.clone();
-        for (at, variant) in scenario.world.variants.iter().enumerate() {
-            let lead = (variant.startup_ms as f64 * STARTUP_FACTOR / 1e3).ceil() as usize + 1;
+        for at in 0..scenario.world.variants.len() {
+            let lead = lead_s(scenario, at);
             for (second, counts) in plan.iter_mut().enumerate() {
                 let ahead = &needed[second..(second + lead + 1).min(seconds)];
                 counts[at] = ahead.iter().map(|counts| counts[at]).max().unwrap_or(0);
@@ -54,6 +52,46 @@ impl Clairvoyant {
         }
         Self { plan }
     }
+}
+
+/// Seconds that a replica is ordered ahead.
+fn lead_s(scenario: &Scenario, variant: usize) -> usize {
+    (scenario.world.variants[variant].startup_ms as f64 * STARTUP_FACTOR / 1e3).ceil() as usize + 1
+}
+
+/// The curve with dips that are shorter than `width` filled: what would be given up would have to be started at once.
+fn closed(values: &[f64], width: usize) -> Vec<f64> {
+    let ahead = extreme(values, width, f64::max);
+    let mut back: Vec<f64> = ahead.into_iter().rev().collect();
+    back = extreme(&back, width, f64::min);
+    back.reverse();
+    back
+}
+
+/// The extreme of each value and the `width` that follow.
+fn extreme(values: &[f64], width: usize, of: fn(f64, f64) -> f64) -> Vec<f64> {
+    let window = |at: usize| {
+        values
+            .iter()
+            .skip(at)
+            .take(width + 1)
+            .copied()
+            .reduce(of)
+            .unwrap_or(0.0)
+    };
+    (0..values.len()).map(window).collect()
+}
+
+/// Seconds over which a stage may average its work: what a call may take on a full replica instead of a lone one, and the
+/// stage's part, by service time, of what a request may wait in all.
+fn window_s(scenario: &Scenario, stage: usize) -> f64 {
+    let pipeline = scenario.world.stages[stage].pipeline.0 as usize;
+    let full: f64 = scenario
+        .stages_of(pipeline)
+        .map(|stage| scenario.service_s(stage).1)
+        .sum();
+    let (alone, own) = scenario.service_s(stage);
+    own - alone + slack_s(scenario, pipeline) * own / full.max(1e-9)
 }
 
 impl Policy for Clairvoyant {
@@ -74,6 +112,13 @@ mod tests {
     use super::*;
     use crate::simulate::fixture::{Scene, one_stage};
     use crate::simulate::load::Arrival;
+
+    #[test]
+    fn short_dips_are_filled_and_long_ones_are_not() {
+        let curve = [3.0, 1.0, 3.0, 0.0, 0.0, 0.0, 3.0];
+        assert_eq!(closed(&curve, 1), [3.0, 3.0, 3.0, 0.0, 0.0, 0.0, 3.0]);
+        assert_eq!(closed(&curve, 3), [3.0; 7]);
+    }
 
     #[test]
     fn replicas_are_ordered_a_start_up_time_ahead_of_the_load() {

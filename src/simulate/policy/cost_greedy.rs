@@ -17,7 +17,10 @@ use crate::simulate::scenario::Signal;
 pub const KIND: Kind = Kind {
     name: "cost-greedy",
     about: "a variant autoscaler: cheapest variant up, dearest down, by saturation",
-    knobs: &[("cache", &[80.0, 50.0, 65.0, 90.0]), ("period", &[60.0, 15.0, 30.0])],
+    knobs: &[
+        ("cache", &[80.0, 30.0, 40.0, 50.0, 65.0, 90.0]),
+        ("period", &[60.0, 15.0, 30.0]),
+    ],
     build: |_, _, knobs| Box::new(CostGreedy::new(knobs)),
 };
 

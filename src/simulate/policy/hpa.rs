@@ -20,7 +20,10 @@ use crate::simulate::scenario::{Scenario, Signal};
 pub const KIND: Kind = Kind {
     name: "hpa",
     about: "HorizontalPodAutoscaler v2 on CPU or on calls in flight",
-    knobs: &[("target", &[70.0, 40.0, 50.0, 60.0, 80.0]), ("window", &[300.0, 60.0])],
+    knobs: &[
+        ("target", &[70.0, 20.0, 30.0, 40.0, 50.0, 60.0, 80.0]),
+        ("window", &[300.0, 60.0]),
+    ],
     build: |_, _, knobs| Box::new(Hpa::new(knobs)),
 };
 

@@ -13,7 +13,10 @@ use super::{Kind, Knobs, Ladder, Order, Policy, View, ceil, knob, target};
 pub const KIND: Kind = Kind {
     name: "keda",
     about: "KEDA on the calls of a stage, running or waiting",
-    knobs: &[("target", &[70.0, 40.0, 50.0, 60.0, 80.0]), ("window", &[300.0, 60.0])],
+    knobs: &[
+        ("target", &[70.0, 20.0, 30.0, 40.0, 50.0, 60.0, 80.0]),
+        ("window", &[300.0, 60.0]),
+    ],
     build: |_, _, knobs| Box::new(Keda::new(knobs)),
 };
 

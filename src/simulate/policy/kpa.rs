@@ -15,7 +15,7 @@ pub const KIND: Kind = Kind {
     name: "kpa",
     about: "Knative's pod autoscaler on concurrency",
     knobs: &[
-        ("target", &[70.0, 40.0, 50.0, 60.0, 80.0]),
+        ("target", &[70.0, 20.0, 30.0, 40.0, 50.0, 60.0, 80.0]),
         ("stable", &[60.0, 120.0, 300.0]),
     ],
     build: |_, _, knobs| Box::new(Kpa::new(knobs)),

@@ -14,7 +14,7 @@ pub const KIND: Kind = Kind {
     name: "kthena",
     about: "a total by the HPA's arithmetic, spread over doubling cost blocks",
     knobs: &[
-        ("target", &[70.0, 40.0, 50.0, 60.0, 80.0]),
+        ("target", &[70.0, 20.0, 30.0, 40.0, 50.0, 60.0, 80.0]),
         ("expansion", &[200.0, 100.0, 150.0]),
     ],
     build: |_, _, knobs| Box::new(Kthena::new(knobs)),

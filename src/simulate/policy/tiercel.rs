@@ -16,8 +16,8 @@ pub const KIND: Kind = Kind {
     name: "tiercel",
     about: "the operator's own decision core",
     knobs: &[
-        ("target", &[70.0, 50.0, 60.0, 80.0, 90.0]),
-        ("window", &[120.0, 30.0, 60.0, 300.0]),
+        ("target", &[70.0, 40.0, 50.0, 60.0, 80.0, 90.0, 100.0]),
+        ("window", &[120.0, 15.0, 30.0, 60.0, 300.0]),
     ],
     build: |scenario, _, knobs| Box::new(Tiercel::new(scenario, knobs)),
 };
