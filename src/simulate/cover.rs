@@ -28,7 +28,7 @@ pub fn cheapest(items: &[Item], demand: f64, least: u32, most: u32) -> Vec<u32> 
         nodes: 0,
     };
     search.descend(0, demand, least, most, 0.0);
-    let found = search.best.map(|(_, counts)| counts).unwrap_or_else(|| {
+    let most_served = || {
         // Not enough for all of it: the largest first.
         let mut left = most;
         let mut largest: Vec<usize> = (0..order.len()).collect();
@@ -39,7 +39,11 @@ pub fn cheapest(items: &[Item], demand: f64, least: u32, most: u32) -> Vec<u32> 
             left -= counts[at];
         }
         counts
-    });
+    };
+    let found = search
+        .best
+        .as_ref()
+        .map_or_else(most_served, |(_, counts)| counts.clone());
     let mut counts = vec![0; items.len()];
     for (at, count) in order.into_iter().zip(found) {
         counts[at] = count;
@@ -157,7 +161,7 @@ mod tests {
     fn it_is_as_cheap_as_trying_everything() {
         for seed in 0..300 {
             let mut random = Random::of(seed, 1);
-            let mut draw = |most: u64| 1 + random.next() % most;
+            let mut draw = |most: u64| 1 + random.draw() % most;
             let items: Vec<Item> = (0..3)
                 .map(|_| item(draw(9) as f64, draw(5) as f64, draw(4) as u32))
                 .collect();

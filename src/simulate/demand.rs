@@ -89,13 +89,30 @@ pub fn cover_stage(scenario: &Scenario, stage: usize, ladder: &[usize], rate: f6
             max: variant.max.min(u32::try_from(fits).unwrap_or(u32::MAX)),
         }
     };
-    let items: Vec<Item> = ladder.iter().map(item).collect();
+    let mut items: Vec<Item> = ladder.iter().map(item).collect();
     let solve = if declared.traffic == Traffic::Pull {
         cheapest
     } else {
         cheapest_uniform
     };
-    solve(&items, rate, declared.min, declared.max)
+    let floors: Vec<u32> = ladder
+        .iter()
+        .zip(&items)
+        .map(|(&at, item)| scenario.floor(at).min(item.max))
+        .collect();
+    let floor: u32 = floors.iter().sum();
+    if floor == 0 {
+        return solve(&items, rate, declared.min, declared.max);
+    }
+    // What must be there anyway serves its part.
+    let mut left = rate;
+    for (item, floor) in items.iter_mut().zip(&floors) {
+        item.max -= floor;
+        left -= item.capacity * f64::from(*floor);
+    }
+    let (least, most) = (declared.min.saturating_sub(floor), declared.max.saturating_sub(floor));
+    let rest = solve(&items, left.max(0.0), least, most);
+    rest.iter().zip(&floors).map(|(count, floor)| count + floor).collect()
 }
 
 /// Replicas that run when a simulation begins: enough for the first minutes, so that no policy pays for a cold start that
@@ -168,6 +185,16 @@ mod tests {
     fn a_smoothed_curve_holds_the_same_work_and_no_more_than_a_window_later() {
         let smooth = smoothed(&[8.0, 0.0, 0.0, 0.0, 0.0], 4);
         assert_eq!(smooth, [2.0, 2.0, 2.0, 2.0, 0.0]);
+    }
+
+    #[test]
+    fn a_cover_keeps_the_reliable_floor_and_counts_what_it_serves() {
+        let mut scenario = two_pools(9, 9);
+        scenario.world.pools[0].reliable = false;
+        scenario.world.stages[0].reliable_min = 1;
+        assert_eq!((scenario.floor(0), scenario.floor(1)), (0, 1));
+        assert_eq!(cover(&scenario, &[7.0]), [3, 1]);
+        assert_eq!(cover(&scenario, &[1.0]), [0, 1]);
     }
 
     #[test]

@@ -469,6 +469,10 @@ fn node(pool: &ComputePool, name: &str, cpu: &str, memory: &str, devices: u32) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simulate::demand::initial;
+    use crate::simulate::engine::{Options, run};
+    use crate::simulate::load::{Change, Load};
+    use crate::simulate::policy::{KINDS, Spec};
 
     fn samples() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("config/samples")
@@ -504,7 +508,7 @@ mod tests {
         assert_eq!(scenario.variants[ladder[0]].slots, 16);
         assert_eq!(scenario.world.pools[0].capacity.cpu_millis, 64_000);
         assert!((scenario.visits()[generate] - 2.5).abs() < 1e-9);
-        assert_eq!(scenario.objective_ms(0), 10_000.0);
+        assert!((scenario.objective_ms(0) - 10_000.0).abs() < 1e-9);
         assert!(
             scenario.notes.iter().any(|note| note.contains("pool 'h100'")),
             "{:?}",
@@ -532,5 +536,43 @@ mod tests {
             error.contains("'retrieve'") && error.contains("graviton: no node is large enough"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn every_sample_can_be_simulated_with_every_policy() {
+        let load = Load::named(
+            "steady:3",
+            Path::new("nowhere"),
+            Change {
+                seconds: Some(90),
+                ..Change::NONE
+            },
+            1,
+        )
+        .unwrap();
+        let mut seen = 0;
+        for path in [samples(), samples().join("features"), samples().join("hardware")]
+            .iter()
+            .flat_map(|folder| files(folder).unwrap())
+        {
+            let objects = Objects::read(std::slice::from_ref(&path)).unwrap();
+            let scenario = scenario(objects, &[]).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            for kind in KINDS {
+                let mut policy = kind.name.parse::<Spec>().unwrap().build(&scenario, &load);
+                let start = initial(&scenario, &load);
+                let outcome = run(
+                    &scenario,
+                    &load,
+                    &start,
+                    (kind.name, policy.as_mut()),
+                    &Options::default(),
+                );
+                let about = format!("{} with {}", path.display(), kind.name);
+                assert_eq!(outcome.requests, outcome.served + outcome.failed, "{about}");
+                assert!(outcome.served > 0, "{about}");
+            }
+            seen += 1;
+        }
+        assert!(seen >= 25, "{seen} samples");
     }
 }

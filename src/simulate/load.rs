@@ -120,8 +120,8 @@ impl Load {
         } else if let Some(column) = name.strip_prefix("servegen:") {
             Self::rates(name, &traces.join(SERVEGEN), column, change, seed)?
         } else if let Some(shape) = Shape::parse(name) {
-            Self::drawn(name, shape.length_s(), |at_s| shape.rate(at_s), change, seed)
-        } else if name.ends_with(".csv") || name.ends_with(".csv.gz") {
+            Self::drawn(name, SYNTHETIC_S, |at_s| shape.rate(at_s), change, seed)
+        } else if [".csv", ".csv.gz"].iter().any(|ending| name.ends_with(ending)) {
             recorded(Path::new(name), 0)?
         } else {
             return Err(Error::Unknown(name.to_owned()));
@@ -157,7 +157,7 @@ impl Load {
         for (item, arrival) in (0_u64..).zip(&self.arrivals) {
             let mut random = Random::of(seed, item);
             for copy in 0..random.round(factor.max(0.0)) {
-                let later_ms = if copy == 0 { 0 } else { random.next() % 1_000 };
+                let later_ms = if copy == 0 { 0 } else { random.draw() % 1_000 };
                 arrivals.push(Arrival {
                     at_ms: arrival.at_ms + later_ms,
                     ..*arrival
@@ -253,13 +253,13 @@ impl Load {
         let mut arrivals = Vec::new();
         let end_s =
             (end_s / change.speed.max(1e-3)).min(change.seconds.map_or(f64::INFINITY, |seconds| seconds as f64));
-        let (end_ms, mut at_ms) = ((end_s * 1e3) as u64, 0);
-        while at_ms < end_ms && arrivals.len() < ARRIVALS_MAX {
+        let mut at_ms = 0;
+        while at_ms < (end_s * 1e3) as u64 && arrivals.len() < ARRIVALS_MAX {
             let per_second = rate(at_ms as f64 / 1e3 * change.speed) * change.speed * change.scale;
             let width_ms = if per_second > 20.0 { 1 } else { 10 };
             for _ in 0..random.round(per_second * width_ms as f64 / 1e3) {
                 arrivals.push(Arrival {
-                    at_ms: at_ms + random.next() % width_ms,
+                    at_ms: at_ms + random.draw() % width_ms,
                     work: 1.0,
                 });
             }
@@ -268,6 +268,9 @@ impl Load {
         Self::sorted(name.to_owned(), arrivals)
     }
 }
+
+/// Length of synthetic loads, seconds.
+const SYNTHETIC_S: f64 = 3_600.0;
 
 /// A synthetic load of one hour; rates in requests per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -295,12 +298,8 @@ impl Shape {
         }
     }
 
-    const fn length_s(self) -> f64 {
-        3_600.0
-    }
-
     fn rate(self, at_s: f64) -> f64 {
-        let part = at_s / self.length_s();
+        let part = at_s / SYNTHETIC_S;
         match self {
             Self::Steady(rate) => rate,
             Self::Step(low, high) => {

@@ -5,6 +5,7 @@
 //! [`crate::rebalance::world`]); indices point into the last world of the log. Decisions are only ever compared, so they
 //! are written and not read.
 
+use std::fmt::Write as _;
 use std::io::{self, BufRead, Write};
 
 use serde::{Deserialize, Serialize};
@@ -151,10 +152,13 @@ fn difference(number: usize, at_ms: u64, recorded: &[Value], decided: &[Value]) 
     let mut text = format!("line {number}, at {at_ms} ms:");
     for (sign, side, other) in [('-', recorded, decided), ('+', decided, recorded)] {
         for one in side.iter().filter(|one| !other.contains(one)) {
-            text.push_str(&format!("\n  {sign} {one}"));
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\n  {sign} {one}");
         }
         if side.is_empty() {
-            text.push_str(&format!("\n  {sign} nothing"));
+            text.push_str("\n  ");
+            text.push(sign);
+            text.push_str(" nothing");
         }
     }
     text

@@ -9,12 +9,12 @@ impl Random {
     /// A stream of its own for each pair.
     pub fn of(seed: u64, item: u64) -> Self {
         let mut random = Self(seed ^ item.wrapping_mul(0xd1b5_4a32_d192_ed03));
-        let _mixed = random.next();
+        let _mixed = random.draw();
         random
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -24,7 +24,7 @@ impl Random {
 
     /// From 0 (included) to 1 (excluded).
     pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+        (self.draw() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// A whole number that is `value` on average: rounded up as often as its fraction says.
@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_and_item_draw_the_same_and_others_differ() {
-        let draw = |seed, item| Random::of(seed, item).next();
+        let draw = |seed, item| Random::of(seed, item).draw();
         assert_eq!(draw(1, 2), draw(1, 2));
         assert_ne!(draw(1, 2), draw(1, 3));
         assert_ne!(draw(1, 2), draw(2, 2));

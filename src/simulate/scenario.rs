@@ -180,6 +180,23 @@ impl Scenario {
         order
     }
 
+    /// Replicas that a variant must have so that its stage keeps `reliable_min`: all of them on the first reliable pool of
+    /// the ladder. The core may spread them otherwise; for a policy that does not know the rule it is the floor that an
+    /// operator would set.
+    pub fn floor(&self, variant: usize) -> u32 {
+        let stage = self.world.variants[variant].stage.0 as usize;
+        let least = self.world.stages[stage].reliable_min;
+        if least == 0 {
+            return 0;
+        }
+        let reliable = |at: &usize| self.world.pools[self.world.variants[*at].pool.0 as usize].reliable;
+        if self.ladder(stage).into_iter().find(reliable) == Some(variant) {
+            least
+        } else {
+            0
+        }
+    }
+
     /// Whether a bundle of resources holds another.
     pub fn holds(room: Resources, request: Resources) -> bool {
         room.cpu_millis >= request.cpu_millis

@@ -3,8 +3,8 @@
 //! For every second, replicas that serve the work as it comes, averaged over what a request may wait and enlarged by
 //! `headroom` per cent, by the cheapest whole numbers of replicas that fit ([`crate::simulate::cover`]); each ordered a start-up time ahead, and kept where giving it up
 //! and starting another would take as long. Fluid: it knows the arrivals and sizes of requests, not which of them queue
-//! behind which, so some headroom is needed for randomness; a sweep finds the least that keeps requests in time. No lower
-//! bound: [`crate::simulate::demand::bound`] is one.
+//! behind which, and its averages are over a fixed time (`window` times what a stage may let wait), so a sweep over both
+//! finds the cheapest schedule that keeps requests in time. No lower bound: [`crate::simulate::demand::bound`] is one.
 
 use super::{Kind, Knobs, Order, Policy, View, knob};
 use crate::simulate::demand::{cover, slack_s, smoothed, work};
@@ -15,7 +15,10 @@ use crate::simulate::scenario::Scenario;
 pub const KIND: Kind = Kind {
     name: "clairvoyant",
     about: "knows the load in advance and orders replicas a start-up time ahead",
-    knobs: &[("headroom", &[20.0, 0.0, 5.0, 10.0, 30.0, 40.0, 60.0, 100.0])],
+    knobs: &[
+        ("headroom", &[20.0, 0.0, 5.0, 10.0, 30.0, 40.0, 60.0, 100.0]),
+        ("window", &[1.0, 3.0, 10.0, 30.0, 100.0]),
+    ],
     build: |scenario, load, knobs| Box::new(Clairvoyant::new(scenario, load, knobs)),
 };
 
@@ -33,7 +36,8 @@ impl Clairvoyant {
         let rates: Vec<Vec<f64>> = (work(scenario, load).iter().enumerate())
             .map(|(stage, work)| {
                 let first = scenario.ladder(stage).first().map_or(0, |&at| lead_s(scenario, at));
-                closed(&smoothed(work, window_s(scenario, stage) as usize), first)
+                let window_s = window_s(scenario, stage) * knob(knobs, "window", 1.0);
+                closed(&smoothed(work, window_s as usize), first)
             })
             .collect();
         let seconds = rates.first().map_or(0, Vec::len);
@@ -44,9 +48,9 @@ impl Clairvoyant {
         let needed: Vec<Vec<u32>> = needed.collect();
         let mut plan = needed.clone();
         for at in 0..scenario.world.variants.len() {
-            let lead = lead_s(scenario, at);
+            let width = lead_s(scenario, at) + 1;
             for (second, counts) in plan.iter_mut().enumerate() {
-                let ahead = &needed[second..(second + lead + 1).min(seconds)];
+                let ahead = &needed[second..(second + width).min(seconds)];
                 counts[at] = ahead.iter().map(|counts| counts[at]).max().unwrap_or(0);
             }
         }

@@ -40,6 +40,8 @@ pub struct Variant {
     pub desired: u32,
     /// Replicas that report.
     pub ready: u32,
+    /// Fewest there must be.
+    pub min: u32,
     /// Most there may be now.
     pub max: u32,
     /// Share of its cache that a replica uses.
@@ -76,7 +78,7 @@ pub fn decide(variants: &[Variant], cache_max: f64, least: u32) -> Option<(usize
     let settled = variants
         .iter()
         .enumerate()
-        .filter(|(_, variant)| variant.ready > 0 && variant.desired == variant.ready);
+        .filter(|(_, variant)| variant.ready > variant.min && variant.desired == variant.ready);
     settled
         .max_by(|a, b| cost(a).total_cmp(&cost(b)))
         .map(|(at, _)| (at, -1))
@@ -110,6 +112,7 @@ impl CostGreedy {
                 cost: view.scenario.world.variants[at].cost_micros as f64,
                 desired: seen.desired,
                 ready: seen.ready,
+                min: view.scenario.floor(at),
                 max: seen.ready + room,
                 cache: view
                     .metrics
@@ -171,6 +174,7 @@ mod tests {
             cost,
             desired: ready,
             ready,
+            min: 0,
             max: 9,
             cache,
             queue,
@@ -200,6 +204,8 @@ mod tests {
         let idle = [variant(20.0, 2, 0.1, 0.0), variant(15.0, 3, 0.1, 0.0)];
         assert_eq!(decide(&idle, 0.8, 1), Some((0, -1)), "the dearest shrinks");
         assert_eq!(decide(&idle, 0.8, 5), None);
+        let floored = [Variant { min: 2, ..idle[0] }, idle[1]];
+        assert_eq!(decide(&floored, 0.8, 1), Some((1, -1)), "the dearest is at its floor");
     }
 
     #[test]

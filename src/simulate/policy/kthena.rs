@@ -98,16 +98,16 @@ impl Policy for Kthena {
                 to = to.max(pods.current);
             }
             let ladder = view.scenario.ladder(stage);
-            let pools: Vec<(u64, u32)> = ladder
-                .iter()
-                .map(|&at| {
-                    (
-                        view.scenario.world.variants[at].cost_micros,
-                        view.scenario.world.variants[at].max,
-                    )
-                })
-                .collect();
-            let counts = spread(&blocks(&pools, expansion), pools.len(), to);
+            let pool = |&at: &usize| {
+                let variant = &view.scenario.world.variants[at];
+                (variant.cost_micros, variant.max.saturating_sub(view.scenario.floor(at)))
+            };
+            let pools: Vec<(u64, u32)> = ladder.iter().map(pool).collect();
+            let floor: u32 = ladder.iter().map(|&at| view.scenario.floor(at)).sum();
+            let mut counts = spread(&blocks(&pools, expansion), pools.len(), to.saturating_sub(floor));
+            for (count, &at) in counts.iter_mut().zip(&ladder) {
+                *count += view.scenario.floor(at);
+            }
             let changed = ladder
                 .iter()
                 .zip(counts)

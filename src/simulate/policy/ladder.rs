@@ -42,7 +42,7 @@ impl Ladder {
         take(&mut self.room[declared.pool.0 as usize], declared, count);
     }
 
-    /// `total` replicas of a stage: what there is stays; more go to the first pools with room, fewer come from the last.
+    /// `total` replicas of a stage: what there is stays; more go to the first pools with room, fewer come from the last, down to the floors.
     /// Where no pool has room, the first has to wait for it.
     pub fn place(&mut self, view: &View<'_>, stage: usize, total: u32) -> Vec<Order> {
         let order = view.scenario.ladder(stage);
@@ -61,8 +61,10 @@ impl Ladder {
             *first += total - have;
             have = total;
         }
-        for count in counts.iter_mut().rev() {
-            let fewer = (*count).min(have.saturating_sub(total));
+        for (&at, count) in order.iter().zip(&mut counts).rev() {
+            let fewer = count
+                .saturating_sub(view.scenario.floor(at))
+                .min(have.saturating_sub(total));
             *count -= fewer;
             have -= fewer;
         }

@@ -253,6 +253,6 @@ mod tests {
         let combinations: usize = hpa::KIND.knobs.iter().map(|(_, values)| values.len()).product();
         assert_eq!(all.len(), combinations);
         let fixed = "hpa:target=55".parse::<Spec>().unwrap().sweep();
-        assert!(fixed.iter().all(|spec| spec.knobs["target"] == 55.0) && fixed.len() < all.len());
+        assert!(fixed.iter().all(|spec| spec.to_string().contains("target=55")) && fixed.len() < all.len());
     }
 }
