@@ -29,7 +29,8 @@ pub struct Arguments {
     #[arg(short, long = "file", value_name = "FILE")]
     more_files: Vec<PathBuf>,
     /// Load: azure-conv, azure-code, mooncake, servegen:COLUMN, steady:RATE, step:LOW:HIGH, day:LOW:HIGH (requests per
-    /// second over an hour), or a CSV file (.csv, .csv.gz) with arrival_ms, input_tokens and output_tokens.
+    /// second over an hour), or a CSV file (.csv, .csv.gz) with `arrival_ms`, `input_tokens` and
+    /// `output_tokens`.
     #[arg(long, alias = "trace", value_name = "LOAD", default_value = "day:2:12")]
     load: String,
     /// Where the recordings are.
@@ -165,7 +166,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let wall_ms = clock.now_ms().max(1);
     let bound = bound(&scenario, &load);
     let text = match arguments.output {
-        Format::Table => table::table(&shown(&runs), bound),
+        Format::Table => {
+            let shown = shown(&runs);
+            table::table(&shown, bound) + &table::by_pipeline(&scenario, &shown)
+        }
         Format::Csv => table::csv(&load.name, &runs.concat(), bound),
         Format::Html => html::page(&scenario, &load.name, &runs, bound, arguments.seed),
     };

@@ -6,7 +6,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use super::cluster::{Cluster, Effect, Phase};
 use super::load::Load;
 use super::metrics::{CPU_PERIOD_MS, Cpu, Metrics, Second};
-use super::outcome::{FRAME_S, Frame, Outcome};
+use super::outcome::{FRAME_S, Frame, Outcome, Tally};
 use super::policy::{Policy, View};
 use super::requests::{Call, Request, Step};
 use super::scenario::Scenario;
@@ -202,6 +202,7 @@ impl<'a> Run<'a> {
                 writes: 0,
                 shifts: 0,
                 simulated_ms: 0,
+                pipelines: vec![Tally::default(); scenario.pipelines.len()],
                 frames: Vec::new(),
             },
             frame: Frame {
@@ -225,6 +226,7 @@ impl<'a> Run<'a> {
 
     fn arrive(&mut self, request: Request, first: &[usize]) {
         self.outcome.requests += 1;
+        self.outcome.pipelines[request.pipeline as usize].requests += 1;
         self.frame.requests += 1;
         self.open += 1;
         let id = self.requests.len() as u32;
@@ -471,6 +473,7 @@ impl<'a> Run<'a> {
             return false;
         };
         if self.now_us - request.arrived_us > self.options.patience_ms * 1_000 {
+            self.outcome.pipelines[request.pipeline as usize].late += 1;
             self.requests[id] = None;
             self.free_calls.push(call);
             self.outcome.failed += 1;
@@ -554,6 +557,7 @@ impl<'a> Run<'a> {
                 let late = latency_us as f64 > self.objectives_us[request.pipeline as usize] + request.allowance_us;
                 self.outcome.served += 1;
                 self.outcome.late += u64::from(late);
+                self.outcome.pipelines[request.pipeline as usize].late += u64::from(late);
                 self.frame.late += u32::from(late);
                 self.outcome.latencies_ms.push((latency_us / 1_000) as u32);
                 self.requests[id as usize] = None;
@@ -740,6 +744,9 @@ impl<'a> Run<'a> {
         self.count_shifts();
         // The run goes on for as long as the last client has patience: who is still there has given up.
         self.outcome.failed += self.open;
+        for request in self.requests.iter().flatten() {
+            self.outcome.pipelines[request.pipeline as usize].late += 1;
+        }
         self.outcome.latencies_ms.sort_unstable();
         self.outcome.simulated_ms = self.now_us / 1_000;
         self.outcome.cost = self.cost_micro_seconds / 3_600.0 / 1e6;

@@ -218,8 +218,8 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, Error> {
 /// # Errors
 /// When a pipeline is refused or a stage has nowhere to run.
 pub fn scenario(objects: Objects, given: &[Nodes]) -> Result<Scenario, Error> {
-    let mut notes = Vec::new();
-    let mut objects = objects.or_samples(&mut notes)?;
+    let mut remarks = Vec::new();
+    let mut objects = objects.or_samples(&mut remarks)?;
     if let Some(unknown) = given
         .iter()
         .find(|nodes| objects.pools.iter().all(|pool| pool.name_any() != nodes.pool))
@@ -234,7 +234,7 @@ pub fn scenario(objects: Objects, given: &[Nodes]) -> Result<Scenario, Error> {
         pipeline.metadata.namespace.get_or_insert_with(|| "default".to_owned());
     }
     let pools: Vec<Arc<ComputePool>> = objects.pools.iter().cloned().map(Arc::new).collect();
-    let nodes = nodes(&objects, given, &mut notes);
+    let nodes = nodes(&objects, given, &mut remarks);
     let observed = capacity::observe(&pools, &nodes, &[]);
     let mut valid = Vec::with_capacity(objects.pipelines.len());
     for pipeline in &objects.pipelines {
@@ -281,7 +281,7 @@ pub fn scenario(objects: Objects, given: &[Nodes]) -> Result<Scenario, Error> {
         stages: facts,
         variants: servers,
         world,
-        notes,
+        notes: remarks,
     };
     for at in 0..scenario.pipelines.len() {
         let (objective, full) = (scenario.objective_ms(at), scenario.full_latency_ms(at));
@@ -353,7 +353,7 @@ fn validated(
 }
 
 /// Nodes for every pool: as given, else none where the pool may grow by itself, else assumed.
-fn nodes(objects: &Objects, given: &[Nodes], notes: &mut Vec<String>) -> Vec<Arc<NodeView>> {
+fn nodes(objects: &Objects, given: &[Nodes], remarks: &mut Vec<String>) -> Vec<Arc<NodeView>> {
     let mut nodes = Vec::new();
     for pool in &objects.pools {
         let name = pool.name_any();
@@ -373,7 +373,7 @@ fn nodes(objects: &Objects, given: &[Nodes], notes: &mut Vec<String>) -> Vec<Arc
             } else {
                 String::new()
             };
-            notes.push(format!(
+            remarks.push(format!(
                 "pool '{name}': {count} nodes with {cpu} CPUs, {memory}{devices} are assumed; give --nodes {name}=COUNT:CPU,MEMORY{}",
                 if pool.spec.device.is_some() { ",DEVICES" } else { "" }
             ));

@@ -30,8 +30,26 @@ pub struct Outcome {
     pub shifts: u64,
     /// Simulated milliseconds, the end of the last requests included.
     pub simulated_ms: u64,
+    /// Requests by pipeline.
+    pub pipelines: Vec<Tally>,
     /// The run in steps.
     pub frames: Vec<Frame>,
+}
+
+/// Requests of one pipeline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// That arrived.
+    pub requests: u64,
+    /// That were served late or given up.
+    pub late: u64,
+}
+
+impl Tally {
+    /// Late ones, per cent.
+    pub fn late_percent(self) -> f64 {
+        self.late as f64 * 100.0 / self.requests.max(1) as f64
+    }
 }
 
 /// Ten seconds of a run.

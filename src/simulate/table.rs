@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::outcome::Outcome;
+use super::scenario::Scenario;
 
 /// Late requests that a policy may have to count as in time, per cent.
 pub const LATE_GOAL_PERCENT: f64 = 0.5;
@@ -50,15 +51,45 @@ pub fn table(outcomes: &[Outcome], bound: f64) -> String {
             outcome.starts.to_string(),
         ]);
     }
-    let mut widths = [0; 12];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
+    aligned(&rows)
+}
+
+/// Late requests of every pipeline in per cent, the most important first; empty with one pipeline.
+pub fn by_pipeline(scenario: &Scenario, outcomes: &[Outcome]) -> String {
+    if scenario.pipelines.len() < 2 {
+        return String::new();
+    }
+    let mut order: Vec<usize> = (0..scenario.pipelines.len()).collect();
+    order.sort_by_key(|&at| std::cmp::Reverse(scenario.world.pipelines.get(at).map(|pipeline| pipeline.priority)));
+    let head = order.iter().map(|&at| {
+        let priority = scenario.world.pipelines.get(at).map_or(0, |pipeline| pipeline.priority);
+        format!("{} ({priority})", scenario.pipelines[at].name)
+    });
+    let mut rows = vec![
+        std::iter::once("late %, by priority".to_owned())
+            .chain(head)
+            .collect::<Vec<_>>(),
+    ];
+    for outcome in outcomes {
+        let late = order
+            .iter()
+            .map(|&at| format!("{:.2}", outcome.pipelines[at].late_percent()));
+        rows.push(std::iter::once(outcome.policy.clone()).chain(late).collect());
+    }
+    format!("\n{}", aligned(&rows))
+}
+
+/// Columns of equal width: the first to the left, the others to the right.
+fn aligned<Row: AsRef<[String]>>(rows: &[Row]) -> String {
+    let mut widths = vec![0; rows.first().map_or(0, |row| row.as_ref().len())];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row.as_ref()) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let mut text = String::new();
-    for row in &rows {
-        for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
+    for row in rows {
+        for (at, (cell, width)) in row.as_ref().iter().zip(&widths).enumerate() {
             // Writing to a string cannot fail.
             let _ = if at == 0 {
                 write!(text, "{cell:<width$}")
@@ -161,6 +192,7 @@ mod tests {
             writes: 5,
             shifts: 1,
             simulated_ms: 3_600_000,
+            pipelines: Vec::new(),
             frames: Vec::new(),
         }
     }

@@ -7,6 +7,7 @@ use super::load::{Change, Load};
 use super::outcome::Outcome;
 use super::policy::{KINDS, Spec};
 use super::scenario::Scenario;
+use crate::rebalance::world::{Key, Pipeline, PipelineIdx, Stage, StageIdx, Variant};
 
 fn load(name: &str, seconds: u64) -> Load {
     let nowhere = std::path::Path::new("nowhere");
@@ -106,6 +107,46 @@ fn a_lost_pool_moves_the_load_to_the_other() {
     assert_eq!(last.placed[0], 0, "{:?}", outcome.frames);
     assert!(last.placed[1] >= 5, "{:?}", last.placed);
     assert!(outcome.late_percent() < 10.0, "{}", outcome.late_percent());
+}
+
+#[test]
+fn what_is_short_goes_to_the_pipeline_with_the_higher_priority() {
+    // Two pipelines alike, each needs ten replicas, and there are fourteen.
+    let mut scenario = one_stage(14);
+    let world = &mut scenario.world;
+    world.pipelines.push(Pipeline {
+        key: Key(201),
+        priority: 900,
+        ..world.pipelines[0].clone()
+    });
+    world.stages.push(Stage {
+        key: Key(301),
+        pipeline: PipelineIdx(1),
+        variants: (1, 2),
+        ..world.stages[0].clone()
+    });
+    world.variants.push(Variant {
+        key: Key(1_001),
+        stage: StageIdx(1),
+        ..world.variants[0].clone()
+    });
+    scenario.pipelines.push(scenario.pipelines[0].clone());
+    scenario.stages.push(scenario.stages[0].clone());
+    scenario.variants.push(scenario.variants[0]);
+    let outcome = simulate(&scenario, &load("steady:14", 1_800), "tiercel", &Options::default());
+    let late = outcome
+        .pipelines
+        .iter()
+        .map(|tally| tally.late_percent())
+        .collect::<Vec<_>>();
+    assert_eq!(
+        outcome.pipelines.iter().map(|tally| tally.requests).sum::<u64>(),
+        outcome.requests
+    );
+    assert!(
+        late[1] < 15.0 && late[0] > 50.0,
+        "the second has priority 900, the first 500: {late:?} % late"
+    );
 }
 
 #[test]
