@@ -180,21 +180,29 @@ impl Scenario {
         order
     }
 
-    /// Replicas that a variant must have so that its stage keeps `reliable_min`: all of them on the first reliable pool of
-    /// the ladder. The core may spread them otherwise; for a policy that does not know the rule it is the floor that an
-    /// operator would set.
+    /// Replicas that a variant must have so that its stage keeps `reliable_min`: all of them where one costs the least on a
+    /// reliable pool, tier hints priced in. The core may spread them otherwise; for a policy that does not know the rule it
+    /// is the floor that an operator would set.
     pub fn floor(&self, variant: usize) -> u32 {
         let stage = self.world.variants[variant].stage.0 as usize;
         let least = self.world.stages[stage].reliable_min;
         if least == 0 {
             return 0;
         }
+        let price = |at: usize| {
+            let variant = &self.world.variants[at];
+            (
+                u128::from(variant.hint_permille) * u128::from(variant.marginal_micros),
+                at,
+            )
+        };
         let reliable = |at: &usize| self.world.pools[self.world.variants[*at].pool.0 as usize].reliable;
-        if self.ladder(stage).into_iter().find(reliable) == Some(variant) {
-            least
-        } else {
-            0
-        }
+        let cheapest = self
+            .ladder(stage)
+            .into_iter()
+            .filter(reliable)
+            .min_by_key(|&at| price(at));
+        if cheapest == Some(variant) { least } else { 0 }
     }
 
     /// Whether a bundle of resources holds another.
