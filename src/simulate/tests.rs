@@ -5,9 +5,9 @@ use super::engine::{Fault, Options, run};
 use super::fixture::{chain, one_stage, two_pools};
 use super::load::{Change, Load};
 use super::outcome::Outcome;
-use super::policy::{KINDS, Spec};
+use super::policy::{KINDS, Order, Policy, Spec, View};
 use super::scenario::Scenario;
-use crate::rebalance::world::{Key, Pipeline, PipelineIdx, Stage, StageIdx, Variant};
+use crate::rebalance::world::{Key, Pipeline, PipelineIdx, Stage, StageIdx, Traffic, Variant};
 
 fn load(name: &str, seconds: u64) -> Load {
     let nowhere = std::path::Path::new("nowhere");
@@ -78,6 +78,30 @@ fn a_queue_with_one_slot_waits_as_long_as_the_textbook_says() {
     let rho = load.arrivals.len() as f64 / 3_600.0 / 2.0;
     let expected = 500.0 * (1.0 + rho / (2.0 * (1.0 - rho)));
     assert!((mean / expected - 1.0).abs() < 0.08, "{mean} ms, expected {expected}");
+}
+
+/// Asks for the first variant's replicas at set times, seconds.
+struct Script(&'static [(u64, u32)]);
+
+impl Policy for Script {
+    fn step(&mut self, view: &View<'_>) -> Vec<Order> {
+        let now = self.0.iter().filter(|(at_s, _)| at_s * 1_000 == view.now_ms);
+        now.map(|&(_, to)| Order { variant: 0, to }).collect()
+    }
+}
+
+#[test]
+fn calls_at_a_replica_that_goes_are_served_by_the_others() {
+    for traffic in [Traffic::Uniform, Traffic::Pull] {
+        let mut scenario = one_stage(9);
+        scenario.world.stages[0].traffic = traffic;
+        // Three replicas serve six per second; one of them goes while calls wait at it, and two come.
+        let load = load("steady:6.2", 300);
+        let mut script = Script(&[(60, 2), (70, 5)]);
+        let outcome = run(&scenario, &load, &[3], ("script", &mut script), &Options::default());
+        assert_eq!((outcome.served, outcome.failed), (outcome.requests, 0), "{traffic:?}");
+        assert!(outcome.late > 0, "{traffic:?}: nothing waited, so nothing was shown");
+    }
 }
 
 #[test]

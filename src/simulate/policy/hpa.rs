@@ -247,6 +247,8 @@ mod tests {
         assert_eq!(unready(4, 2, 2, 2.0), 4);
         // Two at 300 %: 6 / 4 = 1.5, times four.
         assert_eq!(unready(4, 2, 2, 3.0), 6);
+        // Two at 210 % and two that start: 1.05, which is within the tolerance.
+        assert_eq!(unready(4, 2, 2, 2.1), 4);
         // On the way down they are not counted: half of two.
         assert_eq!(unready(4, 2, 2, 0.5), 1);
     }
