@@ -22,6 +22,7 @@ pub(crate) mod fixtures;
 pub mod quantity;
 pub mod rebalance;
 pub mod signals;
+pub mod simulate;
 pub mod telemetry;
 #[cfg(test)]
 mod tidy;

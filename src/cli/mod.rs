@@ -1,7 +1,9 @@
 //! Command lines of both binaries: raw arguments become settings here, once.
 
 pub mod crd;
+pub mod replay;
 pub mod run;
+pub mod simulate;
 
 use std::process::ExitCode;
 
@@ -23,8 +25,12 @@ pub struct Arguments {
 enum Command {
     /// Print the custom resource definitions, or write them to a folder.
     Crd(crd::Arguments),
+    /// Put a recorded decision log through this program's core: identical decisions, or what differs.
+    Replay(replay::Arguments),
     /// Run the operator.
     Run(run::Arguments),
+    /// Compare policies on recorded or synthetic load, without a cluster.
+    Simulate(simulate::Arguments),
 }
 
 /// The whole program: TLS provider, arguments, dispatch, exit code.
@@ -46,6 +52,8 @@ pub fn main() -> ExitCode {
 pub fn run(arguments: Arguments) -> Result<(), Error> {
     match arguments.command {
         Command::Crd(arguments) => crd::run(&arguments).map_err(Error::Crd),
+        Command::Replay(arguments) => replay::run(&arguments).map_err(Error::Replay),
+        Command::Simulate(arguments) => simulate::run(&arguments).map_err(Error::Simulate),
         Command::Run(arguments) => run::run(arguments).map_err(|error| Error::Run(Box::new(error))),
     }
 }
@@ -56,6 +64,12 @@ pub enum Error {
     /// `tiercel crd`.
     #[error(transparent)]
     Crd(crd::Error),
+    /// `tiercel replay`.
+    #[error(transparent)]
+    Replay(replay::Error),
+    /// `tiercel simulate`.
+    #[error(transparent)]
+    Simulate(simulate::Error),
     /// `tiercel run`.
     #[error(transparent)]
     Run(Box<run::Error>),

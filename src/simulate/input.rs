@@ -1,0 +1,578 @@
+//! From the objects that people apply to a [`Scenario`], by the same code that the operator runs: `observe`, `validate`,
+//! `world`. What a cluster would add is made up: nodes, and a Deployment for every stage and pool.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+
+use super::scenario::{PipelineFacts, Scenario, Server, Signal, StageFacts};
+use crate::api::compute_pool::{Operator, Tier};
+use crate::api::stage::Kind;
+use crate::api::{ComputePool, TieredPipeline};
+use crate::controller::capacity::{self, PoolObservation};
+use crate::controller::pipeline::dereference::{Found, pool_facts};
+use crate::controller::pipeline::validate::validate;
+use crate::controller::pipeline::validated::{ValidatedPipeline, ValidatedStage};
+use crate::controller::rebalancer::world;
+use crate::controller::view::NodeView;
+use crate::signals::presets::{Preset, Source};
+
+/// Nodes of a pool that says nothing about them.
+const NODES: u32 = 20;
+/// A CPU node of which nothing is known.
+const CPU_NODE: (&str, &str) = ("16", "64Gi");
+
+/// The pipeline that is simulated when no file holds one.
+const SAMPLE_PIPELINE: &str = include_str!("../../config/samples/support-agent.yaml");
+/// The pools that are used when no file holds one.
+const SAMPLE_POOLS: &str = include_str!("../../config/samples/pools.yaml");
+
+/// Why the objects cannot be simulated.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A document is not YAML, or not of its kind.
+    #[error("{}: {problem}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says.
+        problem: String,
+    },
+    /// `--nodes` is not of its form.
+    #[error(
+        "`--nodes {0}` is not understood: write POOL=COUNT or POOL=COUNT:CPU,MEMORY or POOL=COUNT:CPU,MEMORY,DEVICES, such as h100=2:16,256Gi,1"
+    )]
+    Nodes(String),
+    /// `--nodes` names a pool that is not there.
+    #[error("`--nodes` names pool '{0}', which no file declares")]
+    UnknownPool(String),
+    /// A stage has nowhere to run.
+    #[error("stage '{stage}' of pipeline '{pipeline}' can run on none of the pools: {why}")]
+    Homeless {
+        /// The stage.
+        stage: String,
+        /// Its pipeline.
+        pipeline: String,
+        /// Reasons by pool.
+        why: String,
+    },
+    /// A pipeline was refused.
+    #[error("pipeline '{pipeline}' is refused: {why}")]
+    Refused {
+        /// The pipeline.
+        pipeline: String,
+        /// What validation says.
+        why: String,
+    },
+}
+
+/// Nodes that a pool is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nodes {
+    /// The pool's name.
+    pub pool: String,
+    /// How many.
+    pub count: u32,
+    /// What each offers: CPU, memory, devices; absent, as declared or assumed.
+    pub shape: Option<(String, String, u32)>,
+}
+
+impl std::str::FromStr for Nodes {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let malformed = || Error::Nodes(text.to_owned());
+        let (pool, rest) = text.split_once('=').ok_or_else(malformed)?;
+        let (count, shape) = match rest.split_once(':') {
+            None => (rest, None),
+            Some((count, shape)) => {
+                let mut parts = shape.split(',');
+                let (cpu, memory) = (parts.next().ok_or_else(malformed)?, parts.next().ok_or_else(malformed)?);
+                for quantity in [cpu, memory] {
+                    crate::quantity::Quantity::parse(quantity).map_err(|_| malformed())?;
+                }
+                let devices = parts.next().map_or(Ok(0), str::parse).map_err(|_| malformed())?;
+                (count, Some((cpu.to_owned(), memory.to_owned(), devices)))
+            }
+        };
+        Ok(Self {
+            pool: pool.to_owned(),
+            count: count.parse().map_err(|_| malformed())?,
+            shape,
+        })
+    }
+}
+
+/// The objects of some files.
+#[derive(Clone, Debug, Default)]
+pub struct Objects {
+    /// Pipelines, in the order of the files.
+    pub pipelines: Vec<TieredPipeline>,
+    /// Pools, in the order of the files.
+    pub pools: Vec<ComputePool>,
+}
+
+impl Objects {
+    /// Reads files, and the YAML files of folders. Other kinds are left out.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or an object of ours cannot be understood.
+    pub fn read(paths: &[PathBuf]) -> Result<Self, Error> {
+        let mut objects = Self::default();
+        for path in paths {
+            for file in files(path)? {
+                let text = std::fs::read_to_string(&file).map_err(|source| Error::Read {
+                    path: file.clone(),
+                    source,
+                })?;
+                objects.add(&file, &text)?;
+            }
+        }
+        Ok(objects)
+    }
+
+    /// Adds the objects of one text.
+    ///
+    /// # Errors
+    /// When it is not YAML, or an object of ours cannot be understood.
+    pub fn add(&mut self, path: &Path, text: &str) -> Result<(), Error> {
+        let failed = |problem: String| Error::Parse {
+            path: path.to_owned(),
+            problem,
+        };
+        let documents = serde_saphyr::from_multiple::<Value>(text).map_err(|error| failed(error.to_string()))?;
+        for document in documents {
+            let kind = document
+                .get("kind")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned();
+            match kind.as_str() {
+                "TieredPipeline" => {
+                    self.pipelines
+                        .push(serde_json::from_value(document).map_err(|error| failed(error.to_string()))?);
+                }
+                "ComputePool" => {
+                    self.pools
+                        .push(serde_json::from_value(document).map_err(|error| failed(error.to_string()))?);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills in the samples where no pipeline or no pool was given.
+    ///
+    /// # Errors
+    /// Never with the samples as they are.
+    pub fn or_samples(mut self, notes: &mut Vec<String>) -> Result<Self, Error> {
+        if self.pools.is_empty() {
+            notes.push("no ComputePool was given: the pools of config/samples/pools.yaml are used".to_owned());
+            self.add(Path::new("config/samples/pools.yaml"), SAMPLE_POOLS)?;
+        }
+        if self.pipelines.is_empty() {
+            notes.push("no TieredPipeline was given: config/samples/support-agent.yaml is used".to_owned());
+            self.add(Path::new("config/samples/support-agent.yaml"), SAMPLE_PIPELINE)?;
+        }
+        Ok(self)
+    }
+}
+
+fn files(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let failed = |source| Error::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?.path();
+        if entry
+            .extension()
+            .is_some_and(|extension| extension == "yaml" || extension == "yml")
+        {
+            found.push(entry);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The scenario of these objects, with `given` nodes. Every pool admits every pipeline.
+///
+/// # Errors
+/// When a pipeline is refused or a stage has nowhere to run.
+pub fn scenario(objects: Objects, given: &[Nodes]) -> Result<Scenario, Error> {
+    let mut remarks = Vec::new();
+    let mut objects = objects.or_samples(&mut remarks)?;
+    if let Some(unknown) = given
+        .iter()
+        .find(|nodes| objects.pools.iter().all(|pool| pool.name_any() != nodes.pool))
+    {
+        return Err(Error::UnknownPool(unknown.pool.clone()));
+    }
+    for pool in &mut objects.pools {
+        pool.metadata.uid = Some(format!("pool-{}", pool.name_any()));
+    }
+    for pipeline in &mut objects.pipelines {
+        pipeline.metadata.uid = Some(format!("pipeline-{}", pipeline.name_any()));
+        pipeline.metadata.namespace.get_or_insert_with(|| "default".to_owned());
+    }
+    let pools: Vec<Arc<ComputePool>> = objects.pools.iter().cloned().map(Arc::new).collect();
+    let nodes = nodes(&objects, given, &mut remarks);
+    let observed = capacity::observe(&pools, &nodes, &[]);
+    let mut valid = Vec::with_capacity(objects.pipelines.len());
+    for pipeline in &objects.pipelines {
+        valid.push(validated(pipeline, &pools, &observed)?);
+    }
+    let (world, index) = world::world(&valid, &observed);
+    let names = index.stages.iter();
+    let stages: Vec<&ValidatedStage> = valid.iter().flat_map(|pipeline| &pipeline.stages).collect();
+    let facts = names.zip(&stages).map(|(reference, stage)| StageFacts {
+        name: reference.name.clone(),
+        sized: stage.kind == Kind::Inference,
+        drain_ms: u64::from(stage.pace.drain_seconds) * 1_000,
+    });
+    let facts: Vec<StageFacts> = facts.collect();
+    let servers = index.variants.iter().zip(&world.variants).map(|(reference, variant)| {
+        let slots = variant.concurrency.unwrap_or(1).max(1);
+        let scraped = reference
+            .preset
+            .is_some_and(|preset: &Preset| *preset.source() != Source::ResourceMetrics);
+        let sized = facts.get(variant.stage.0 as usize).is_some_and(|facts| facts.sized);
+        Server {
+            slots,
+            // A full batch of a model server is four times as slow per call as a call alone; elsewhere calls share the
+            // processor.
+            slowdown: if sized {
+                f64::from(slots).min(4.0)
+            } else {
+                f64::from(slots)
+            },
+            signal: if scraped { Signal::Server } else { Signal::Cpu },
+        }
+    });
+    let servers: Vec<Server> = servers.collect();
+    let pipelines = objects.pipelines.iter().map(|pipeline| PipelineFacts {
+        name: pipeline.name_any(),
+        objective_ms: (pipeline.spec.objective.as_ref())
+            .and_then(|objective| u64::try_from(objective.latency_milliseconds).ok()),
+    });
+    let mut pool_names: Vec<String> = observed.iter().map(|pool| pool.name.clone()).collect();
+    pool_names.resize(world.pools.len(), "gone".to_owned());
+    let mut scenario = Scenario {
+        pipelines: pipelines.collect(),
+        pools: pool_names,
+        stages: facts,
+        variants: servers,
+        world,
+        notes: remarks,
+    };
+    for at in 0..scenario.pipelines.len() {
+        let (objective, full) = (scenario.objective_ms(at), scenario.full_latency_ms(at));
+        if objective < full {
+            let note = format!(
+                "pipeline '{}': the objective of {objective:.0} ms is below the {full:.0} ms that a mean request takes on full replicas: requests are late however many run",
+                scenario.pipelines[at].name
+            );
+            scenario.notes.push(note);
+        }
+    }
+    Ok(scenario)
+}
+
+fn validated(
+    pipeline: &TieredPipeline,
+    pools: &[Arc<ComputePool>],
+    observed: &[PoolObservation],
+) -> Result<ValidatedPipeline, Error> {
+    let mut found = Found {
+        pools: pool_facts(pools, observed, &BTreeMap::new()),
+        allow_secrets: true,
+        ..Found::default()
+    };
+    for facts in &mut found.pools {
+        facts.admits = true;
+    }
+    // Replicas are placed only where the Deployment exists: look once for the names, then again with all of them there.
+    let first = validate(pipeline, &found);
+    for stage in &first.stages {
+        for pool in &stage.pools {
+            let deployment = Deployment {
+                metadata: serde_json::from_value(json!({
+                    "name": pool.child,
+                    "namespace": first.id.namespace,
+                    "ownerReferences": [{"apiVersion": "tiercel.dev/v1alpha1", "kind": "TieredPipeline",
+                                         "name": first.id.name, "uid": first.id.uid, "controller": true}],
+                }))
+                .unwrap_or_default(),
+                ..Deployment::default()
+            };
+            found.deployments.insert(pool.child.clone(), Arc::new(deployment));
+        }
+    }
+    let valid = validate(pipeline, &found);
+    if !valid.refusals.is_empty() {
+        let why: Vec<String> = valid.refusals.iter().map(ToString::to_string).collect();
+        return Err(Error::Refused {
+            pipeline: pipeline.name_any(),
+            why: why.join("; "),
+        });
+    }
+    for stage in &valid.stages {
+        if stage.pools.iter().all(|pool| pool.room == 0 || pool.cost.is_none()) {
+            let small = stage
+                .pools
+                .iter()
+                .map(|pool| format!("{}: no node is large enough", pool.pool));
+            let excluded = stage.excluded.iter().map(|(pool, why)| format!("{pool}: {why}"));
+            let why: Vec<String> = small.chain(excluded).collect();
+            return Err(Error::Homeless {
+                stage: stage.name.clone(),
+                pipeline: pipeline.name_any(),
+                why: why.join("; "),
+            });
+        }
+    }
+    Ok(valid)
+}
+
+/// Nodes for every pool: as given, else none where the pool may grow by itself, else assumed.
+fn nodes(objects: &Objects, given: &[Nodes], remarks: &mut Vec<String>) -> Vec<Arc<NodeView>> {
+    let mut nodes = Vec::new();
+    for pool in &objects.pools {
+        let name = pool.name_any();
+        let wanted = given.iter().find(|nodes| nodes.pool == name);
+        let grows = (pool.spec.elastic.as_ref()).is_some_and(|elastic| !elastic.node_allocatable.is_empty());
+        if wanted.is_none() && grows {
+            continue;
+        }
+        let count = wanted.map_or(NODES, |nodes| nodes.count);
+        let (cpu, memory, devices) = match wanted.and_then(|nodes| nodes.shape.clone()) {
+            Some(shape) => shape,
+            None => assumed(objects, pool),
+        };
+        if wanted.is_none_or(|nodes| nodes.shape.is_none()) {
+            let devices = if devices > 0 {
+                format!(", {devices} devices")
+            } else {
+                String::new()
+            };
+            remarks.push(format!(
+                "pool '{name}': {count} nodes with {cpu} CPUs, {memory}{devices} are assumed; give --nodes {name}=COUNT:CPU,MEMORY{}",
+                if pool.spec.device.is_some() { ",DEVICES" } else { "" }
+            ));
+        }
+        for number in 0..count {
+            nodes.extend(node(pool, &format!("{name}-{number}"), &cpu, &memory, devices).map(Arc::new));
+        }
+    }
+    nodes
+}
+
+/// A node of a pool of which nothing is known. Where there are devices it fits one of the largest replica.
+fn assumed(objects: &Objects, pool: &ComputePool) -> (String, String, u32) {
+    let (cpu, memory) = CPU_NODE;
+    let mut largest = (0_i128, 0_i128, 0_i128);
+    let Some(device) = pool
+        .spec
+        .device
+        .as_ref()
+        .filter(|_| pool.spec.tier == Tier::Accelerator)
+    else {
+        return (cpu.to_owned(), memory.to_owned(), 0);
+    };
+    let stages = objects.pipelines.iter().flat_map(|pipeline| &pipeline.spec.stages);
+    for stage in stages {
+        let overrides = stage
+            .profiles
+            .iter()
+            .filter_map(|profile| profile.container.as_ref()?.resources.as_ref());
+        for resources in std::iter::once(&stage.container.resources).chain(overrides) {
+            let amount = |name: &str| {
+                let text = resources.requests.get(name).or_else(|| resources.limits.get(name))?;
+                crate::quantity::Quantity::parse(&text.0).ok()
+            };
+            let Some(devices) = amount(&device.resource_name) else {
+                continue;
+            };
+            let up = crate::quantity::Round::Up;
+            let millis = |name| amount(name).map_or(0, |quantity| quantity.millis(up));
+            let kib = amount("memory").map_or(0, |quantity| quantity.kib(up));
+            largest.0 = largest.0.max(millis("cpu"));
+            largest.1 = largest.1.max(kib);
+            largest.2 = largest.2.max(devices.units(up));
+        }
+    }
+    if largest.2 == 0 {
+        return (cpu.to_owned(), memory.to_owned(), 1);
+    }
+    let devices = u32::try_from(largest.2).unwrap_or(1);
+    (format!("{}m", largest.0), format!("{}Ki", largest.1), devices)
+}
+
+/// A Ready node that the pool selects.
+fn node(pool: &ComputePool, name: &str, cpu: &str, memory: &str, devices: u32) -> Option<NodeView> {
+    let spec = &pool.spec;
+    let mut labels: BTreeMap<String, String> = spec.node_selector.clone();
+    for expression in &spec.match_expressions {
+        let first = expression.values.first().cloned();
+        let number = |by: i64| {
+            first
+                .as_ref()?
+                .parse::<i64>()
+                .ok()
+                .map(|value| (value + by).to_string())
+        };
+        let value = match expression.operator {
+            Operator::In => first,
+            Operator::Exists => Some("true".to_owned()),
+            Operator::Gt => number(1),
+            Operator::Lt => number(-1),
+            Operator::NotIn | Operator::DoesNotExist => None,
+        };
+        if let Some(value) = value {
+            labels.insert(expression.key.clone(), value);
+        }
+    }
+    if let Some(architecture) = spec.architecture {
+        let key = crate::api::labels::ARCHITECTURE.to_owned();
+        labels.entry(key).or_insert_with(|| architecture.as_str().to_owned());
+    }
+    let mut allocatable = json!({"cpu": cpu, "memory": memory, "pods": "110"});
+    if let (Some(device), Some(offer)) = (&spec.device, allocatable.as_object_mut()) {
+        offer.insert(device.resource_name.clone(), json!(devices.to_string()));
+    }
+    let node = json!({
+        "metadata": {"name": name, "uid": name, "labels": labels},
+        "spec": {},
+        "status": {"allocatable": allocatable, "conditions": [{"type": "Ready", "status": "True"}]},
+    });
+    serde_json::from_value(node).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulate::demand::initial;
+    use crate::simulate::engine::{Options, run};
+    use crate::simulate::load::{Change, Load};
+    use crate::simulate::policy::{KINDS, Spec};
+
+    fn samples() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("config/samples")
+    }
+
+    #[test]
+    fn the_sample_becomes_the_world_that_the_operator_would_plan() {
+        let folder = samples();
+        let objects = Objects::read(&[folder.join("support-agent.yaml"), folder.join("pools.yaml")]).unwrap();
+        let given = ["graviton=4:16,64Gi", "l4-spot=3:8,32Gi,1"].map(|text| text.parse().unwrap());
+        let scenario = scenario(objects, &given).unwrap();
+        assert_eq!(scenario.stages.len(), 6);
+        let generate = scenario
+            .stages
+            .iter()
+            .position(|stage| stage.name == "generate")
+            .unwrap();
+        let ladder = scenario.ladder(generate);
+        let names: Vec<String> = ladder.iter().map(|&at| scenario.label(at)).collect();
+        assert_eq!(
+            names,
+            [
+                "generate@l4-spot",
+                "generate@h100",
+                "generate@inferentia",
+                "generate@graviton",
+                "generate@x86"
+            ],
+            "preferred tier first, then price per request"
+        );
+        let l4 = &scenario.world.variants[ladder[0]];
+        assert_eq!((l4.max, l4.cost_micros, l4.startup_ms), (3, 293_300, 82_000));
+        assert_eq!(scenario.variants[ladder[0]].slots, 16);
+        assert_eq!(scenario.world.pools[0].capacity.cpu_millis, 64_000);
+        assert!((scenario.visits()[generate] - 2.5).abs() < 1e-9);
+        assert!((scenario.objective_ms(0) - 10_000.0).abs() < 1e-9);
+        assert!(
+            scenario.notes.iter().any(|note| note.contains("pool 'h100'")),
+            "{:?}",
+            scenario.notes
+        );
+    }
+
+    #[test]
+    fn nodes_are_read_or_refused_with_the_form() {
+        let nodes: Nodes = "h100=2:16,256Gi,8".parse().unwrap();
+        assert_eq!(nodes.shape, Some(("16".into(), "256Gi".into(), 8)));
+        for wrong in ["h100", "h100=two", "h100=2:16", "h100=2:x,1Gi"] {
+            let error = wrong.parse::<Nodes>().unwrap_err().to_string();
+            assert!(error.contains("POOL=COUNT"), "{error}");
+        }
+        let unknown = scenario(Objects::default(), &["nowhere=1".parse().unwrap()]).unwrap_err();
+        assert!(matches!(unknown, Error::UnknownPool(_)));
+    }
+
+    #[test]
+    fn a_stage_without_a_pool_is_named_with_the_reasons() {
+        let given = ["graviton=1:1,1Gi", "x86=1:1,1Gi"].map(|text| text.parse().unwrap());
+        let error = scenario(Objects::default(), &given).unwrap_err().to_string();
+        assert!(
+            error.contains("'retrieve'") && error.contains("graviton: no node is large enough"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn every_sample_can_be_simulated_with_every_policy() {
+        let load = Load::named(
+            "steady:3",
+            Path::new("nowhere"),
+            Change {
+                seconds: Some(90),
+                ..Change::NONE
+            },
+            1,
+        )
+        .unwrap();
+        let mut seen = 0;
+        for path in [samples(), samples().join("features"), samples().join("hardware")]
+            .iter()
+            .flat_map(|folder| files(folder).unwrap())
+        {
+            let objects = Objects::read(std::slice::from_ref(&path)).unwrap();
+            let scenario = scenario(objects, &[]).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            for kind in KINDS {
+                let mut policy = kind.name.parse::<Spec>().unwrap().build(&scenario, &load);
+                let start = initial(&scenario, &load);
+                let outcome = run(
+                    &scenario,
+                    &load,
+                    &start,
+                    (kind.name, policy.as_mut()),
+                    &Options::default(),
+                );
+                let about = format!("{} with {}", path.display(), kind.name);
+                assert_eq!(outcome.requests, outcome.served + outcome.failed, "{about}");
+                assert!(outcome.served > 0, "{about}");
+            }
+            seen += 1;
+        }
+        assert!(seen >= 25, "{seen} samples");
+    }
+}

@@ -1,0 +1,193 @@
+//! tiercel: [`crate::rebalance::step`], the very core that the operator runs, fed as the operator feeds it.
+//!
+//! Model servers are scraped every second, with the rate over the last seconds; CPU comes from `metrics.k8s.io`, a value
+//! per 15 s. A pod that has had no room for ten seconds is reported as dry. The core learns of replicas from events, as it
+//! would from a watch.
+
+use super::{Kind, Knobs, Order, Policy, View, knob};
+use crate::rebalance::decision::Decision;
+use crate::rebalance::world::{DryReason, Event, Reading, Resources, VariantIdx, World};
+use crate::rebalance::{State, step};
+use crate::simulate::cluster::Seen;
+use crate::simulate::metrics::Second;
+use crate::simulate::scenario::{Scenario, Signal};
+
+/// What the command line offers.
+pub const KIND: Kind = Kind {
+    name: "tiercel",
+    about: "the operator's own decision core",
+    knobs: &[
+        ("target", &[70.0, 40.0, 50.0, 60.0, 80.0, 90.0, 100.0]),
+        ("window", &[120.0, 30.0, 60.0, 300.0]),
+        ("smooth", &[0.0, 30.0, 60.0, 120.0]),
+    ],
+    build: |scenario, _, knobs| Box::new(Tiercel::new(scenario, knobs)),
+};
+
+/// A pod without room is reported after so long, and again.
+const DRY_MS: u64 = 10_000;
+/// Seconds between the points of a rate.
+const RATE_S: usize = 7;
+
+/// One step of the core, as a decision log records it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// When, milliseconds.
+    pub now_ms: u64,
+    /// What it was told.
+    pub events: Vec<Event>,
+    /// What it decided.
+    pub decisions: Vec<Decision>,
+}
+
+/// The core and what it has been told.
+#[derive(Debug)]
+pub struct Tiercel {
+    state: State,
+    world: World,
+    told_world: bool,
+    told: Vec<Option<Seen>>,
+    readings: Vec<Option<Reading>>,
+    record: Option<Vec<Recorded>>,
+    /// Seconds that readings are averaged over; 0: as the operator does.
+    smooth_s: usize,
+}
+
+impl Tiercel {
+    /// A core that knows nothing yet. `target` in per cent and `window` (of shrinking) in seconds take the place of what
+    /// the stages declare. `smooth` averages what model servers show over so many seconds: what the operator could do, and
+    /// does not.
+    pub fn new(scenario: &Scenario, knobs: &Knobs) -> Self {
+        let mut world = scenario.world.clone();
+        for stage in &mut world.stages {
+            let percent = knob(knobs, "target", f64::from(stage.target_permille) / 10.0);
+            stage.target_permille = (percent * 10.0).clamp(10.0, 1_000.0) as u32;
+            stage.down_window_ms = (knob(knobs, "window", stage.down_window_ms as f64 / 1e3) * 1e3) as u64;
+        }
+        Self {
+            state: State::new(),
+            told: vec![None; world.variants.len()],
+            readings: vec![None; world.variants.len()],
+            world,
+            told_world: false,
+            smooth_s: knob(knobs, "smooth", 0.0) as usize,
+            record: None,
+        }
+    }
+
+    /// Keeps every step for a decision log.
+    #[must_use]
+    pub fn recording(mut self) -> Self {
+        self.record = Some(Vec::new());
+        self
+    }
+
+    /// The steps so far, if they are kept.
+    pub fn recorded(&self) -> &[Recorded] {
+        self.record.as_deref().unwrap_or_default()
+    }
+
+    fn events(&mut self, view: &View<'_>) -> Vec<Event> {
+        let mut events = Vec::new();
+        let shrunk = |known: &[crate::rebalance::world::Pool], live: &[Resources]| {
+            known.iter().zip(live).any(|(pool, live)| pool.capacity != *live)
+        };
+        if !self.told_world || shrunk(&self.world.pools, view.capacity) {
+            for (pool, live) in self.world.pools.iter_mut().zip(view.capacity) {
+                pool.capacity = *live;
+            }
+            self.told_world = true;
+            events.push(Event::World(self.world.clone()));
+        }
+        for (at, &seen) in view.seen.iter().enumerate() {
+            let variant = VariantIdx(at as u32);
+            let told = self.told[at];
+            if told.map(|told| told.leaving) != Some(seen.leaving) {
+                events.push(Event::Leaving {
+                    variant,
+                    count: seen.leaving,
+                });
+            }
+            if told.map(|told| (told.desired, told.ready)) != Some((seen.desired, seen.ready)) {
+                events.push(Event::Replicas {
+                    variant,
+                    desired: seen.desired,
+                    ready: seen.ready,
+                });
+            }
+            self.told[at] = Some(seen);
+            let dry_ms = seen.pending_since_ms.map(|since_ms| view.now_ms - since_ms);
+            if dry_ms.is_some_and(|dry_ms| dry_ms >= DRY_MS && dry_ms.is_multiple_of(DRY_MS)) {
+                events.push(Event::Dry {
+                    variant,
+                    reason: DryReason::Unschedulable,
+                });
+            }
+            if let Some(reading) =
+                reading(view, at, self.smooth_s).filter(|reading| self.readings[at] != Some(*reading))
+            {
+                self.readings[at] = Some(reading);
+                events.push(Event::Reading { variant, reading });
+            }
+        }
+        events
+    }
+}
+
+fn reading(view: &View<'_>, variant: usize, smooth_s: usize) -> Option<Reading> {
+    let ready = view.seen[variant].ready;
+    let millis = |value: f64| (value * 1e3) as u64;
+    match view.scenario.variants[variant].signal {
+        Signal::Server => {
+            let last = view.metrics.last(variant).filter(|_| ready > 0)?;
+            let rate = view
+                .metrics
+                .mean(variant, RATE_S.max(smooth_s), |second| second.arrivals);
+            let mean = |of: fn(&Second) -> f64| view.metrics.mean(variant, smooth_s, of);
+            let running = mean(|second| second.running).unwrap_or(last.running_now);
+            let waiting = mean(|second| second.waiting).unwrap_or(last.waiting_now);
+            Some(Reading {
+                taken_ms: view.now_ms,
+                sampled: ready,
+                expected: ready,
+                running_millis: Some(millis(running)),
+                waiting_millis: Some(millis(waiting)),
+                utilization_permille: None,
+                rate_millis: rate.map(millis),
+            })
+        }
+        Signal::Cpu => {
+            let cpu = view.metrics.cpu(variant)?;
+            Some(Reading {
+                taken_ms: cpu.taken_ms,
+                sampled: cpu.sampled.min(ready),
+                expected: ready,
+                running_millis: None,
+                waiting_millis: None,
+                utilization_permille: Some((cpu.utilization * 1e3) as u32),
+                rate_millis: None,
+            })
+        }
+    }
+}
+
+impl Policy for Tiercel {
+    fn step(&mut self, view: &View<'_>) -> Vec<Order> {
+        let events = self.events(view);
+        let decisions = step(&mut self.state, &events, view.now_ms);
+        let written = decisions.iter().filter(|decision| !decision.advisory);
+        let orders = written.flat_map(|decision| &decision.moves).map(|one| Order {
+            variant: one.variant.0 as usize,
+            to: one.to,
+        });
+        let orders = orders.collect();
+        if let Some(record) = &mut self.record {
+            record.push(Recorded {
+                now_ms: view.now_ms,
+                events,
+                decisions,
+            });
+        }
+        orders
+    }
+}
