@@ -1,0 +1,289 @@
+//! Priced pools: joint plans over all pools, each with the proof of how far from the best it can be.
+//!
+//! # The problem
+//!
+//! ```text
+//! min  Σ price·n + Σ penalty·unserved + Σ moves        over whole replicas n of every stage on every pool
+//! s.t. Σ request·n ≤ room                              of every pool, in CPU, memory and devices
+//!      Σ cost·n ≤ ceiling                              of every group of stages, in money and power
+//!      floors, ceilings, and demand or its penalty     for every stage
+//! ```
+//!
+//! Only pools and groups tie stages together. Put a price on every unit of their room, and every stage can decide for
+//! itself; find the prices at which those decisions just fit, and what stages do for themselves is what is best for all,
+//! but for whole numbers. For any prices, what stages do for themselves also bounds what anything could cost. So the
+//! same search yields the plan, its certificate, and an explanation: a pool's price is what more room in it would save.
+//!
+//! # Top to bottom
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | `rows` | the problem as callers state it |
+//! | `canonical` | an order that forgets the caller's |
+//! | `instance` | dense columns, numbers that cannot overflow |
+//! | `search` | exact covering knapsack |
+//! | `oracle` | one stage at given prices |
+//! | `dual` | the bound, in integers |
+//! | `price` | the search for prices: smooth first, then on the bound itself |
+//! | `plan`, `build` | from prices to a plan that fits |
+//! | `improve` | better plans, any time |
+//! | `branch` | small instances to the end |
+//! | `bottleneck` | pipelines: nothing is bought that a neighbour would waste |
+//! | `certificate` | what is published |
+//! | `generate` | seeded instances for tests and benchmarks |
+//!
+//! # Time
+//!
+//! There is no clock here. [`solve`] asks its caller "go on?" at short intervals and finishes soon after a no, with the
+//! best it has. If the answer is always yes, the result depends on nothing but the instance.
+#![allow(
+    clippy::indexing_slicing,
+    reason = "indices are made here from lengths that are known here; bounds checks everywhere would hide the algorithm"
+)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "`instance` bounds every number once, so that the rest needs no checks"
+)]
+
+mod bottleneck;
+mod build;
+mod bundle_price;
+mod canonical;
+mod certificate;
+mod dual;
+#[cfg(test)]
+mod garbage;
+pub mod generate;
+mod improve;
+mod instance;
+#[cfg(test)]
+mod judge;
+mod oracle;
+mod plan;
+#[cfg(test)]
+mod properties;
+pub mod rows;
+mod search;
+mod smooth_price;
+
+use self::build::build;
+use self::bundle_price::{Bundle, Step};
+pub use self::certificate::{Effort, Priced, Reason, Solution};
+use self::dual::{Evaluation, evaluate};
+use self::generate::Dice;
+use self::improve::Improve;
+pub use self::instance::Instance;
+use self::oracle::Oracle;
+use self::plan::Plan;
+use self::smooth_price::Smooth;
+pub use crate::rebalance::world::Traffic;
+
+/// How to solve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Threads to use, one or more. Does not change the result.
+    pub threads: usize,
+    /// Good enough: stop improving once the gap is not above this, millionths.
+    pub gap_ppm: u64,
+    /// Evaluations of the bound while prices are polished, at most.
+    pub polish: u32,
+    /// Tries of improving the plan, at most.
+    pub tries: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            threads: 1,
+            gap_ppm: 100,
+            polish: 30,
+            tries: 4_000,
+        }
+    }
+}
+
+/// Stages that are asked again one by one after the build, at most, by each of two rankings.
+const ASKED_AGAIN: usize = 20_000;
+
+/// What is kept from one solve to the next: scratch space, prices, the plan.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    prices: Vec<u64>,
+    answers: Evaluation,
+    trial: Evaluation,
+    /// What every stage would cost if it were alone.
+    alone: Vec<i64>,
+    plan: Plan,
+    oracles: Vec<Oracle>,
+    smooth: Smooth,
+    improve: Improve,
+}
+
+/// Solves from nothing. `go_on` is asked at short intervals; once it says no, the best there is gets finished.
+pub fn solve(
+    instance: &Instance,
+    memory: &mut Memory,
+    settings: &Settings,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Solution {
+    let mut effort = Effort::default();
+    let Memory {
+        prices,
+        answers,
+        trial,
+        alone,
+        plan,
+        oracles,
+        smooth,
+        improve,
+    } = memory;
+    let threads = if instance.stages() < 20_000 {
+        1
+    } else {
+        settings.threads.clamp(1, 64)
+    };
+    oracles.resize_with(threads, Oracle::default);
+    for oracle in oracles.iter_mut() {
+        oracle.nodes = 0;
+    }
+    prices.clear();
+    prices.resize(instance.room.len(), 0);
+    evaluate(instance, prices, oracles, answers);
+    effort.evaluations += 1;
+    alone.clone_from(&answers.values);
+    if answers.fits(instance) {
+        smooth.clear();
+    } else {
+        smooth.load(instance);
+        let mut point = vec![0.0; smooth.len()];
+        smooth.descend(&mut point, 1.0, 0.01);
+        smooth.publish(instance, &point, prices);
+        evaluate(instance, prices, oracles, trial);
+        effort.evaluations += 1;
+        if trial.bound > answers.bound {
+            std::mem::swap(trial, answers);
+        } else {
+            prices.fill(0);
+        }
+    }
+    polish(
+        instance,
+        settings.polish,
+        smooth,
+        prices,
+        answers,
+        trial,
+        oracles,
+        &mut effort,
+        go_on,
+    );
+    build(instance, prices, answers, oracles, plan);
+    better(
+        instance,
+        settings,
+        prices,
+        answers,
+        alone,
+        plan,
+        oracles,
+        improve,
+        &mut effort,
+        go_on,
+    );
+    if let Some(oracle) = oracles.first_mut() {
+        bottleneck::cut(instance, prices, oracle, plan);
+    }
+    effort.nodes = oracles.iter().map(|oracle| oracle.nodes).sum();
+    certificate::publish(instance, prices, plan, answers.bound, effort)
+}
+
+/// Subgradient steps in the metric of the smoothed problem; the best bound and its prices stay.
+#[expect(clippy::too_many_arguments, reason = "parts of one memory, borrowed apart")]
+fn polish(
+    instance: &Instance,
+    passes: u32,
+    smooth: &Smooth,
+    prices: &mut Vec<u64>,
+    answers: &mut Evaluation,
+    trial: &mut Evaluation,
+    oracles: &mut [Oracle],
+    effort: &mut Effort,
+    go_on: &mut dyn FnMut() -> bool,
+) {
+    if smooth.len() == 0 {
+        return;
+    }
+    let mut bundle = Bundle::default();
+    bundle.start(
+        &smooth.read(instance, prices),
+        smooth.excess(instance, &answers.usage),
+        smooth.units(),
+    );
+    let mut tried = prices.clone();
+    // The centre is the best point but for the part of a promise that a serious step must keep.
+    let mut centre = answers.bound;
+    for _ in 0..passes {
+        if !go_on() {
+            return;
+        }
+        let Some(next) = bundle.propose() else { return };
+        smooth.publish(instance, &next, &mut tried);
+        evaluate(instance, &tried, oracles, trial);
+        effort.evaluations += 1;
+        let slope = smooth.excess(instance, &trial.usage);
+        if bundle.learn(next, smooth_price::gain(trial.bound, centre), slope) == Step::Serious {
+            centre = trial.bound;
+        }
+        if trial.bound > answers.bound {
+            std::mem::swap(trial, answers);
+            prices.clone_from(&tried);
+        }
+    }
+}
+
+/// Improves the plan until it is good enough, nothing helps, or nobody waits.
+#[expect(clippy::too_many_arguments, reason = "parts of one memory, borrowed apart")]
+fn better(
+    instance: &Instance,
+    settings: &Settings,
+    prices: &[u64],
+    answers: &Evaluation,
+    alone: &[i64],
+    plan: &mut Plan,
+    oracles: &mut [Oracle],
+    improve: &mut Improve,
+    effort: &mut Effort,
+    go_on: &mut dyn FnMut() -> bool,
+) {
+    let Some(oracle) = oracles.first_mut() else { return };
+    let constant: i128 = instance.stages.iter().map(Instance::constant).sum();
+    let mut total = plan.total() + constant;
+    let good = |total: i128| certificate::gap_ppm(total, answers.bound).is_some_and(|gap| gap <= settings.gap_ppm);
+    improve.rank(instance, prices, answers, plan);
+    if good(total) || !go_on() {
+        return;
+    }
+    improve.one_by_one(instance, ASKED_AGAIN, oracle, plan);
+    improve.rank_by_loss(instance, alone, plan);
+    improve.one_by_one(instance, ASKED_AGAIN, oracle, plan);
+    total = plan.total() + constant;
+    let mut dice = Dice::new(instance.stages() as u64);
+    for attempt in 0..settings.tries {
+        if attempt % 16 == 0 {
+            if good(total) || !go_on() {
+                return;
+            }
+            if attempt % 128 == 0 {
+                improve.rank(instance, prices, answers, plan);
+            }
+        }
+        let gain = improve.ruin(instance, prices, &mut dice, oracle, plan);
+        effort.tries += 1;
+        if gain > 0 {
+            effort.successes += 1;
+            total -= gain;
+        }
+    }
+}
