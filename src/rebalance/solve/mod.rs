@@ -48,6 +48,7 @@
 )]
 
 mod bottleneck;
+mod branch;
 mod build;
 mod bundle_price;
 mod canonical;
@@ -91,6 +92,10 @@ pub struct Settings {
     pub polish: u32,
     /// Tries of improving the plan, at most.
     pub tries: u32,
+    /// Instances of at most so many stages are searched to the end, if that takes at most `branch_nodes`.
+    pub branch_stages: usize,
+    /// Combinations that this search looks at, at most.
+    pub branch_nodes: u64,
 }
 
 impl Default for Settings {
@@ -100,6 +105,21 @@ impl Default for Settings {
             gap_ppm: 100,
             polish: 30,
             tries: 4_000,
+            branch_stages: 30,
+            branch_nodes: 20_000,
+        }
+    }
+}
+
+impl Settings {
+    /// As far as it goes: for those who have the time.
+    pub fn thorough() -> Self {
+        Self {
+            gap_ppm: 0,
+            polish: 100,
+            tries: 1_000_000,
+            branch_nodes: 20_000_000,
+            ..Self::default()
         }
     }
 }
@@ -195,8 +215,17 @@ pub fn solve(
     if let Some(oracle) = oracles.first_mut() {
         bottleneck::cut(instance, prices, oracle, plan);
     }
+    let mut bound = answers.bound;
+    if instance.stages() <= settings.branch_stages {
+        let cost = certificate::cost(instance, plan, &bottleneck::unserved(instance, plan));
+        if branch::finish(instance, prices, answers, plan, cost, settings.branch_nodes, go_on)
+            == branch::Outcome::Proven
+        {
+            bound = i128::MAX;
+        }
+    }
     effort.nodes = oracles.iter().map(|oracle| oracle.nodes).sum();
-    certificate::publish(instance, prices, plan, answers.bound, effort)
+    certificate::publish(instance, prices, plan, bound, effort)
 }
 
 /// Subgradient steps in the metric of the smoothed problem; the best bound and its prices stay.
