@@ -21,10 +21,11 @@
 //! | `rows` | the problem as callers state it |
 //! | `canonical` | an order that forgets the caller's |
 //! | `instance` | dense columns, numbers that cannot overflow |
-//! | `search` | exact covering knapsack |
 //! | `oracle` | one stage at given prices |
+//! | `quick` | the same for the usual stage |
+//! | `search` | the same in general: an exact covering knapsack |
 //! | `dual` | the bound, in integers |
-//! | `price` | the search for prices: smooth first, then on the bound itself |
+//! | `smooth_price`, `bundle_price` | the search for prices: smooth first, then on the bound itself |
 //! | `plan`, `build` | from prices to a plan that fits |
 //! | `improve` | better plans, any time |
 //! | `branch` | small instances to the end |
@@ -65,6 +66,7 @@ mod oracle;
 mod plan;
 #[cfg(test)]
 mod properties;
+mod quick;
 pub mod rows;
 mod search;
 mod smooth_price;
@@ -173,15 +175,22 @@ pub fn solve(
     evaluate(instance, prices, oracles, answers);
     effort.evaluations += 1;
     alone.clone_from(&answers.values);
-    if answers.fits(instance) {
-        smooth.clear();
-    } else {
-        smooth.load(instance);
+    smooth.clear();
+    if !answers.fits(instance) {
+        smooth.load(instance, &answers.usage);
         let mut point = vec![0.0; smooth.len()];
         smooth.descend(&mut point, 1.0, 0.01);
-        smooth.publish(instance, &point, prices);
-        evaluate(instance, prices, oracles, trial);
-        effort.evaluations += 1;
+        for _ in 0..2 {
+            smooth.publish(instance, &point, prices);
+            evaluate(instance, prices, oracles, trial);
+            effort.evaluations += 1;
+            // What was displaced may crowd pools that had room before.
+            if trial.fits(instance) || !smooth.load(instance, &trial.usage) {
+                break;
+            }
+            point = smooth.read(instance, prices);
+            smooth.descend(&mut point, 0.1, 0.01);
+        }
         if trial.bound > answers.bound {
             std::mem::swap(trial, answers);
         } else {
