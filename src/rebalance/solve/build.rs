@@ -33,7 +33,15 @@ pub(super) fn build(
     }
 }
 
-fn give(instance: &Instance, at: usize, prices: &[u64], answers: &Evaluation, oracle: &mut Oracle, plan: &mut Plan) {
+/// Gives a stage that has nothing its answer, or what the room that is left allows.
+pub(super) fn give(
+    instance: &Instance,
+    at: usize,
+    prices: &[u64],
+    answers: &Evaluation,
+    oracle: &mut Oracle,
+    plan: &mut Plan,
+) {
     let options = &instance.stages[at].options;
     let wanted = &answers.counts[options.start as usize..options.end as usize];
     if plan.fits(instance, at, wanted) {

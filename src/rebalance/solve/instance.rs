@@ -94,11 +94,6 @@ impl Stage {
         self.given_demand
     }
 
-    /// Scaled price of what stays anyway and of moving all that runs away.
-    pub(super) fn constant_price(&self) -> i128 {
-        self.constant
-    }
-
     /// What choices have to cover so that `served` of the demand are served.
     pub(super) fn coverable(&self, served: u64) -> i64 {
         let stays = if self.uniform { 0 } else { self.base_served };
@@ -146,6 +141,8 @@ pub struct Instance {
     /// The caller's flat position of every option.
     pub(super) outer_option: Vec<u32>,
     pub(super) reasons: Vec<Vec<Reason>>,
+    /// Stages whose penalty is not whole in the caller's unit.
+    fractions: usize,
 }
 
 impl Instance {
@@ -467,6 +464,8 @@ impl Instance {
         let reach = reach.min(DEMAND_MAX as i64) as u64;
         let fastest = pieces.iter().map(|piece| piece.capacity).max().unwrap_or(0).max(1);
         let stage = &mut self.stages[place];
+        let fraction = |penalty: i64| usize::from(penalty.trailing_zeros() < scale && penalty != 0);
+        self.fractions -= fraction(stage.penalty);
         // Under `uniform` what stays does not add up: its pace is only known with the rest.
         let base = if stage.uniform { 0 } else { stage.base_served };
         let alone = if stage.uniform { stage.base_served } else { 0 };
@@ -479,6 +478,7 @@ impl Instance {
             .max(1);
         let scaled = u128::from(stage.given_penalty) << scale;
         stage.penalty = i64::try_from(scaled).map_or(most, |penalty| penalty.min(most));
+        self.fractions += fraction(stage.penalty);
     }
 }
 

@@ -29,6 +29,7 @@
 //! | `plan`, `build` | from prices to a plan that fits |
 //! | `improve` | better plans, any time |
 //! | `branch` | small instances to the end |
+//! | `warm` | solving again after a little has changed |
 //! | `bottleneck` | pipelines: nothing is bought that a neighbour would waste |
 //! | `certificate` | what is published |
 //! | `generate` | seeded instances for tests and benchmarks |
@@ -70,6 +71,7 @@ mod quick;
 pub mod rows;
 mod search;
 mod smooth_price;
+mod warm;
 
 use self::build::build;
 use self::bundle_price::{Bundle, Step};
@@ -81,6 +83,7 @@ pub use self::instance::Instance;
 use self::oracle::Oracle;
 use self::plan::Plan;
 use self::smooth_price::Smooth;
+pub use self::warm::resolve;
 pub use crate::rebalance::world::Traffic;
 
 /// How to solve.
@@ -141,6 +144,12 @@ pub struct Memory {
     oracles: Vec<Oracle>,
     smooth: Smooth,
     improve: Improve,
+    /// Constant part of every stage's cost, and their sum.
+    constants: Vec<i128>,
+    constant: i128,
+    /// Gap of the last full solve, millionths.
+    bound_gap: u64,
+    solution: Solution,
 }
 
 /// Solves from nothing. `go_on` is asked at short intervals; once it says no, the best there is gets finished.
@@ -160,6 +169,7 @@ pub fn solve(
         oracles,
         smooth,
         improve,
+        ..
     } = memory;
     let threads = if instance.stages() < 20_000 {
         1
@@ -234,7 +244,9 @@ pub fn solve(
         }
     }
     effort.nodes = oracles.iter().map(|oracle| oracle.nodes).sum();
-    certificate::publish(instance, prices, plan, bound, effort)
+    let solution = certificate::publish(instance, prices, plan, bound, effort);
+    warm::remember(instance, memory, &solution);
+    solution
 }
 
 /// Subgradient steps in the metric of the smoothed problem; the best bound and its prices stay.
@@ -299,12 +311,12 @@ fn better(
     let constant: i128 = instance.stages.iter().map(Instance::constant).sum();
     let mut total = plan.total() + constant;
     let good = |total: i128| certificate::gap_ppm(total, answers.bound).is_some_and(|gap| gap <= settings.gap_ppm);
-    improve.rank(instance, prices, answers, plan);
     if good(total) || !go_on() {
         return;
     }
+    improve.rank(instance, prices, answers, plan);
     improve.one_by_one(instance, ASKED_AGAIN, oracle, plan);
-    improve.rank_by_loss(instance, alone, plan);
+    improve.rank_by_loss(instance, alone, plan, ASKED_AGAIN);
     improve.one_by_one(instance, ASKED_AGAIN, oracle, plan);
     total = plan.total() + constant;
     let mut dice = Dice::new(instance.stages() as u64);
