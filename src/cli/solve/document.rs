@@ -292,7 +292,7 @@ fn text(reason: Reason) -> &'static str {
         Reason::Contradiction => "bounds contradict each other; what must stay stands above max, and max above min",
         Reason::KeptBeyondRoom => "what must stay exceeds the room of a pool or a ceiling; nothing is added there",
         Reason::NoOption => "no option can get a replica",
-        Reason::BeyondReach => "all options together cannot serve the demand",
+        Reason::BeyondReach => "all options together cannot serve the demand or keep the floors",
         Reason::Ceiling => "the ceiling on replicas is reached",
         Reason::Room => "pools are full, and others lose more without their room",
         Reason::Budget => "a ceiling on money or power is reached",

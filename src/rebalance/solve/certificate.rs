@@ -13,7 +13,7 @@ pub enum Reason {
     KeptBeyondRoom,
     /// It has no option that can get replicas.
     NoOption,
-    /// All its options together, alone in the cluster, cannot serve its demand.
+    /// All its options together, alone in the cluster, cannot serve its demand or keep its floors.
     BeyondReach,
     /// Its `max` replicas cannot serve its demand.
     Ceiling,
@@ -160,14 +160,14 @@ pub(super) fn sum_up(
     for (at, (&open, here)) in open.iter().zip(&plan.outcomes).enumerate() {
         let outer = instance.order.stages[at];
         solution.unserved[outer as usize] = open;
-        solution.short[outer as usize] = here.short;
-        if open == 0 && here.short == 0 && instance.reasons[at].is_empty() {
+        let short = here.short + instance.stages[at].lost_floor;
+        solution.short[outer as usize] = short;
+        if open == 0 && short == 0 && instance.reasons[at].is_empty() {
             continue;
         }
         let mut reasons = instance.reasons[at].clone();
-        if open > 0 || here.short > 0 {
-            lost +=
-                i128::from(open) * i128::from(instance.stages[at].penalty) + i128::from(SHORT) * i128::from(here.short);
+        if open > 0 || short > 0 {
+            lost += i128::from(open) * i128::from(instance.stages[at].penalty) + i128::from(SHORT) * i128::from(short);
             explain(instance, at, plan, open, &mut reasons);
         }
         solution.reasons.push((outer, reasons));
@@ -189,7 +189,7 @@ fn explain(instance: &Instance, at: usize, plan: &Plan, open: u64, reasons: &mut
         reasons.push(Reason::Ceiling);
         return;
     }
-    if stage.beyond > 0 {
+    if stage.beyond > 0 || stage.lost_floor > 0 {
         reasons.push(Reason::BeyondReach);
     }
     let (mut room, mut budget, mut free) = (false, false, false);

@@ -93,8 +93,8 @@ pub struct Settings {
     pub threads: usize,
     /// Good enough: stop improving once the gap is not above this, millionths.
     pub gap_ppm: u64,
-    /// Evaluations of the bound while prices are polished, at most.
-    pub polish: u32,
+    /// Evaluations of the bound while prices are polished, at most; none: as fits the size.
+    pub polish: Option<u32>,
     /// Tries of improving the plan, at most.
     pub tries: u32,
     /// Instances of at most so many stages are searched to the end, if that takes at most `branch_nodes`.
@@ -108,7 +108,7 @@ impl Default for Settings {
         Self {
             threads: 1,
             gap_ppm: 100,
-            polish: 30,
+            polish: None,
             tries: 4_000,
             branch_stages: 30,
             branch_nodes: 20_000,
@@ -121,7 +121,7 @@ impl Settings {
     pub fn thorough() -> Self {
         Self {
             gap_ppm: 0,
-            polish: 100,
+            polish: Some(100),
             tries: 1_000_000,
             branch_nodes: 20_000_000,
             ..Self::default()
@@ -131,6 +131,11 @@ impl Settings {
 
 /// Stages that are asked again one by one after the build, at most, by each of two rankings.
 const ASKED_AGAIN: usize = 20_000;
+
+/// Instances with more stages are looked at through a sample first, and may use more than one thread.
+const MANY: usize = 20_000;
+/// Stages of that sample.
+const SAMPLE: usize = 2_048;
 
 /// What is kept from one solve to the next: scratch space, prices, the plan.
 #[derive(Clone, Debug, Default)]
@@ -171,7 +176,7 @@ pub fn solve(
         improve,
         ..
     } = memory;
-    let threads = if instance.stages() < 20_000 {
+    let threads = if instance.stages() <= MANY {
         1
     } else {
         settings.threads.clamp(1, 64)
@@ -182,12 +187,23 @@ pub fn solve(
     }
     prices.clear();
     prices.resize(instance.room.len(), 0);
-    evaluate(instance, prices, oracles, answers);
-    effort.evaluations += 1;
-    alone.clone_from(&answers.values);
     smooth.clear();
-    if !answers.fits(instance) {
-        smooth.load(instance, &answers.usage);
+    alone.clear();
+    // Where a sample shows that something is short, what all would do without prices is not worth a pass.
+    let short = if instance.stages() > MANY {
+        short_by_sample(instance, oracles)
+    } else {
+        None
+    };
+    if short.is_none() {
+        evaluate(instance, prices, oracles, answers);
+        effort.evaluations += 1;
+        alone.clone_from(&answers.values);
+    } else {
+        answers.bound = i128::MIN;
+    }
+    if short.is_some() || !answers.fits(instance) {
+        smooth.load(instance, short.as_ref().unwrap_or(&answers.usage));
         let mut point = vec![0.0; smooth.len()];
         smooth.descend(&mut point, 1.0, 0.01);
         for _ in 0..2 {
@@ -209,7 +225,7 @@ pub fn solve(
     }
     polish(
         instance,
-        settings.polish,
+        settings.polish.unwrap_or_else(|| passes(instance.stages())),
         smooth,
         prices,
         answers,
@@ -249,12 +265,32 @@ pub fn solve(
     solution
 }
 
-/// Subgradient steps in the metric of the smoothed problem; the best bound and its prices stay.
+/// Use of all stages without prices, estimated, if it is well beyond some room.
+fn short_by_sample(instance: &Instance, oracles: &mut [Oracle]) -> Option<Vec<i128>> {
+    let usage = dual::estimate(instance, SAMPLE, oracles.first_mut()?);
+    let short = usage
+        .iter()
+        .zip(&instance.room)
+        .any(|(&used, &room)| used / 11 * 10 > i128::from(room));
+    short.then_some(usage)
+}
+
+/// Evaluations that the polish may take if nobody says how many: about a third of the time of a solve.
+fn passes(stages: usize) -> u32 {
+    match stages {
+        0..=300 => 20,
+        301..=3_000 => 7,
+        3_001..=30_000 => 4,
+        _ => 2,
+    }
+}
+
+/// Steps on the bound itself; the best bound and its prices stay.
 #[expect(clippy::too_many_arguments, reason = "parts of one memory, borrowed apart")]
 fn polish(
     instance: &Instance,
     passes: u32,
-    smooth: &Smooth,
+    smooth: &mut Smooth,
     prices: &mut Vec<u64>,
     answers: &mut Evaluation,
     trial: &mut Evaluation,
@@ -286,9 +322,19 @@ fn polish(
         if bundle.learn(next, smooth_price::gain(trial.bound, centre), slope) == Step::Serious {
             centre = trial.bound;
         }
+        let lacks = smooth.lacks(instance, &trial.usage);
+        if lacks {
+            smooth.load(instance, &trial.usage);
+        }
         if trial.bound > answers.bound {
             std::mem::swap(trial, answers);
             prices.clone_from(&tried);
+        }
+        if lacks {
+            // A new dimension: the planes know nothing of it.
+            let slope = smooth.excess(instance, &answers.usage);
+            bundle.start(&smooth.read(instance, prices), slope, smooth.units());
+            centre = answers.bound;
         }
     }
 }
@@ -316,8 +362,10 @@ fn better(
     }
     improve.rank(instance, prices, answers, plan);
     improve.one_by_one(instance, ASKED_AGAIN, oracle, plan);
-    improve.rank_by_loss(instance, alone, plan, ASKED_AGAIN);
-    improve.one_by_one(instance, ASKED_AGAIN, oracle, plan);
+    if alone.len() == instance.stages() && go_on() {
+        improve.rank_by_loss(instance, alone, plan, ASKED_AGAIN);
+        improve.one_by_one(instance, ASKED_AGAIN, oracle, plan);
+    }
     total = plan.total() + constant;
     let mut dice = Dice::new(instance.stages() as u64);
     for attempt in 0..settings.tries {

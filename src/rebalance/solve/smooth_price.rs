@@ -99,6 +99,15 @@ impl Smooth {
         self.dims.clear();
     }
 
+    /// Whether something is short that does not take part.
+    pub(super) fn lacks(&self, instance: &Instance, usage: &[i128]) -> bool {
+        let full = self.dims.len() >= DIMS_MAX;
+        let short = |(dim, (&used, &room)): (usize, (&i128, &i64))| {
+            used > i128::from(room) && room > 0 && self.dims.binary_search(&dim).is_err()
+        };
+        !full && usage.iter().zip(&instance.room).enumerate().any(short)
+    }
+
     /// Reads the instance; `usage` is what stages use at the prices that are known. Returns whether a dimension was
     /// added to those of the last time.
     pub(super) fn load(&mut self, instance: &Instance, usage: &[i128]) -> bool {
