@@ -207,6 +207,11 @@ proptest! {
         prop_assert!(solution.bound << instance.scale <= best, "bound {} best {}", solution.bound, best >> instance.scale);
         prop_assert_eq!(solution.cost << instance.scale, best);
         prop_assert_eq!(solution.cost, solution.bound);
+        // Without the search to the end, the prices alone have to vouch for the bound.
+        let priced = Settings { tries: 16, branch_stages: 0, ..Settings::default() };
+        let solution = solve(&instance, &mut Memory::default(), &priced, &mut || true);
+        check(&rows, &instance, &solution);
+        prop_assert!(solution.bound << instance.scale <= best, "bound {} best {}", solution.bound, best >> instance.scale);
     }
 }
 
