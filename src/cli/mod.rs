@@ -4,6 +4,7 @@ pub mod crd;
 pub mod replay;
 pub mod run;
 pub mod simulate;
+pub mod solve;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,8 @@ enum Command {
     Run(run::Arguments),
     /// Compare policies on recorded or synthetic load, without a cluster.
     Simulate(simulate::Arguments),
+    /// Plan one instance offline: replicas, cost, and the proof of how far that is from the best plan.
+    Solve(solve::Arguments),
 }
 
 /// The whole program: TLS provider, arguments, dispatch, exit code.
@@ -55,6 +58,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Replay(arguments) => replay::run(&arguments).map_err(Error::Replay),
         Command::Simulate(arguments) => simulate::run(&arguments).map_err(Error::Simulate),
         Command::Run(arguments) => run::run(arguments).map_err(|error| Error::Run(Box::new(error))),
+        Command::Solve(arguments) => solve::run(&arguments).map_err(Error::Solve),
     }
 }
 
@@ -73,4 +77,7 @@ pub enum Error {
     /// `tiercel run`.
     #[error(transparent)]
     Run(Box<run::Error>),
+    /// `tiercel solve`.
+    #[error(transparent)]
+    Solve(solve::Error),
 }

@@ -84,6 +84,7 @@ mod scenes;
 mod sense;
 #[cfg(test)]
 mod sim;
+pub mod solve;
 mod state;
 mod step;
 #[cfg(test)]
