@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::scenario::{PipelineFacts, Scenario, Server, Signal, StageFacts};
 use crate::api::compute_pool::{Operator, Tier};
 use crate::api::stage::Kind;
-use crate::api::{ComputePool, TieredPipeline};
+use crate::api::{self, ComputePool, TieredPipeline};
 use crate::controller::capacity::{self, PoolObservation};
 use crate::controller::pipeline::dereference::{Found, pool_facts};
 use crate::controller::pipeline::validate::validate;
@@ -317,7 +317,7 @@ fn validated(
                 metadata: serde_json::from_value(json!({
                     "name": pool.child,
                     "namespace": first.id.namespace,
-                    "ownerReferences": [{"apiVersion": "tiercel.dev/v1alpha1", "kind": "TieredPipeline",
+                    "ownerReferences": [{"apiVersion": format!("{}/{}", api::GROUP, api::VERSION), "kind": "TieredPipeline",
                                          "name": first.id.name, "uid": first.id.uid, "controller": true}],
                 }))
                 .unwrap_or_default(),
