@@ -2,6 +2,7 @@
 
 pub mod crd;
 pub mod run;
+pub mod solve;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,8 @@ enum Command {
     Crd(crd::Arguments),
     /// Run the operator.
     Run(run::Arguments),
+    /// Plan one instance offline: replicas, cost, and the proof of how far that is from the best plan.
+    Solve(solve::Arguments),
 }
 
 /// The whole program: TLS provider, arguments, dispatch, exit code.
@@ -47,6 +50,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
     match arguments.command {
         Command::Crd(arguments) => crd::run(&arguments).map_err(Error::Crd),
         Command::Run(arguments) => run::run(arguments).map_err(|error| Error::Run(Box::new(error))),
+        Command::Solve(arguments) => solve::run(&arguments).map_err(Error::Solve),
     }
 }
 
@@ -59,4 +63,7 @@ pub enum Error {
     /// `tiercel run`.
     #[error(transparent)]
     Run(Box<run::Error>),
+    /// `tiercel solve`.
+    #[error(transparent)]
+    Solve(solve::Error),
 }

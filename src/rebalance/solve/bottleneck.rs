@@ -40,7 +40,7 @@ impl Share {
 fn served(instance: &Instance, at: usize, plan: &Plan) -> Share {
     let stage = &instance.stages[at];
     let demand = stage.given_demand();
-    let unserved = outcome(instance, at, plan.of(instance, at)).unserved as u64;
+    let unserved = plan.outcomes[at].unserved.cast_unsigned();
     let open = stage.beyond.saturating_add(unserved);
     Share {
         served: demand.saturating_sub(open),
@@ -80,6 +80,9 @@ pub(super) fn unserved(instance: &Instance, plan: &Plan) -> Vec<u64> {
 
 /// What the pipelines lose end to end beyond what single stages leave unserved, scaled.
 pub(super) fn surcharge(instance: &Instance, plan: &Plan, unserved: &[u64]) -> i128 {
+    if instance.pipeline_count == 0 {
+        return 0;
+    }
     let stages = instance.stages.iter().enumerate().zip(unserved);
     stages.fold(0, |sum, ((at, stage), &unserved)| {
         let here = served(instance, at, plan);

@@ -9,7 +9,7 @@
 //! floor is missed, everything is built again with all floors set aside first.
 
 use super::dual::Evaluation;
-use super::instance::{Instance, SHORT};
+use super::instance::{Instance, RESOURCES, SHORT};
 use super::oracle::{Ask, Oracle, extra};
 use super::plan::Plan;
 
@@ -22,18 +22,70 @@ pub(super) fn build(
     plan: &mut Plan,
 ) {
     plan.reset(instance);
-    let order = order(instance, prices, answers, oracles);
+    let crowd = crowd(instance, answers);
+    let order = order(instance, prices, answers, &crowd, oracles);
     let Some(oracle) = oracles.first_mut() else { return };
+    // Whoever uses nothing that is over its room fits, whatever the order; in their own order they are fast to walk.
+    for at in 0..instance.stages.len() {
+        if !crowd[at] {
+            give(instance, at, prices, answers, oracle, plan);
+        }
+    }
     for &at in &order {
         give(instance, at as usize, prices, answers, oracle, plan);
     }
     let missed = (0..instance.stages.len()).any(|at| plan.values[at] >= SHORT && answers.values[at] < SHORT);
     if missed {
-        set_floors_aside(instance, &order, prices, answers, oracle, plan);
+        let all: Vec<u32> = by_priority(instance, &order);
+        set_floors_aside(instance, &all, prices, answers, oracle, plan);
     }
 }
 
-fn give(instance: &Instance, at: usize, prices: &[u64], answers: &Evaluation, oracle: &mut Oracle, plan: &mut Plan) {
+/// Stages whose answers use something of which all answers together use more than there is.
+fn crowd(instance: &Instance, answers: &Evaluation) -> Vec<bool> {
+    let over: Vec<bool> = answers
+        .usage
+        .iter()
+        .zip(&instance.room)
+        .map(|(&used, &room)| used > i128::from(room))
+        .collect();
+    let mut crowd = Vec::with_capacity(instance.stages.len());
+    for stage in &instance.stages {
+        let mut used =
+            (stage.options.start as usize..stage.options.end as usize).filter(|&option| answers.counts[option] > 0);
+        crowd.push(used.any(|option| {
+            let first = instance.pool[option] as usize * RESOURCES;
+            let request = &instance.request[option];
+            let groups = instance.groups(stage);
+            (0..RESOURCES).any(|resource| request[resource] > 0 && over[first + resource])
+                || groups
+                    .iter()
+                    .any(|&group| over[instance.group_dim(group)] || over[instance.group_dim(group) + 1])
+        }));
+    }
+    crowd
+}
+
+/// All stages by class; inside a class those in `order` first, in that order.
+fn by_priority(instance: &Instance, order: &[u32]) -> Vec<u32> {
+    let mut rank = vec![u32::MAX; instance.stages.len()];
+    for (place, &at) in (0..).zip(order) {
+        rank[at as usize] = place;
+    }
+    let mut all: Vec<u32> = (0..instance.stages.len() as u32).collect();
+    all.sort_by_key(|&at| (u16::MAX - instance.stages[at as usize].priority, rank[at as usize], at));
+    all
+}
+
+/// Gives a stage that has nothing its answer, or what the room that is left allows.
+pub(super) fn give(
+    instance: &Instance,
+    at: usize,
+    prices: &[u64],
+    answers: &Evaluation,
+    oracle: &mut Oracle,
+    plan: &mut Plan,
+) {
     let options = &instance.stages[at].options;
     let wanted = &answers.counts[options.start as usize..options.end as usize];
     if plan.fits(instance, at, wanted) {
@@ -95,8 +147,14 @@ fn set_floors_aside(
     }
 }
 
-/// Stages by class, then regret, then place.
-fn order(instance: &Instance, prices: &[u64], answers: &Evaluation, oracles: &mut [Oracle]) -> Vec<u32> {
+/// The crowd by class, then regret, then place.
+fn order(
+    instance: &Instance,
+    prices: &[u64],
+    answers: &Evaluation,
+    crowd: &[bool],
+    oracles: &mut [Oracle],
+) -> Vec<u32> {
     let stages = instance.stages.len();
     let mut regrets = vec![0_i64; stages];
     if prices.iter().any(|&price| price > 0) {
@@ -110,19 +168,21 @@ fn order(instance: &Instance, prices: &[u64], answers: &Evaluation, oracles: &mu
         let parts = regrets.chunks_mut(share).zip(oracles.iter_mut()).enumerate();
         if oracles_in_use(stages, share) == 1 {
             for (part, (regrets, oracle)) in parts {
-                regret(instance, prices, &closed, answers, part * share, regrets, oracle);
+                regret(instance, prices, &closed, answers, crowd, part * share, regrets, oracle);
             }
         } else {
             let closed = &closed;
             std::thread::scope(|scope| {
                 for (part, (regrets, oracle)) in parts {
-                    scope.spawn(move || regret(instance, prices, closed, answers, part * share, regrets, oracle));
+                    scope
+                        .spawn(move || regret(instance, prices, closed, answers, crowd, part * share, regrets, oracle));
                 }
             });
         }
     }
     let mut order: Vec<(u16, i64, u32)> = (0..)
         .zip(regrets.iter().zip(&instance.stages))
+        .filter(|&(at, _): &(u32, _)| crowd[at as usize])
         .map(|(at, (&regret, stage))| (u16::MAX - stage.priority, -regret, at))
         .collect();
     order.sort_unstable();
@@ -134,16 +194,21 @@ fn oracles_in_use(stages: usize, share: usize) -> usize {
 }
 
 /// What stages lose if nothing that has a price is to be had.
+#[expect(clippy::too_many_arguments, reason = "a part of a loop that runs on several threads")]
 fn regret(
     instance: &Instance,
     prices: &[u64],
     closed: &[i64],
     answers: &Evaluation,
+    crowd: &[bool],
     from: usize,
     regrets: &mut [i64],
     oracle: &mut Oracle,
 ) {
     for (at, regret) in (from..).zip(regrets) {
+        if !crowd[at] {
+            continue;
+        }
         let stage = &instance.stages[at];
         let options = stage.options.start as usize..stage.options.end as usize;
         let counts = &answers.counts[options.clone()];

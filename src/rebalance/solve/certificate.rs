@@ -1,8 +1,8 @@
 //! What is published: the plan, what it costs, and the proof of how far it can be from the best.
 
 use super::bottleneck;
-use super::instance::{Instance, RESOURCES};
-use super::plan::{Plan, outcome};
+use super::instance::{Instance, RESOURCES, SHORT};
+use super::plan::Plan;
 
 /// Why a stage does not get what it asks for, or how what it asks for was understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,7 +13,7 @@ pub enum Reason {
     KeptBeyondRoom,
     /// It has no option that can get replicas.
     NoOption,
-    /// All its options together, alone in the cluster, cannot serve its demand.
+    /// All its options together, alone in the cluster, cannot serve its demand or keep its floors.
     BeyondReach,
     /// Its `max` replicas cannot serve its demand.
     Ceiling,
@@ -111,53 +111,76 @@ fn ceil(value: i128, scale: u32) -> i128 {
 
 /// Puts a solution together. `bound` is scaled.
 pub(super) fn publish(instance: &Instance, prices: &[u64], plan: &Plan, bound: i128, effort: Effort) -> Solution {
-    let open = bottleneck::unserved(instance, plan);
-    let cost = cost(instance, plan, &open);
-    let bound = bound.min(cost);
     let mut solution = Solution {
         counts: vec![0; instance.options()],
         unserved: vec![0; instance.stages()],
         short: vec![0; instance.stages()],
-        cost: ceil(cost, instance.scale),
-        // Prices are whole in the caller's unit, and so is every cost, unless penalties had to be cut.
-        bound: if instance.is_whole() {
-            ceil(bound, instance.scale)
-        } else {
-            bound >> instance.scale
-        },
-        gap_ppm: gap_ppm(cost, bound),
         prices: priced(instance, prices),
-        effort,
         ..Solution::default()
     };
-    for (option, &outer) in instance.outer_option.iter().enumerate() {
-        solution.counts[outer as usize] = instance.base[option] + plan.counts[option];
+    for at in 0..instance.stages() {
+        copy(instance, plan, at, &mut solution);
     }
-    let mut price = 0_i128;
-    for (at, stage) in instance.stages.iter().enumerate() {
-        let outer = instance.order.stages[at] as usize;
-        let here = outcome(instance, at, plan.of(instance, at));
-        price += i128::from(here.price) + stage.constant_price();
-        solution.unserved[outer] = open[at];
-        solution.short[outer] = here.short;
-        let mut reasons = instance.reasons[at].clone();
-        if open[at] > 0 || here.short > 0 {
-            explain(instance, at, plan, open[at], &mut reasons);
-        }
-        if !reasons.is_empty() {
-            solution.reasons.push((outer as u32, reasons));
-        }
-    }
-    solution.price = ceil(price, instance.scale);
-    solution.reasons.sort_unstable_by_key(|&(stage, _)| stage);
+    let constants = instance.stages.iter().map(Instance::constant).sum();
+    sum_up(instance, plan, bound, constants, effort, &mut solution);
     solution
+}
+
+/// Copies the counts of one stage.
+pub(super) fn copy(instance: &Instance, plan: &Plan, at: usize, solution: &mut Solution) {
+    let options = &instance.stages[at].options;
+    for option in options.start as usize..options.end as usize {
+        solution.counts[instance.outer_option[option] as usize] = instance.base[option] + plan.counts[option];
+    }
+}
+
+/// Everything of a solution but counts and prices. `constants` is the sum over stages.
+pub(super) fn sum_up(
+    instance: &Instance,
+    plan: &Plan,
+    bound: i128,
+    constants: i128,
+    effort: Effort,
+    solution: &mut Solution,
+) {
+    let open = bottleneck::unserved(instance, plan);
+    let cost = plan.total() + constants + bottleneck::surcharge(instance, plan, &open);
+    let bound = bound.min(cost);
+    solution.cost = ceil(cost, instance.scale);
+    // Prices are whole in the caller's unit, and so is every cost, unless penalties had to be cut.
+    solution.bound = if instance.is_whole() {
+        ceil(bound, instance.scale)
+    } else {
+        bound >> instance.scale
+    };
+    solution.gap_ppm = gap_ppm(cost, bound);
+    solution.effort = effort;
+    solution.reasons.clear();
+    let mut lost = 0_i128;
+    for (at, (&open, here)) in open.iter().zip(&plan.outcomes).enumerate() {
+        let outer = instance.order.stages[at];
+        solution.unserved[outer as usize] = open;
+        let short = here.short + instance.stages[at].lost_floor;
+        solution.short[outer as usize] = short;
+        if open == 0 && short == 0 && instance.reasons[at].is_empty() {
+            continue;
+        }
+        let mut reasons = instance.reasons[at].clone();
+        if open > 0 || short > 0 {
+            lost += i128::from(open) * i128::from(instance.stages[at].penalty) + i128::from(SHORT) * i128::from(short);
+            explain(instance, at, plan, open, &mut reasons);
+        }
+        solution.reasons.push((outer, reasons));
+    }
+    solution.price = ceil(cost - lost, instance.scale);
+    solution.reasons.sort_unstable_by_key(|&(stage, _)| stage);
 }
 
 fn explain(instance: &Instance, at: usize, plan: &Plan, open: u64, reasons: &mut Vec<Reason>) {
     let stage = &instance.stages[at];
     let options = stage.options.start as usize..stage.options.end as usize;
     let counts = plan.of(instance, at);
-    let own = outcome(instance, at, counts);
+    let own = plan.outcomes[at];
     if options.clone().all(|option| instance.upper[option] == 0) {
         reasons.push(Reason::NoOption);
         return;
@@ -166,7 +189,7 @@ fn explain(instance: &Instance, at: usize, plan: &Plan, open: u64, reasons: &mut
         reasons.push(Reason::Ceiling);
         return;
     }
-    if stage.beyond > 0 {
+    if stage.beyond > 0 || stage.lost_floor > 0 {
         reasons.push(Reason::BeyondReach);
     }
     let (mut room, mut budget, mut free) = (false, false, false);

@@ -67,6 +67,21 @@ pub(super) fn add_usage(instance: &Instance, stage: usize, counts: &[u32], usage
     }
 }
 
+/// What all stages would use without prices, estimated from the first `count`.
+pub(super) fn estimate(instance: &Instance, count: usize, oracle: &mut Oracle) -> Vec<i128> {
+    let mut usage = vec![0; instance.room.len()];
+    let count = count.min(instance.stages.len());
+    for at in 0..count {
+        oracle.solve(instance, at, &Ask::default());
+        add_usage(instance, at, &oracle.counts, &mut usage);
+    }
+    let (all, count) = (instance.stages.len() as i128, count.max(1) as i128);
+    for used in &mut usage {
+        *used = used.saturating_mul(all) / count;
+    }
+    usage
+}
+
 /// Asks every stage at `prices`. Uses as many threads as there are oracles.
 pub(super) fn evaluate(instance: &Instance, prices: &[u64], oracles: &mut [Oracle], out: &mut Evaluation) {
     let stages = instance.stages.len();

@@ -93,12 +93,10 @@ pub fn fleet(fleet: &Fleet) -> Rows {
         } else {
             300
         };
-        let room = |used: i64, extra: i64| used / 100 * percent as i64 + extra;
-        // Room to flee to: what all of the fleet would need, spread over the pools that are not short.
-        let spare = i64::from(!short);
-        pool.cpu_millis = room(usage[at * 3], spare * 64_000);
-        pool.memory_kib = room(usage[at * 3 + 1], spare * (256 << 20));
-        pool.device_millis = room(usage[at * 3 + 2], spare * 8_000);
+        // Somewhere to go: together, the pools that are not short could take the whole fleet.
+        let refuge = if short { [0; 3] } else { usage_alone(&rows.stages, at) };
+        let room = |resource: usize| usage[at * 3 + resource] / 100 * percent as i64 + refuge[resource] / 5 * 2;
+        (pool.cpu_millis, pool.memory_kib, pool.device_millis) = (room(0), room(1), room(2));
     }
     if fleet.running {
         run(&mut rows, &counts, &mut dice);
@@ -167,6 +165,22 @@ fn stage(fleet: &Fleet, dice: &mut Dice) -> StageRow {
         options,
         ..StageRow::default()
     }
+}
+
+/// What a pool would be asked for if every stage that can run there ran there alone.
+fn usage_alone(stages: &[StageRow], pool: usize) -> [i64; 3] {
+    let mut usage = [0; 3];
+    for stage in stages {
+        for option in stage.options.iter().filter(|option| option.pool as usize == pool) {
+            let count = stage.demand_millis.div_ceil(option.capacity_millis.max(1));
+            let request = &option.request;
+            let each = [request.cpu_millis, request.memory_kib, request.device_millis];
+            for (sum, each) in usage.iter_mut().zip(each) {
+                *sum += (count * each) as i64;
+            }
+        }
+    }
+    usage
 }
 
 /// What each pool is asked for if every stage takes its cheapest cover, and those covers by the caller's options.

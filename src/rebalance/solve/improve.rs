@@ -52,13 +52,22 @@ impl Improve {
         self.excess.sort_unstable();
     }
 
-    /// Stages by what they pay beyond the best they could do if they were alone, largest first.
-    pub(super) fn rank_by_loss(&mut self, instance: &Instance, alone: &[i64], plan: &Plan) {
+    /// Stages by what they pay beyond the best they could do if they were alone, largest first; at most `most`.
+    pub(super) fn rank_by_loss(&mut self, instance: &Instance, alone: &[i64], plan: &Plan, most: usize) {
         self.excess.clear();
         let all = (0..instance.stages.len() as u32).zip(plan.values.iter().zip(alone));
         let losses = all.map(|(at, (value, alone))| (alone - value, at));
         self.excess.extend(losses.filter(|&(loss, _)| loss < 0));
+        if self.excess.len() > most {
+            self.excess.select_nth_unstable(most);
+            self.excess.truncate(most);
+        }
         self.excess.sort_unstable();
+    }
+
+    /// The stages that were ranked.
+    pub(super) fn ranked(&self) -> impl Iterator<Item = u32> {
+        self.excess.iter().map(|&(_, at)| at)
     }
 
     /// Asks every stage that was ranked at true cost. Returns how many changed.

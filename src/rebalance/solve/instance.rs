@@ -68,6 +68,8 @@ pub(super) struct Stage {
     pub(super) min: u32,
     pub(super) reliable_min: u32,
     pub(super) max: u32,
+    /// Replicas missing from floors whatever is chosen, beyond what `min` and `reliable_min` still say.
+    pub(super) lost_floor: u32,
     pub(super) uniform: bool,
     /// Under `uniform`: replicas that stay, and their slowest capacity.
     pub(super) base_total: u32,
@@ -92,11 +94,6 @@ impl Stage {
     /// The demand as the caller states it.
     pub(super) fn given_demand(&self) -> u64 {
         self.given_demand
-    }
-
-    /// Scaled price of what stays anyway and of moving all that runs away.
-    pub(super) fn constant_price(&self) -> i128 {
-        self.constant
     }
 
     /// What choices have to cover so that `served` of the demand are served.
@@ -146,6 +143,8 @@ pub struct Instance {
     /// The caller's flat position of every option.
     pub(super) outer_option: Vec<u32>,
     pub(super) reasons: Vec<Vec<Reason>>,
+    /// Stages whose penalty is not whole in the caller's unit.
+    fractions: usize,
 }
 
 impl Instance {
@@ -260,6 +259,7 @@ impl Instance {
             min: row.min.min(REPLICAS_MAX),
             reliable_min: row.reliable_min.min(REPLICAS_MAX),
             max: row.max.min(REPLICAS_MAX),
+            lost_floor: 0,
             uniform: row.traffic == Traffic::Uniform,
             base_total: 0,
             base_pace: i64::MAX,
@@ -402,9 +402,18 @@ impl Instance {
                 self.push_pieces(option, &priced, option_in_stage, (base, self.upper[at], current));
             }
             let last_piece = self.pieces.len() as u32;
+            let (all, reliable) = self.reachable(inner);
             let stage = &mut self.stages[inner];
             stage.pieces = first_piece..last_piece;
-            stage.constant = constant;
+            // Floors out of reach are taken out, or a search that is cut off would not see that they cost.
+            let lost = stage
+                .min
+                .saturating_sub(all)
+                .max(stage.reliable_min.saturating_sub(reliable));
+            stage.lost_floor = lost;
+            stage.min = stage.min.saturating_sub(lost);
+            stage.reliable_min = stage.reliable_min.saturating_sub(lost);
+            stage.constant = constant + i128::from(SHORT) * i128::from(lost);
             stage.base_served = served;
             stage.base_pace = pace;
             stage.runs = runs;
@@ -432,6 +441,17 @@ impl Instance {
             }
             done += count;
         }
+    }
+
+    /// Most replicas, and most reliable ones, that a stage could add.
+    fn reachable(&self, inner: usize) -> (u32, u32) {
+        let stage = &self.stages[inner];
+        let (mut all, mut reliable) = (0_u32, 0_u32);
+        for option in stage.options.start as usize..stage.options.end as usize {
+            all = all.saturating_add(self.upper[option]);
+            reliable = reliable.saturating_add(if self.reliable[option] { self.upper[option] } else { 0 });
+        }
+        (all.min(stage.max), reliable.min(stage.max))
     }
 
     /// How many replicas the room takes if nothing else is there.
@@ -467,6 +487,8 @@ impl Instance {
         let reach = reach.min(DEMAND_MAX as i64) as u64;
         let fastest = pieces.iter().map(|piece| piece.capacity).max().unwrap_or(0).max(1);
         let stage = &mut self.stages[place];
+        let fraction = |penalty: i64| usize::from(penalty.trailing_zeros() < scale && penalty != 0);
+        self.fractions -= fraction(stage.penalty);
         // Under `uniform` what stays does not add up: its pace is only known with the rest.
         let base = if stage.uniform { 0 } else { stage.base_served };
         let alone = if stage.uniform { stage.base_served } else { 0 };
@@ -479,6 +501,7 @@ impl Instance {
             .max(1);
         let scaled = u128::from(stage.given_penalty) << scale;
         stage.penalty = i64::try_from(scaled).map_or(most, |penalty| penalty.min(most));
+        self.fractions += fraction(stage.penalty);
     }
 }
 

@@ -21,13 +21,15 @@
 //! | `rows` | the problem as callers state it |
 //! | `canonical` | an order that forgets the caller's |
 //! | `instance` | dense columns, numbers that cannot overflow |
-//! | `search` | exact covering knapsack |
 //! | `oracle` | one stage at given prices |
+//! | `quick` | the same for the usual stage |
+//! | `search` | the same in general: an exact covering knapsack |
 //! | `dual` | the bound, in integers |
-//! | `price` | the search for prices: smooth first, then on the bound itself |
+//! | `smooth_price`, `bundle_price` | the search for prices: smooth first, then on the bound itself |
 //! | `plan`, `build` | from prices to a plan that fits |
 //! | `improve` | better plans, any time |
 //! | `branch` | small instances to the end |
+//! | `warm` | solving again after a little has changed |
 //! | `bottleneck` | pipelines: nothing is bought that a neighbour would waste |
 //! | `certificate` | what is published |
 //! | `generate` | seeded instances for tests and benchmarks |
@@ -48,6 +50,7 @@
 )]
 
 mod bottleneck;
+mod branch;
 mod build;
 mod bundle_price;
 mod canonical;
@@ -64,9 +67,11 @@ mod oracle;
 mod plan;
 #[cfg(test)]
 mod properties;
+mod quick;
 pub mod rows;
 mod search;
 mod smooth_price;
+mod warm;
 
 use self::build::build;
 use self::bundle_price::{Bundle, Step};
@@ -78,6 +83,7 @@ pub use self::instance::Instance;
 use self::oracle::Oracle;
 use self::plan::Plan;
 use self::smooth_price::Smooth;
+pub use self::warm::resolve;
 pub use crate::rebalance::world::Traffic;
 
 /// How to solve.
@@ -87,10 +93,14 @@ pub struct Settings {
     pub threads: usize,
     /// Good enough: stop improving once the gap is not above this, millionths.
     pub gap_ppm: u64,
-    /// Evaluations of the bound while prices are polished, at most.
-    pub polish: u32,
+    /// Evaluations of the bound while prices are polished, at most; none: as fits the size.
+    pub polish: Option<u32>,
     /// Tries of improving the plan, at most.
     pub tries: u32,
+    /// Instances of at most so many stages are searched to the end, if that takes at most `branch_nodes`.
+    pub branch_stages: usize,
+    /// Combinations that this search looks at, at most.
+    pub branch_nodes: u64,
 }
 
 impl Default for Settings {
@@ -98,14 +108,34 @@ impl Default for Settings {
         Self {
             threads: 1,
             gap_ppm: 100,
-            polish: 30,
+            polish: None,
             tries: 4_000,
+            branch_stages: 30,
+            branch_nodes: 20_000,
+        }
+    }
+}
+
+impl Settings {
+    /// As far as it goes: for those who have the time.
+    pub fn thorough() -> Self {
+        Self {
+            gap_ppm: 0,
+            polish: Some(100),
+            tries: 1_000_000,
+            branch_nodes: 20_000_000,
+            ..Self::default()
         }
     }
 }
 
 /// Stages that are asked again one by one after the build, at most, by each of two rankings.
 const ASKED_AGAIN: usize = 20_000;
+
+/// Instances with more stages are looked at through a sample first, and may use more than one thread.
+const MANY: usize = 20_000;
+/// Stages of that sample.
+const SAMPLE: usize = 2_048;
 
 /// What is kept from one solve to the next: scratch space, prices, the plan.
 #[derive(Clone, Debug, Default)]
@@ -119,6 +149,12 @@ pub struct Memory {
     oracles: Vec<Oracle>,
     smooth: Smooth,
     improve: Improve,
+    /// Constant part of every stage's cost, and their sum.
+    constants: Vec<i128>,
+    constant: i128,
+    /// Gap of the last full solve, millionths.
+    bound_gap: u64,
+    solution: Solution,
 }
 
 /// Solves from nothing. `go_on` is asked at short intervals; once it says no, the best there is gets finished.
@@ -138,8 +174,9 @@ pub fn solve(
         oracles,
         smooth,
         improve,
+        ..
     } = memory;
-    let threads = if instance.stages() < 20_000 {
+    let threads = if instance.stages() <= MANY {
         1
     } else {
         settings.threads.clamp(1, 64)
@@ -150,18 +187,36 @@ pub fn solve(
     }
     prices.clear();
     prices.resize(instance.room.len(), 0);
-    evaluate(instance, prices, oracles, answers);
-    effort.evaluations += 1;
-    alone.clone_from(&answers.values);
-    if answers.fits(instance) {
-        smooth.clear();
+    smooth.clear();
+    alone.clear();
+    // Where a sample shows that something is short, what all would do without prices is not worth a pass.
+    let short = if instance.stages() > MANY {
+        short_by_sample(instance, oracles)
     } else {
-        smooth.load(instance);
+        None
+    };
+    if short.is_none() {
+        evaluate(instance, prices, oracles, answers);
+        effort.evaluations += 1;
+        alone.clone_from(&answers.values);
+    } else {
+        answers.bound = i128::MIN;
+    }
+    if short.is_some() || !answers.fits(instance) {
+        smooth.load(instance, short.as_ref().unwrap_or(&answers.usage));
         let mut point = vec![0.0; smooth.len()];
         smooth.descend(&mut point, 1.0, 0.01);
-        smooth.publish(instance, &point, prices);
-        evaluate(instance, prices, oracles, trial);
-        effort.evaluations += 1;
+        for _ in 0..2 {
+            smooth.publish(instance, &point, prices);
+            evaluate(instance, prices, oracles, trial);
+            effort.evaluations += 1;
+            // What was displaced may crowd pools that had room before.
+            if trial.fits(instance) || !smooth.load(instance, &trial.usage) {
+                break;
+            }
+            point = smooth.read(instance, prices);
+            smooth.descend(&mut point, 0.1, 0.01);
+        }
         if trial.bound > answers.bound {
             std::mem::swap(trial, answers);
         } else {
@@ -170,7 +225,7 @@ pub fn solve(
     }
     polish(
         instance,
-        settings.polish,
+        settings.polish.unwrap_or_else(|| passes(instance.stages())),
         smooth,
         prices,
         answers,
@@ -195,16 +250,47 @@ pub fn solve(
     if let Some(oracle) = oracles.first_mut() {
         bottleneck::cut(instance, prices, oracle, plan);
     }
+    let mut bound = answers.bound;
+    if instance.stages() <= settings.branch_stages {
+        let cost = certificate::cost(instance, plan, &bottleneck::unserved(instance, plan));
+        if branch::finish(instance, prices, answers, plan, cost, settings.branch_nodes, go_on)
+            == branch::Outcome::Proven
+        {
+            bound = i128::MAX;
+        }
+    }
     effort.nodes = oracles.iter().map(|oracle| oracle.nodes).sum();
-    certificate::publish(instance, prices, plan, answers.bound, effort)
+    let solution = certificate::publish(instance, prices, plan, bound, effort);
+    warm::remember(instance, memory, &solution);
+    solution
 }
 
-/// Subgradient steps in the metric of the smoothed problem; the best bound and its prices stay.
+/// Use of all stages without prices, estimated, if it is well beyond some room.
+fn short_by_sample(instance: &Instance, oracles: &mut [Oracle]) -> Option<Vec<i128>> {
+    let usage = dual::estimate(instance, SAMPLE, oracles.first_mut()?);
+    let short = usage
+        .iter()
+        .zip(&instance.room)
+        .any(|(&used, &room)| used / 11 * 10 > i128::from(room));
+    short.then_some(usage)
+}
+
+/// Evaluations that the polish may take if nobody says how many: about a third of the time of a solve.
+fn passes(stages: usize) -> u32 {
+    match stages {
+        0..=300 => 20,
+        301..=3_000 => 7,
+        3_001..=30_000 => 4,
+        _ => 2,
+    }
+}
+
+/// Steps on the bound itself; the best bound and its prices stay.
 #[expect(clippy::too_many_arguments, reason = "parts of one memory, borrowed apart")]
 fn polish(
     instance: &Instance,
     passes: u32,
-    smooth: &Smooth,
+    smooth: &mut Smooth,
     prices: &mut Vec<u64>,
     answers: &mut Evaluation,
     trial: &mut Evaluation,
@@ -236,9 +322,19 @@ fn polish(
         if bundle.learn(next, smooth_price::gain(trial.bound, centre), slope) == Step::Serious {
             centre = trial.bound;
         }
+        let lacks = smooth.lacks(instance, &trial.usage);
+        if lacks {
+            smooth.load(instance, &trial.usage);
+        }
         if trial.bound > answers.bound {
             std::mem::swap(trial, answers);
             prices.clone_from(&tried);
+        }
+        if lacks {
+            // A new dimension: the planes know nothing of it.
+            let slope = smooth.excess(instance, &answers.usage);
+            bundle.start(&smooth.read(instance, prices), slope, smooth.units());
+            centre = answers.bound;
         }
     }
 }
@@ -261,13 +357,15 @@ fn better(
     let constant: i128 = instance.stages.iter().map(Instance::constant).sum();
     let mut total = plan.total() + constant;
     let good = |total: i128| certificate::gap_ppm(total, answers.bound).is_some_and(|gap| gap <= settings.gap_ppm);
-    improve.rank(instance, prices, answers, plan);
     if good(total) || !go_on() {
         return;
     }
+    improve.rank(instance, prices, answers, plan);
     improve.one_by_one(instance, ASKED_AGAIN, oracle, plan);
-    improve.rank_by_loss(instance, alone, plan);
-    improve.one_by_one(instance, ASKED_AGAIN, oracle, plan);
+    if alone.len() == instance.stages() && go_on() {
+        improve.rank_by_loss(instance, alone, plan, ASKED_AGAIN);
+        improve.one_by_one(instance, ASKED_AGAIN, oracle, plan);
+    }
     total = plan.total() + constant;
     let mut dice = Dice::new(instance.stages() as u64);
     for attempt in 0..settings.tries {

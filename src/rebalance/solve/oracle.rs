@@ -21,6 +21,7 @@
 //! * **Ties.** What runs now is the first incumbent, and only what is strictly better replaces it.
 
 use super::instance::{Instance, OPEN, PRICE_MAX, RESOURCES, Stage};
+use super::quick::Line;
 use super::search::{Item, Limit, Need, Search};
 
 /// Bits behind the binary point of a price per unit of a resource.
@@ -53,12 +54,13 @@ pub(super) struct Answer {
 pub(super) struct Oracle {
     /// Replicas by option of the stage, on top of what stays anyway.
     pub(super) counts: Vec<u32>,
-    search: Search,
-    uppers: Vec<u32>,
-    extras: Vec<i64>,
-    paces: Vec<i64>,
+    pub(super) search: Search,
+    pub(super) uppers: Vec<u32>,
+    pub(super) extras: Vec<i64>,
+    pub(super) paces: Vec<i64>,
+    pub(super) lines: Vec<Line>,
     /// Counts by piece of the best try.
-    best: Vec<u32>,
+    pub(super) best: Vec<u32>,
     /// Nodes visited since the start, for the effort counters.
     pub(super) nodes: u64,
 }
@@ -109,6 +111,12 @@ impl Oracle {
             reliable_min: stage.reliable_min,
             max: stage.max,
         };
+        self.search.begin();
+        if let Some(answer) = self.quick(instance, stage, &need) {
+            self.nodes += u64::from(self.search.nodes);
+            return answer;
+        }
+        self.nodes += u64::from(self.search.nodes);
         self.search.begin();
         let mut answer = if stage.uniform {
             self.by_pace(instance, stage, &mut need)
@@ -172,8 +180,7 @@ impl Oracle {
 
     /// Items for the search, best ratio first. With a `pace`, only what is as fast, counted at that pace.
     fn arrange(&mut self, instance: &Instance, stage: &Stage, pace: Option<i64>) {
-        let items = &mut self.search.items;
-        items.clear();
+        self.search.items.clear();
         let first = stage.options.start as usize;
         let mut left = (u32::MAX, 0);
         for piece in instance.pieces(stage) {
@@ -192,22 +199,14 @@ impl Oracle {
                 max,
                 option: piece.option,
                 reliable: instance.reliable[option],
-                cost: if self.search.limits.is_empty() {
-                    [0; 2]
-                } else {
-                    [instance.cost[option], instance.power[option]]
-                },
             };
-            let mut to = items.len();
-            while to > 0 && item.before(&items[to - 1]) {
-                to -= 1;
-            }
-            items.insert(to, item);
+            self.search.insert(item);
         }
     }
 
     fn limit(&mut self, instance: &Instance, stage: &Stage, ask: &Ask<'_>) {
         self.search.limits.clear();
+        self.search.costs.clear();
         if ask.room.is_empty() {
             return;
         }
@@ -219,6 +218,11 @@ impl Oracle {
                     self.search.limits.push(Limit { which, room });
                 }
             }
+        }
+        if !self.search.limits.is_empty() {
+            let options = stage.options.start as usize..stage.options.end as usize;
+            let costs = options.map(|option| [instance.cost[option], instance.power[option]]);
+            self.search.costs.extend(costs);
         }
     }
 

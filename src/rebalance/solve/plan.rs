@@ -71,6 +71,8 @@ pub(super) struct Plan {
     pub(super) counts: Vec<u32>,
     /// By dimension.
     pub(super) room: Vec<i64>,
+    /// By stage.
+    pub(super) outcomes: Vec<Outcome>,
     /// [`Outcome::value`] by stage.
     pub(super) values: Vec<i64>,
 }
@@ -81,6 +83,8 @@ impl Plan {
         self.counts.clear();
         self.counts.resize(instance.options(), 0);
         self.room.clone_from(&instance.room);
+        self.outcomes.clear();
+        self.outcomes.resize(instance.stages.len(), Outcome::default());
         self.values.clear();
         self.values.resize(instance.stages.len(), 0);
     }
@@ -132,7 +136,9 @@ impl Plan {
         let options = stage.options.start as usize..stage.options.end as usize;
         self.counts[options].copy_from_slice(counts);
         self.shift(instance, at, counts, -1);
-        self.values[at] = outcome(instance, at, counts).value(stage.penalty);
+        let outcome = outcome(instance, at, counts);
+        self.outcomes[at] = outcome;
+        self.values[at] = outcome.value(stage.penalty);
     }
 
     /// Takes everything from a stage; what it had is left in `counts`.

@@ -27,8 +27,6 @@ pub(super) struct Item {
     pub(super) max: u32,
     pub(super) option: u32,
     pub(super) reliable: bool,
-    /// Money and power of one.
-    pub(super) cost: [i64; 2],
 }
 
 impl Item {
@@ -65,6 +63,8 @@ pub(super) struct Limit {
 pub(super) struct Search {
     pub(super) items: Vec<Item>,
     pub(super) limits: Vec<Limit>,
+    /// Money and power of one replica by option; only where there are limits.
+    pub(super) costs: Vec<[i64; 2]>,
     /// Counts by item of the best that was found.
     pub(super) best: Vec<u32>,
     pub(super) nodes: u32,
@@ -78,7 +78,6 @@ pub(super) struct Search {
     /// From here on, items are dearer than leaving demand unserved.
     useful: usize,
     penalty: i64,
-    demand: i64,
     /// Rest of the items from each on: replicas, reliable replicas, least price, least price of a reliable one.
     rests: Vec<Rest>,
 }
@@ -101,7 +100,7 @@ struct Open {
     price: i64,
 }
 
-fn product(a: i64, b: i64) -> u128 {
+pub(super) fn product(a: i64, b: i64) -> u128 {
     u128::from(a.cast_unsigned()) * u128::from(b.cast_unsigned())
 }
 
@@ -134,7 +133,7 @@ impl Search {
         let within = self.limits.iter().all(|limit| {
             let used = self.items.iter().zip(&self.path);
             let used = used.fold(0_i64, |sum, (item, &count)| {
-                sum.saturating_add(item.cost[limit.which].saturating_mul(i64::from(count)))
+                sum.saturating_add(self.costs[item.option as usize][limit.which].saturating_mul(i64::from(count)))
             });
             used <= limit.room
         });
@@ -144,6 +143,33 @@ impl Search {
             self.best.clone_from(&self.path);
             self.offered.clone_from(&self.path);
         }
+    }
+
+    /// Adds an item where it belongs.
+    pub(super) fn insert(&mut self, item: Item) {
+        let mut to = self.items.len();
+        while to > 0 && item.before(&self.items[to - 1]) {
+            to -= 1;
+        }
+        self.items.insert(to, item);
+    }
+
+    /// Covers the demand for less than `best`, if that is possible, floors and limits aside. Returns the least value and
+    /// the least bound of what was left open.
+    pub(super) fn beat(&mut self, best: i64, need: &Need) -> (i64, i64) {
+        self.found = Some(best);
+        self.best.clear();
+        self.best.resize(self.items.len(), 0);
+        self.path.clear();
+        self.path.resize(self.items.len(), 0);
+        self.open = i64::MAX;
+        self.penalty = need.penalty;
+        self.useful = self.items.len();
+        while self.useful > 0 && !self.is_useful(self.items[self.useful - 1]) {
+            self.useful -= 1;
+        }
+        self.cover(0, need.demand, 0);
+        (self.value(), self.open)
     }
 
     /// Finds the cheapest counts; returns a bound that holds whether or not the search was cut off.
@@ -158,7 +184,6 @@ impl Search {
         self.path.resize(count, 0);
         self.open = i64::MAX;
         self.penalty = need.penalty;
-        self.demand = need.demand;
         self.useful = count;
         while self.useful > 0 && !self.is_useful(self.items[self.useful - 1]) {
             self.useful -= 1;
@@ -207,7 +232,7 @@ impl Search {
             && self.limits.iter().all(|limit| {
                 let used = self.items.iter().zip(&self.best);
                 let used = used.fold(0_i64, |sum, (item, &count)| {
-                    sum.saturating_add(item.cost[limit.which].saturating_mul(i64::from(count)))
+                    sum.saturating_add(self.costs[item.option as usize][limit.which].saturating_mul(i64::from(count)))
                 });
                 used <= limit.room
             })
@@ -352,8 +377,8 @@ impl Search {
             .max(if item.reliable { i64::from(open.reliable_min) } else { 0 });
         let mut most = useful.min(i64::from(item.max)).min(i64::from(open.max));
         for limit in &self.limits {
-            if item.cost[limit.which] > 0 {
-                most = most.min(limit.room / item.cost[limit.which]);
+            if self.costs[item.option as usize][limit.which] > 0 {
+                most = most.min(limit.room / self.costs[item.option as usize][limit.which]);
             }
         }
         let mut count = most;
@@ -391,7 +416,7 @@ impl Search {
 
     fn take(&mut self, item: Item, count: i64) {
         for limit in &mut self.limits {
-            limit.room -= item.cost[limit.which] * count;
+            limit.room -= self.costs[item.option as usize][limit.which] * count;
         }
     }
 }

@@ -18,15 +18,15 @@ use super::instance::{Instance, OPEN, RESOURCES};
 use super::oracle::FRACTION;
 
 /// Stages that stand for all in the smoothed problem.
-const SAMPLE: usize = 2048;
+const SAMPLE: usize = 1024;
 /// The same while the temperature is high.
-const SAMPLE_HOT: usize = 2048;
+const SAMPLE_HOT: usize = 256;
 /// Newton steps per temperature.
 const STEPS: usize = 2;
 /// The same at the lowest.
 const STEPS_LAST: usize = 4;
 /// The next temperature is this part of the last.
-const COOLING: f64 = 0.5;
+const COOLING: f64 = 0.35;
 /// Dimensions that Newton's method sees; the others are left to the polish.
 const DIMS_MAX: usize = 48;
 /// Prices are cut here, 2^-[`FRACTION`] per unit.
@@ -99,9 +99,19 @@ impl Smooth {
         self.dims.clear();
     }
 
-    /// Reads the instance.
-    pub(super) fn load(&mut self, instance: &Instance) {
-        self.choose_dims(instance);
+    /// Whether something is short that does not take part.
+    pub(super) fn lacks(&self, instance: &Instance, usage: &[i128]) -> bool {
+        let full = self.dims.len() >= DIMS_MAX;
+        let short = |(dim, (&used, &room)): (usize, (&i128, &i64))| {
+            used > i128::from(room) && room > 0 && self.dims.binary_search(&dim).is_err()
+        };
+        !full && usage.iter().zip(&instance.room).enumerate().any(short)
+    }
+
+    /// Reads the instance; `usage` is what stages use at the prices that are known. Returns whether a dimension was
+    /// added to those of the last time.
+    pub(super) fn load(&mut self, instance: &Instance, usage: &[i128]) -> bool {
+        let added = self.choose_dims(instance, usage);
         let mut slots = vec![u32::MAX; instance.room.len()];
         for (slot, &dim) in (0..).zip(&self.dims) {
             slots[dim] = slot;
@@ -121,6 +131,7 @@ impl Smooth {
         });
         self.all = all;
         self.measure();
+        added
     }
 
     fn measure(&mut self) {
@@ -136,40 +147,26 @@ impl Smooth {
         self.units.extend(prices.iter().zip(&parts).map(unit));
     }
 
-    /// Dimensions that could be short at all: all who could use them, at once, would not fit.
-    fn choose_dims(&mut self, instance: &Instance) {
-        let mut most = vec![0_i128; instance.room.len()];
-        for stage in &instance.stages {
-            for option in stage.options.start as usize..stage.options.end as usize {
-                let upper = i128::from(instance.upper[option]);
-                let first = instance.pool[option] as usize * RESOURCES;
-                for (resource, &each) in instance.request[option].iter().enumerate() {
-                    if let Some(sum) = most.get_mut(first + resource) {
-                        *sum += i128::from(each) * upper;
-                    }
-                }
-                for &group in instance.groups(stage) {
-                    let dim = instance.group_dim(group);
-                    most[dim] += i128::from(instance.cost[option]) * upper;
-                    most[dim + 1] += i128::from(instance.power[option]) * upper;
-                }
-            }
-        }
+    /// Dimensions of which much is used, and those that take part already.
+    fn choose_dims(&mut self, instance: &Instance, usage: &[i128]) -> bool {
+        let before = self.dims.len();
         let short = |&dim: &usize| {
             let room = instance.room[dim];
-            room != OPEN && room > 0 && most[dim] > i128::from(room)
+            room != OPEN && room > 0 && usage[dim] > i128::from(room) / 10 * 7
         };
-        self.dims.clear();
-        self.dims.extend((0..instance.room.len()).filter(short));
+        let known = std::mem::take(&mut self.dims);
+        self.dims
+            .extend((0..instance.room.len()).filter(|dim| known.binary_search(dim).is_ok() || short(dim)));
         if self.dims.len() > DIMS_MAX {
             // The shortest first; ties in canonical order.
             self.dims.sort_by_key(|&dim| {
-                let part = most[dim].saturating_mul(1 << 20) / i128::from(instance.room[dim]);
+                let part = usage[dim].saturating_mul(1 << 20) / i128::from(instance.room[dim].max(1));
                 (std::cmp::Reverse(part), dim)
             });
             self.dims.truncate(DIMS_MAX);
             self.dims.sort_unstable();
         }
+        self.dims.len() != before
     }
 
     fn load_stage(&mut self, instance: &Instance, at: usize, slots: &[u32]) {
