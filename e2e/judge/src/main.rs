@@ -48,7 +48,7 @@ struct Size {
     /// What tiercel may spend, cold and warm.
     cold: Duration,
     warm: Duration,
-    /// HiGHS solves the program, and per-stage programs are tried.
+    /// HiGHS solves the program.
     program: bool,
     /// HiGHS solves the relaxation this often.
     relaxations: u64,
@@ -198,7 +198,10 @@ fn case(size: &Size, scarce: bool, limit: Duration, against: &mut Vec<String>) -
             // Small ones to the end; for the others HiGHS' own default counts as closed.
             let gap = if size.stages <= 10 { 0.0 } else { 1e-4 };
             program = Some(mip::run(&rows, limit, gap)?);
-            per_stage = Some(peers::program_per_stage(&rows, if size.stages <= 100 { 3 } else { 1 })?);
+            // Half a minute and more for 1,000 of them.
+            if size.stages <= 100 {
+                per_stage = Some(peers::program_per_stage(&rows)?);
+            }
         }
     }
     println!(
@@ -210,11 +213,16 @@ fn case(size: &Size, scarce: bool, limit: Duration, against: &mut Vec<String>) -
     if !two.millis.is_empty() {
         println!("  tiercel cold, 2 threads  {}", two.said());
     }
-    let Some(claim) = cold.claim.clone() else {
+    let Some(claim) = cold.usual() else {
         return Err("no sample was taken".into());
     };
-    for (name, side) in [("cold", &cold), ("warm", &warm), ("to its end", &unlimited)] {
-        let faults = side.claim.iter().flat_map(|claim| match &program {
+    for (name, side) in [
+        ("cold", &cold),
+        ("warm", &warm),
+        ("to its end", &unlimited),
+        ("two threads", &two),
+    ] {
+        let faults = side.claims.iter().flat_map(|claim| match &program {
             Some(mip) if name != "warm" => claim.objections(mip),
             _ => claim.faults(),
         });
@@ -243,7 +251,7 @@ fn case(size: &Size, scarce: bool, limit: Duration, against: &mut Vec<String>) -
         "tiercel": {
             "cost": base, "bound": dollars(claim.bound), "budget_ms": size.cold.as_secs_f64() * 1e3,
             "warm_budget_ms": size.warm.as_secs_f64() * 1e3, "cold": cold.json(), "warm": warm.json(),
-            "to_its_end": unlimited.json(), "to_its_end_cost": unlimited.claim.as_ref().map(|claim| dollars(claim.cost)),
+            "to_its_end": unlimited.json(), "to_its_end_cost": unlimited.usual().as_ref().map(|claim| dollars(claim.cost)),
             "two_threads": (!two.millis.is_empty()).then(|| two.json()),
         },
         "highs": highs, "relaxation": relaxation, "peers": peers, "other_seeds": seeds,
@@ -300,7 +308,7 @@ fn seeds(size: &Size, scarce: bool, title: &str, against: &mut Vec<String>) -> V
         };
         sample(&rows, &call, 0, &mut unlimited, None);
         for side in [&cold, &unlimited] {
-            let faults = side.claim.iter().flat_map(verdict::Claim::faults);
+            let faults = side.claims.iter().flat_map(verdict::Claim::faults);
             against.extend(faults.map(|fault| format!("{title}, seed {seed}: {fault}")));
         }
         millis.push(median(&cold.millis));

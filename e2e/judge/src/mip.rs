@@ -77,7 +77,9 @@ fn line(text: &str) -> Option<Progress> {
 pub(crate) fn run(rows: &Rows, limit: Duration, gap: f64) -> Result<Mip, Failure> {
     let mut model = model(rows, true)?;
     let log = tempfile::NamedTempFile::new()?;
-    let mut highs = std::mem::take(&mut model.problem).try_optimise(Sense::Minimise).map_err(refused)?;
+    let mut highs = std::mem::take(&mut model.problem)
+        .try_optimise(Sense::Minimise)
+        .map_err(refused)?;
     highs.try_set_option("log_file", log.path().to_string_lossy().as_ref())?;
     highs.try_set_option("output_flag", true)?;
     highs.try_set_option("log_to_console", false)?;
@@ -127,7 +129,9 @@ pub(crate) struct Relaxed {
 /// Solves the linear relaxation of `rows` for at most `limit`.
 pub(crate) fn relax(rows: &Rows, limit: Duration) -> Result<Relaxed, Failure> {
     let mut model = model(rows, false)?;
-    let mut highs = std::mem::take(&mut model.problem).try_optimise(Sense::Minimise).map_err(refused)?;
+    let mut highs = std::mem::take(&mut model.problem)
+        .try_optimise(Sense::Minimise)
+        .map_err(refused)?;
     highs.try_set_option("threads", 1)?;
     highs.try_set_option("parallel", "off")?;
     highs.try_set_option("time_limit", limit.as_secs_f64())?;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use planner::rebalance::solve::generate::Dice;
 use planner::rebalance::solve::rows::Rows;
-use planner::rebalance::solve::{Instance, Memory, Settings, Solution, solve};
+use planner::rebalance::solve::{Instance, Memory, Settings, Solution, resolve};
 use serde_json::{Value, json};
 
 use crate::result::{median, spread};
@@ -15,8 +15,7 @@ use crate::verdict::Claim;
 pub(crate) struct Side {
     pub(crate) millis: Vec<f64>,
     pub(crate) gaps: Vec<f64>,
-    /// The claim with the highest cost.
-    pub(crate) claim: Option<Claim>,
+    pub(crate) claims: Vec<Claim>,
 }
 
 impl Side {
@@ -24,9 +23,14 @@ impl Side {
         let claim = Claim::new(rows, solution);
         self.millis.push(millis);
         self.gaps.push(claim.gap_percent());
-        if self.claim.as_ref().is_none_or(|before| claim.cost > before.cost) {
-            self.claim = Some(claim);
-        }
+        self.claims.push(claim);
+    }
+
+    /// The claim with the median cost.
+    pub(crate) fn usual(&self) -> Option<Claim> {
+        let mut claims: Vec<&Claim> = self.claims.iter().collect();
+        claims.sort_by_key(|claim| claim.cost);
+        claims.get(claims.len() / 2).copied().cloned()
     }
 
     /// "12.3 ms (11.9 to 14.0), gap 0.20 % (0.19 to 0.21)".
@@ -60,25 +64,35 @@ pub(crate) fn sample(rows: &Rows, call: &Call, round: u64, cold: &mut Side, warm
         threads: call.threads,
         ..Settings::default()
     };
-    let (solution, millis) = timed(&instance, &mut memory, &settings, call.cold);
+    let (solution, millis) = timed(&instance, &mut memory, &[], &settings, call.cold);
     cold.add(rows, &solution, millis);
     let Some(warm) = warm else { return };
     let mut changed = rows.clone();
     let mut dice = Dice::new(round);
     let stages = rows.stages.len();
+    let mut touched = Vec::new();
     for _ in 0..stages.div_ceil(100) {
         let at = usize::try_from(dice.between(0, stages as u64 - 1)).unwrap_or(0);
         let demand = &mut changed.stages[at].demand_millis;
         *demand = *demand / 1_000 * dice.between(800, 1_200);
         instance.set_demand(at, *demand);
+        touched.push(at);
     }
-    let (solution, millis) = timed(&instance, &mut memory, &settings, Some(call.warm));
+    let (solution, millis) = timed(&instance, &mut memory, &touched, &settings, Some(call.warm));
     warm.add(&changed, &solution, millis);
 }
 
-fn timed(instance: &Instance, memory: &mut Memory, settings: &Settings, most: Option<Duration>) -> (Solution, f64) {
+/// Without a last solve in `memory` this is the cold one.
+fn timed(
+    instance: &Instance,
+    memory: &mut Memory,
+    changed: &[usize],
+    settings: &Settings,
+    most: Option<Duration>,
+) -> (Solution, f64) {
     let start = Instant::now();
     let mut go_on = || most.is_none_or(|most| start.elapsed() < most);
-    let solution = solve(instance, memory, settings, &mut go_on);
-    (solution, start.elapsed().as_secs_f64() * 1e3)
+    let solution = resolve(instance, memory, changed, settings, &mut go_on);
+    let millis = start.elapsed().as_secs_f64() * 1e3;
+    (solution.clone(), millis)
 }

@@ -243,18 +243,34 @@ fn tuned(mut run: impl FnMut(usize, bool) -> Result<i128, Failure>) -> Result<Tu
     best.ok_or_else(|| "there are no knobs".into())
 }
 
-/// Every stage uses its options by price per capacity, rounded up to whole replicas.
+/// Every stage uses its options by price per capacity, rounded up to whole replicas, after the floors of all.
 pub(crate) fn cheapest_ratio(rows: &Rows) -> Result<Tuned, Failure> {
     let short = exact::short_price(rows);
+    let mut after_floors = Room::new(rows);
+    let mut floors: Vec<Vec<u32>> = Vec::with_capacity(rows.stages.len());
+    for stage in &rows.stages {
+        let how = Fill {
+            preference: &by_ratio(stage),
+            pace: None,
+            worth: false,
+        };
+        let mut counts = vec![0; stage.options.len()];
+        fill(rows, &idle(stage), &how, &mut after_floors, &mut counts);
+        floors.push(counts);
+    }
     tuned(|which, worth| {
-        plan(rows, &order(rows, which), |_, stage, room| {
+        let mut begun = false;
+        plan(rows, &order(rows, which), |at, stage, room| {
+            if !begun {
+                room.clone_from(&after_floors);
+                begun = true;
+            }
             let how = Fill {
                 preference: &by_ratio(stage),
                 pace: None,
                 worth,
             };
-            let none = vec![0; stage.options.len()];
-            Ok(fill_best(rows, stage, &how, room, &none, short))
+            Ok(fill_best(rows, stage, &how, room, &floors[at], short))
         })
     })
 }
@@ -311,6 +327,15 @@ pub(crate) fn rounded(rows: &Rows, relaxed: &Relaxed) -> Result<Tuned, Failure> 
             .collect();
         floors.push(counts);
     }
+    // Floors of late stages must not fall to the demand of early ones.
+    for (at, stage) in rows.stages.iter().enumerate() {
+        let how = Fill {
+            preference: &by_ratio(stage),
+            pace: relaxed.paces[at],
+            worth: false,
+        };
+        fill(rows, &idle(stage), &how, &mut after_floors, &mut floors[at]);
+    }
     let mut tuned = tuned(|which, worth| {
         let mut begun = false;
         plan(rows, &order(rows, which), |at, stage, room| {
@@ -335,6 +360,14 @@ pub(crate) fn rounded(rows: &Rows, relaxed: &Relaxed) -> Result<Tuned, Failure> 
     Ok(tuned)
 }
 
+/// The stage without demand: only its floors are left.
+fn idle(stage: &StageRow) -> StageRow {
+    StageRow {
+        demand_millis: 0,
+        ..stage.clone()
+    }
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -345,9 +378,9 @@ fn floor(count: f64) -> u32 {
 }
 
 /// An exact program per stage (as Mélange solves one per model), one after the other with the room that is left.
-pub(crate) fn program_per_stage(rows: &Rows, orders: usize) -> Result<Tuned, Failure> {
+pub(crate) fn program_per_stage(rows: &Rows) -> Result<Tuned, Failure> {
     let mut best: Option<Tuned> = None;
-    for (which, name) in ORDERS.iter().enumerate().skip(1).take(orders) {
+    for (which, name) in ORDERS.iter().enumerate() {
         let start = Instant::now();
         let cost = plan(rows, &order(rows, which), |_, stage, room| {
             let alone = alone(rows, stage, room);

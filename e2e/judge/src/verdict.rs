@@ -88,7 +88,7 @@ pub(crate) fn can_object(claim: &Claim, mip: &Mip) -> Result<(), Failure> {
         bound: cost + 1,
         ..claim.clone()
     };
-    let below = (cost as f64 * 0.999_99) as i128;
+    let below = cost - cost / 100_000;
     let cheap = Claim {
         cost: below,
         exact: Ok(below),
