@@ -222,6 +222,20 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_the_manual_comes_out_as_it_says() {
+        let manual = include_str!("../../docs/reference/solve.md");
+        let example = manual.split("```json").nth(1).unwrap().split("```").next().unwrap();
+        let answer = answer(serde_json::from_str(example).unwrap(), &arguments()).unwrap();
+        assert_eq!(answer["stages"][0]["replicas"], json!({ "graviton": 6 }));
+        assert_eq!(answer["stages"][1]["replicas"], json!({ "l4": 3 }));
+        assert_eq!(answer["stages"][0]["unserved"], json!(40.0));
+        assert_eq!(answer["stages"][1]["unserved"], json!(40.0));
+        assert_eq!(answer["cost_usd_per_hour"], json!(3.84));
+        let reason = answer["stages"][0]["reasons"][0].as_str().unwrap();
+        assert!(reason.starts_with("another stage of the pipeline"), "{reason}");
+    }
+
+    #[test]
     fn what_is_not_served_has_a_reason() {
         let mut document = two_stages();
         document["pools"][1]["cpu_millis"] = json!(0);

@@ -26,8 +26,8 @@ pub(super) fn build(
     let order = order(instance, prices, answers, &crowd, oracles);
     let Some(oracle) = oracles.first_mut() else { return };
     // Whoever uses nothing that is over its room fits, whatever the order; in their own order they are fast to walk.
-    for at in 0..instance.stages.len() {
-        if !crowd[at] {
+    for (at, &crowded) in crowd.iter().enumerate() {
+        if !crowded {
             give(instance, at, prices, answers, oracle, plan);
         }
     }

@@ -192,7 +192,7 @@ fn explain(instance: &Instance, at: usize, plan: &Plan, open: u64, reasons: &mut
     if stage.beyond > 0 || stage.lost_floor > 0 {
         reasons.push(Reason::BeyondReach);
     }
-    let (mut room, mut budget, mut free) = (false, false, false);
+    let (mut room, mut budget, mut free, mut wasted) = (false, false, false, false);
     for (option, &count) in options.zip(counts) {
         if count >= instance.upper[option] {
             continue;
@@ -209,6 +209,13 @@ fn explain(instance: &Instance, at: usize, plan: &Plan, open: u64, reasons: &mut
         room |= full;
         budget |= held && !full;
         free |= !full && !held;
+        // One more fits, and alone it would pay: its pipeline is what makes it useless.
+        let (next, worth) = next_replica(instance, at, option, count, own.unserved);
+        wasted |= !full && !held && stage.pipeline != u32::MAX && next < worth;
+    }
+    if wasted {
+        reasons.push(Reason::Bottleneck);
+        return;
     }
     if own.unserved > 0 || own.short > 0 {
         if room {
@@ -227,6 +234,23 @@ fn explain(instance: &Instance, at: usize, plan: &Plan, open: u64, reasons: &mut
     if reasons.is_empty() {
         reasons.push(if free { Reason::NotWorthIt } else { Reason::BeyondReach });
     }
+}
+
+/// Price of one more replica of an option, and what of `unserved` it would be worth.
+fn next_replica(instance: &Instance, at: usize, option: usize, count: u32, unserved: i64) -> (i64, i64) {
+    let stage = &instance.stages[at];
+    let own = instance
+        .pieces(stage)
+        .iter()
+        .filter(|piece| (stage.options.start + piece.option) as usize == option);
+    let mut left = count;
+    for piece in own {
+        if left < piece.max {
+            return (piece.price, stage.penalty.saturating_mul(piece.capacity.min(unserved)));
+        }
+        left -= piece.max;
+    }
+    (i64::MAX, 0)
 }
 
 fn priced(instance: &Instance, prices: &[u64]) -> Vec<(Priced, u64)> {

@@ -67,25 +67,20 @@ pub(super) fn add_usage(instance: &Instance, stage: usize, counts: &[u32], usage
     }
 }
 
-/// What all stages would use without prices, estimated from the first `count`.
-pub(super) fn estimate(instance: &Instance, count: usize, oracle: &mut Oracle) -> Vec<i128> {
-    let mut usage = vec![0; instance.room.len()];
-    let count = count.min(instance.stages.len());
-    for at in 0..count {
-        oracle.solve(instance, at, &Ask::default());
-        add_usage(instance, at, &oracle.counts, &mut usage);
-    }
-    let (all, count) = (instance.stages.len() as i128, count.max(1) as i128);
-    for used in &mut usage {
-        *used = used.saturating_mul(all) / count;
-    }
-    usage
-}
-
 /// Asks every stage at `prices`. Uses as many threads as there are oracles.
 pub(super) fn evaluate(instance: &Instance, prices: &[u64], oracles: &mut [Oracle], out: &mut Evaluation) {
-    let stages = instance.stages.len();
-    out.values.resize(stages, 0);
+    evaluate_front(instance, prices, instance.stages.len(), oracles, out);
+}
+
+/// Asks the first `stages` stages and scales what they say to all: an estimate, and no bound.
+pub(super) fn evaluate_front(
+    instance: &Instance,
+    prices: &[u64],
+    stages: usize,
+    oracles: &mut [Oracle],
+    out: &mut Evaluation,
+) {
+    out.values.resize(instance.stages.len(), 0);
     out.counts.resize(instance.options(), 0);
     out.usage.clear();
     out.usage.resize(instance.room.len(), 0);
@@ -123,6 +118,13 @@ pub(super) fn evaluate(instance: &Instance, prices: &[u64], oracles: &mut [Oracl
     for (sum, usage) in sums {
         total += sum;
         out.usage.iter_mut().zip(usage).for_each(|(all, here)| *all += here);
+    }
+    if stages < instance.stages.len() {
+        let (all, part) = (instance.stages.len() as i128, stages.max(1) as i128);
+        total = total.saturating_mul(all) / part;
+        for used in &mut out.usage {
+            *used = used.saturating_mul(all) / part;
+        }
     }
     out.bound = total.saturating_sub(rent(instance, prices));
 }

@@ -54,6 +54,8 @@ const DEMAND_MAX: u64 = 1 << 61;
 const GIVEN_MAX: u64 = 1 << 38;
 /// Prices are scaled up to this.
 const SCALED_MAX: u64 = 1 << 34;
+/// Penalties are cut so that no replica's worth of unserved demand costs more, scaled.
+const WORTH_MAX: u64 = 1 << 43;
 
 /// A stage, after what stays anyway was taken out.
 #[derive(Clone, Debug)]
@@ -550,7 +552,18 @@ fn scale(rows: &Rows) -> u32 {
         .max()
         .unwrap_or(0);
     let highest = highest.clamp(1, GIVEN_MAX);
-    (SCALED_MAX / highest).checked_ilog2().unwrap_or(0)
+    // What a replica's worth of unserved demand costs must fit as well, or classes could no longer be told apart.
+    let worth = rows.stages.iter().map(|stage| {
+        let fastest = stage
+            .options
+            .iter()
+            .map(|option| option.capacity_millis.min(CAPACITY_MAX))
+            .max();
+        u128::from(stage.penalty) * u128::from(fastest.unwrap_or(0).max(1))
+    });
+    let worth = u64::try_from(worth.max().unwrap_or(0)).unwrap_or(u64::MAX).max(1);
+    let by_price = (SCALED_MAX / highest).checked_ilog2().unwrap_or(0);
+    by_price.min((WORTH_MAX / worth).checked_ilog2().unwrap_or(0))
 }
 
 fn rooms(rows: &Rows, order: &Order) -> Vec<i64> {

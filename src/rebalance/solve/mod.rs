@@ -76,7 +76,7 @@ mod warm;
 use self::build::build;
 use self::bundle_price::{Bundle, Step};
 pub use self::certificate::{Effort, Priced, Reason, Solution};
-use self::dual::{Evaluation, evaluate};
+use self::dual::{Evaluation, evaluate, evaluate_front};
 use self::generate::Dice;
 use self::improve::Improve;
 pub use self::instance::Instance;
@@ -136,6 +136,9 @@ const ASKED_AGAIN: usize = 20_000;
 const MANY: usize = 20_000;
 /// Stages of that sample.
 const SAMPLE: usize = 2_048;
+/// Where there are many stages, prices are polished on so many of them first, in so many passes.
+const FRONT: usize = 4_000;
+const FRONT_PASSES: u32 = 14;
 
 /// What is kept from one solve to the next: scratch space, prices, the plan.
 #[derive(Clone, Debug, Default)]
@@ -165,75 +168,27 @@ pub fn solve(
     go_on: &mut dyn FnMut() -> bool,
 ) -> Solution {
     let mut effort = Effort::default();
-    let Memory {
-        prices,
-        answers,
-        trial,
-        alone,
-        plan,
-        oracles,
-        smooth,
-        improve,
-        ..
-    } = memory;
     let threads = if instance.stages() <= MANY {
         1
     } else {
         settings.threads.clamp(1, 64)
     };
-    oracles.resize_with(threads, Oracle::default);
-    for oracle in oracles.iter_mut() {
+    memory.oracles.resize_with(threads, Oracle::default);
+    for oracle in &mut memory.oracles {
         oracle.nodes = 0;
     }
-    prices.clear();
-    prices.resize(instance.room.len(), 0);
-    smooth.clear();
-    alone.clear();
-    // Where a sample shows that something is short, what all would do without prices is not worth a pass.
-    let short = if instance.stages() > MANY {
-        short_by_sample(instance, oracles)
-    } else {
-        None
-    };
-    if short.is_none() {
-        evaluate(instance, prices, oracles, answers);
-        effort.evaluations += 1;
-        alone.clone_from(&answers.values);
-    } else {
-        answers.bound = i128::MIN;
-    }
-    if short.is_some() || !answers.fits(instance) {
-        smooth.load(instance, short.as_ref().unwrap_or(&answers.usage));
-        let mut point = vec![0.0; smooth.len()];
-        smooth.descend(&mut point, 1.0, 0.01);
-        for _ in 0..2 {
-            smooth.publish(instance, &point, prices);
-            evaluate(instance, prices, oracles, trial);
-            effort.evaluations += 1;
-            // What was displaced may crowd pools that had room before.
-            if trial.fits(instance) || !smooth.load(instance, &trial.usage) {
-                break;
-            }
-            point = smooth.read(instance, prices);
-            smooth.descend(&mut point, 0.1, 0.01);
-        }
-        if trial.bound > answers.bound {
-            std::mem::swap(trial, answers);
-        } else {
-            prices.fill(0);
-        }
-    }
-    polish(
-        instance,
-        settings.polish.unwrap_or_else(|| passes(instance.stages())),
-        smooth,
+    memory.prices.clear();
+    memory.prices.resize(instance.room.len(), 0);
+    find_prices(instance, memory, settings, &mut effort, go_on);
+    let Memory {
         prices,
         answers,
-        trial,
+        alone,
+        plan,
         oracles,
-        &mut effort,
-        go_on,
-    );
+        improve,
+        ..
+    } = memory;
     build(instance, prices, answers, oracles, plan);
     better(
         instance,
@@ -265,9 +220,102 @@ pub fn solve(
     solution
 }
 
+/// Finds prices with a good bound; leaves them, what stages do at them, and what stages would do without any.
+fn find_prices(
+    instance: &Instance,
+    memory: &mut Memory,
+    settings: &Settings,
+    effort: &mut Effort,
+    go_on: &mut dyn FnMut() -> bool,
+) {
+    let Memory {
+        prices,
+        answers,
+        trial,
+        alone,
+        oracles,
+        smooth,
+        ..
+    } = memory;
+    smooth.clear();
+    alone.clear();
+    // Where a sample shows that something is short, what all would do without prices is not worth a pass.
+    let short = if instance.stages() > MANY {
+        short_by_sample(instance, oracles)
+    } else {
+        None
+    };
+    if short.is_none() {
+        evaluate(instance, prices, oracles, answers);
+        effort.evaluations += 1;
+        alone.clone_from(&answers.values);
+    } else {
+        answers.bound = i128::MIN;
+    }
+    if short.is_some() || !answers.fits(instance) {
+        smooth.load(instance, short.as_ref().unwrap_or(&answers.usage));
+        let mut point = vec![0.0; smooth.len()];
+        smooth.descend(&mut point, 1.0, 0.01);
+        if instance.stages() > 2 * FRONT {
+            smooth.publish(instance, &point, prices);
+            evaluate_front(instance, prices, FRONT, oracles, answers);
+            polish(
+                instance,
+                FRONT_PASSES,
+                FRONT,
+                smooth,
+                prices,
+                answers,
+                trial,
+                oracles,
+                effort,
+                go_on,
+            );
+            point = smooth.read(instance, prices);
+            answers.bound = i128::MIN;
+        }
+        for _ in 0..2 {
+            smooth.publish(instance, &point, prices);
+            evaluate(instance, prices, oracles, trial);
+            effort.evaluations += 1;
+            // What was displaced may crowd pools that had room before.
+            if trial.fits(instance) || !smooth.load(instance, &trial.usage) {
+                break;
+            }
+            point = smooth.read(instance, prices);
+            smooth.descend(&mut point, 0.1, 0.01);
+        }
+        if trial.bound > answers.bound {
+            std::mem::swap(trial, answers);
+        } else {
+            prices.fill(0);
+        }
+    }
+    polish(
+        instance,
+        settings.polish.unwrap_or_else(|| passes(instance.stages())),
+        instance.stages(),
+        smooth,
+        prices,
+        answers,
+        trial,
+        oracles,
+        effort,
+        go_on,
+    );
+}
+
 /// Use of all stages without prices, estimated, if it is well beyond some room.
 fn short_by_sample(instance: &Instance, oracles: &mut [Oracle]) -> Option<Vec<i128>> {
-    let usage = dual::estimate(instance, SAMPLE, oracles.first_mut()?);
+    let mut front = Evaluation::default();
+    evaluate_front(
+        instance,
+        &vec![0; instance.room.len()],
+        SAMPLE,
+        oracles.get_mut(..1)?,
+        &mut front,
+    );
+    let usage = front.usage;
     let short = usage
         .iter()
         .zip(&instance.room)
@@ -280,16 +328,18 @@ fn passes(stages: usize) -> u32 {
     match stages {
         0..=300 => 20,
         301..=3_000 => 7,
-        3_001..=30_000 => 4,
-        _ => 2,
+        3_001..=6_000 => 4,
+        6_001..=30_000 => 2,
+        _ => 0,
     }
 }
 
-/// Steps on the bound itself; the best bound and its prices stay.
+/// Steps on the bound of the first `stages` stages; the best bound and its prices stay.
 #[expect(clippy::too_many_arguments, reason = "parts of one memory, borrowed apart")]
 fn polish(
     instance: &Instance,
     passes: u32,
+    stages: usize,
     smooth: &mut Smooth,
     prices: &mut Vec<u64>,
     answers: &mut Evaluation,
@@ -316,8 +366,8 @@ fn polish(
         }
         let Some(next) = bundle.propose() else { return };
         smooth.publish(instance, &next, &mut tried);
-        evaluate(instance, &tried, oracles, trial);
-        effort.evaluations += 1;
+        evaluate_front(instance, &tried, stages, oracles, trial);
+        effort.evaluations += u32::from(stages == instance.stages());
         let slope = smooth.excess(instance, &trial.usage);
         if bundle.learn(next, smooth_price::gain(trial.bound, centre), slope) == Step::Serious {
             centre = trial.bound;

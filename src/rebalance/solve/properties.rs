@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::generate::{Dice, Fleet, fleet};
 use super::judge::{check, optimum};
 use super::rows::{GroupRow, OptionRow, PoolRow, Rows, StageRow};
-use super::{Instance, Memory, Settings, Solution, Traffic, solve};
+use super::{Instance, Memory, Reason, Settings, Solution, Traffic, resolve, solve};
 use crate::rebalance::world::Resources;
 
 fn solved(rows: &Rows) -> (Instance, Solution) {
@@ -140,6 +140,29 @@ proptest! {
     }
 
     #[test]
+    fn solving_again_after_changes_keeps_everything_that_a_solution_keeps(seed in any::<u64>()) {
+        let mut dice = Dice::new(seed);
+        let mut rows = small(&mut dice, 6, 3, 5);
+        let mut instance = Instance::new(&rows);
+        let mut memory = Memory::default();
+        let settings = Settings { tries: 16, ..Settings::default() };
+        solve(&instance, &mut memory, &settings, &mut || true);
+        for _ in 0..3 {
+            let changed: Vec<usize> = (0..rows.stages.len()).filter(|_| dice.chance(40)).collect();
+            for &stage in &changed {
+                rows.stages[stage].demand_millis = dice.between(0, 25);
+                instance.set_demand(stage, rows.stages[stage].demand_millis);
+            }
+            let in_time = dice.chance(20);
+            let solution = resolve(&instance, &mut memory, &changed, &settings, &mut || in_time).clone();
+            check(&rows, &instance, &solution);
+            // A plan from nothing cannot be below the bound either.
+            let fresh = solve(&Instance::new(&rows), &mut Memory::default(), &settings, &mut || true);
+            prop_assert!(solution.bound <= fresh.cost, "bound {} plan {}", solution.bound, fresh.cost);
+        }
+    }
+
+    #[test]
     fn the_same_rows_in_another_order_get_the_same_plan(seed in any::<u64>()) {
         let mut dice = Dice::new(seed);
         let rows = small(&mut dice, 6, 4, 5);
@@ -184,7 +207,60 @@ proptest! {
         prop_assert!(solution.bound << instance.scale <= best, "bound {} best {}", solution.bound, best >> instance.scale);
         prop_assert_eq!(solution.cost << instance.scale, best);
         prop_assert_eq!(solution.cost, solution.bound);
+        // Without the search to the end, the prices alone have to vouch for the bound.
+        let priced = Settings { tries: 16, branch_stages: 0, ..Settings::default() };
+        let solution = solve(&instance, &mut Memory::default(), &priced, &mut || true);
+        check(&rows, &instance, &solution);
+        prop_assert!(solution.bound << instance.scale <= best, "bound {} best {}", solution.bound, best >> instance.scale);
     }
+}
+
+#[test]
+fn a_pipeline_buys_nothing_that_its_narrowest_stage_cannot_pass_on() {
+    // Two stages serve the same 100; the second has room for 60 of them. A third, outside, wants what the first gives back.
+    let option = |pool, cpu_millis, capacity_millis| OptionRow {
+        pool,
+        request: Resources {
+            cpu_millis,
+            ..Resources::default()
+        },
+        price: 1_000,
+        capacity_millis,
+        ..OptionRow::default()
+    };
+    let stage = |pipeline, demand_millis, option| StageRow {
+        demand_millis,
+        penalty: 100,
+        pipeline,
+        options: vec![option],
+        ..StageRow::default()
+    };
+    let pool = |cpu_millis| PoolRow {
+        cpu_millis,
+        ..PoolRow::default()
+    };
+    let rows = Rows {
+        pools: vec![pool(10), pool(3)],
+        groups: Vec::new(),
+        stages: vec![
+            StageRow {
+                priority: 1,
+                ..stage(Some(4), 100_000, option(0, 1, 10_000))
+            },
+            stage(Some(4), 100_000, option(1, 1, 20_000)),
+            stage(None, 30_000, option(0, 1, 10_000)),
+        ],
+    };
+    let (instance, solution) = solved(&rows);
+    check(&rows, &instance, &solution);
+    assert_eq!(solution.counts, vec![6, 3, 3]);
+    assert_eq!(solution.unserved, vec![40_000, 40_000, 0]);
+    assert_eq!(solution.reasons.len(), 2);
+    assert!(
+        solution.reasons[0].1.contains(&Reason::Bottleneck),
+        "{:?}",
+        solution.reasons
+    );
 }
 
 #[test]
