@@ -68,7 +68,7 @@ fn add_ceilings(rows: &mut Rows, dice: &mut Dice) {
 pub(crate) fn run(against: &mut Vec<String>) -> Result<Value, Failure> {
     let start = Instant::now();
     let (mut judged, mut closed, mut best, mut proven, mut worst) = (0, 0, 0, 0, 0.0_f64);
-    let (mut above, mut inexact) = (Vec::new(), 0);
+    let (mut above, mut seeds_above, mut inexact) = (Vec::new(), Vec::new(), 0);
     for seed in 1..=INSTANCES {
         if start.elapsed() > ALL {
             break;
@@ -106,17 +106,19 @@ pub(crate) fn run(against: &mut Vec<String>) -> Result<Value, Failure> {
             worst = worst.max(percent);
             if percent > 0.0 {
                 above.push(percent);
+                seeds_above.push(seed);
             }
         }
     }
     above.sort_by(f64::total_cmp);
     let median = above.get(above.len() / 2).copied().unwrap_or(0.0);
     println!(
-        "{judged} small instances, {closed} closed by HiGHS: {best} plans of tiercel as cheap, {proven} proven by itself; the others {median:.3} % above (median), {worst:.3} % at most"
+        "{judged} small instances, {closed} closed by HiGHS: {best} plans of tiercel as cheap, {proven} proven by itself; the others {median:.3} % above (median), {worst:.3} % at most, seeds {seeds_above:?}"
     );
     Ok(json!({
         "instances": judged, "seeds": [1, INSTANCES], "closed_by_highs": closed, "highs_without_exact_plan": inexact,
         "plans_as_cheap_as_the_optimum": best, "proven_optimal_by_tiercel": proven,
+        "seeds_above_the_optimum": seeds_above,
         "others_above_the_optimum_percent": { "median": median, "max": worst },
     }))
 }
