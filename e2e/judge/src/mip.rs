@@ -118,8 +118,6 @@ fn refused(status: highs::HighsStatus) -> Failure {
 pub(crate) struct Relaxed {
     /// Replicas by option.
     pub(crate) counts: Vec<f64>,
-    /// Of stages under uniform traffic the pace with the largest share.
-    pub(crate) paces: Vec<Option<u64>>,
     /// Dollars per hour.
     pub(crate) objective: f64,
     pub(crate) solved: bool,
@@ -140,14 +138,8 @@ pub(crate) fn relax(rows: &Rows, limit: Duration) -> Result<Relaxed, Failure> {
     let seconds = start.elapsed().as_secs_f64();
     let solution = solved.get_solution();
     let columns = solution.columns();
-    let share = |&(pace, col): &(u64, highs::Col)| (columns.get(col.index()).copied().unwrap_or(0.0), pace);
-    let largest = |paces: &Vec<(u64, highs::Col)>| {
-        let shares = paces.iter().map(share);
-        shares.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, pace)| pace)
-    };
     Ok(Relaxed {
         counts: model.counts(columns),
-        paces: model.paces.iter().map(largest).collect(),
         objective: solved.objective_value(),
         solved: solved.status() == HighsModelStatus::Optimal,
         seconds,

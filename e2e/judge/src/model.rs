@@ -39,8 +39,6 @@ pub(crate) struct Model {
     pub(crate) problem: RowProblem,
     /// Columns that add up to the count of each option.
     terms: Vec<Vec<Col>>,
-    /// Of each stage under uniform traffic: by option and pace, the columns of [`Model::terms`] in use at that pace.
-    pub(crate) paces: Vec<Vec<(u64, Col)>>,
 }
 
 /// Columns of one pace: (option of the stage, column).
@@ -59,20 +57,17 @@ pub(crate) fn model(rows: &Rows, integer: bool) -> Result<Model, ModelError> {
     let mut model = Model {
         problem: RowProblem::new(),
         terms: Vec::new(),
-        paces: Vec::new(),
     };
     let mut constant = 0.0;
     let short_price = dollars(exact::short_price(rows));
     for (number, stage) in rows.stages.iter().enumerate() {
         supported(number, stage)?;
         let first = model.terms.len();
-        let paces = if stage.traffic == Traffic::Uniform {
-            add_uniform(&mut model, rows, stage, integer, &mut constant)
+        if stage.traffic == Traffic::Uniform {
+            add_uniform(&mut model, rows, stage, integer, &mut constant);
         } else {
             add_pull(&mut model, rows, stage, integer, &mut constant);
-            Vec::new()
-        };
-        model.paces.push(paces);
+        }
         add_floors(&mut model, rows, stage, first, short_price);
     }
     // What no choice changes, so that objectives are costs.
@@ -184,12 +179,12 @@ fn add_pull(model: &mut Model, rows: &Rows, stage: &StageRow, integer: bool, con
     model.problem.add_row(demand.., &cover);
 }
 
-fn add_uniform(model: &mut Model, rows: &Rows, stage: &StageRow, integer: bool, constant: &mut f64) -> Vec<(u64, Col)> {
+fn add_uniform(model: &mut Model, rows: &Rows, stage: &StageRow, integer: bool, constant: &mut f64) {
     let demand = per(stage.demand_millis, 1e3);
     let mut speeds: Vec<u64> = stage.options.iter().map(|option| option.capacity_millis).collect();
     speeds.sort_unstable();
     speeds.dedup();
-    let mut chosen: Vec<(u64, Col)> = Vec::new();
+    let mut chosen: Vec<Col> = Vec::new();
     let mut at_pace: Vec<Pace> = Vec::new();
     for &pace in &speeds {
         let problem = &mut model.problem;
@@ -210,12 +205,10 @@ fn add_uniform(model: &mut Model, rows: &Rows, stage: &StageRow, integer: bool, 
         let mut only = vec![(is, -per(most(stage, pace), 1.0))];
         only.extend(here.iter().map(|&(_, col)| (col, 1.0)));
         problem.add_row(..=0.0, &only);
-        chosen.push((pace, is));
+        chosen.push(is);
         at_pace.push(here);
     }
-    model
-        .problem
-        .add_row(1.0..=1.0, chosen.iter().map(|&(_, col)| (col, 1.0)));
+    model.problem.add_row(1.0..=1.0, chosen.iter().map(|&col| (col, 1.0)));
     for at in 0..stage.options.len() {
         let of_option = |&(option, col): &(usize, Col)| (option == at).then_some(col);
         let terms: Vec<Col> = at_pace.iter().flatten().filter_map(of_option).collect();
@@ -230,7 +223,6 @@ fn add_uniform(model: &mut Model, rows: &Rows, stage: &StageRow, integer: bool, 
         }
         model.terms.push(terms);
     }
-    chosen
 }
 
 fn add_floors(model: &mut Model, rows: &Rows, stage: &StageRow, first: usize, short_price: f64) {

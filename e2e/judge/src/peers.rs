@@ -304,6 +304,7 @@ pub(crate) fn single_pool(rows: &Rows) -> Result<Tuned, Failure> {
 
 /// The linear relaxation rounded down, then filled: options with the largest fraction first.
 pub(crate) fn rounded(rows: &Rows, relaxed: &Relaxed) -> Result<Tuned, Failure> {
+    let short = exact::short_price(rows);
     let mut firsts = Vec::with_capacity(rows.stages.len());
     let mut first = 0;
     for stage in &rows.stages {
@@ -316,7 +317,8 @@ pub(crate) fn rounded(rows: &Rows, relaxed: &Relaxed) -> Result<Tuned, Failure> 
     for (at, stage) in rows.stages.iter().enumerate() {
         let counts: Vec<u32> = (0..stage.options.len())
             .map(|option| {
-                let usable = relaxed.paces[at].is_none_or(|pace| stage.options[option].capacity_millis >= pace);
+                // Shares of several paces do not add up to one: such stages are left to the filling.
+                let usable = stage.traffic != Traffic::Uniform;
                 let count = floor(relaxed.counts[firsts[at] + option]);
                 let count = u64::from(if usable { count } else { 0 });
                 let count = count.min(after_floors.fits(stage, &stage.options[option]));
@@ -331,7 +333,7 @@ pub(crate) fn rounded(rows: &Rows, relaxed: &Relaxed) -> Result<Tuned, Failure> 
     for (at, stage) in rows.stages.iter().enumerate() {
         let how = Fill {
             preference: &by_ratio(stage),
-            pace: relaxed.paces[at],
+            pace: None,
             worth: false,
         };
         fill(rows, &idle(stage), &how, &mut after_floors, &mut floors[at]);
@@ -348,12 +350,10 @@ pub(crate) fn rounded(rows: &Rows, relaxed: &Relaxed) -> Result<Tuned, Failure> 
             preference.sort_by(|a, b| fraction(b).total_cmp(&fraction(a)));
             let how = Fill {
                 preference: &preference,
-                pace: relaxed.paces[at],
+                pace: None,
                 worth,
             };
-            let mut counts = floors[at].clone();
-            fill(rows, stage, &how, room, &mut counts);
-            Ok(counts)
+            Ok(fill_best(rows, stage, &how, room, &floors[at], short))
         })
     })?;
     tuned.seconds += relaxed.seconds;
