@@ -6,6 +6,9 @@ SHELL := /bin/sh
 CARGO ?= cargo
 # Worlds and random cases of each campaign and property of the core in `make release-check`: 20 times those of `make test`.
 CASES ?= 1200
+# A workspace of its own, which nothing else builds: HiGHS is minutes of C++.
+JUDGE := $(CARGO) run -q --release --locked --manifest-path e2e/judge/Cargo.toml --target-dir target/judge
+JUDGE_NEEDS := b3 failed. If HiGHS was not built: it needs cmake, a C++ compiler and libclang (Debian: cmake g++ libclang1-14 or newer)
 LOCAL_CLUSTER := $(CARGO) run -q -p tiercel-e2e --bin cluster --
 
 help: ## This list.
@@ -26,8 +29,8 @@ cluster: cargo go ## The same cluster and pools to try things by hand, until Ctr
 cluster-down: cargo ## End the cluster that `make cluster` started.
 	@$(LOCAL_CLUSTER) down
 
-bench: cargo go ## Reaction times, requests per decision, memory, start-up; beside a bare client on the same server.
-	$(CARGO) bench -p tiercel-e2e
+bench: cargo go ## Reaction times, requests per decision, memory, start-up; beside a bare client on the same server. BENCH=b3: plans beside HiGHS.
+	$(if $(filter b3,$(BENCH)),$(JUDGE) || { echo "$(JUDGE_NEEDS)"; exit 1; },$(CARGO) bench -p tiercel-e2e)
 
 crds: cargo ## Write the definitions and their reference page from the Rust types: crds/, chart, docs/reference/.
 	@mkdir -p crds charts/tiercel/templates/crds docs/reference

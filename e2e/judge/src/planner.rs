@@ -1,0 +1,4 @@
+//! The decision core, compiled alone.
+
+#[path = "../../../src/rebalance/mod.rs"]
+pub mod rebalance;
