@@ -17,7 +17,8 @@ const CONTEST_WINDOW_MS: u64 = 5 * 60_000;
 /// One Deployment as the rebalancer knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Child {
-    /// What it asks for, our own writes included before the watch shows them.
+    /// What it asks for, our own writes included once they are acknowledged: before that the core counts on them for
+    /// nothing, or a shrink could be decided, and land, before the growth that it counts on.
     pub desired: u32,
     /// Version to write against.
     pub resource_version: String,

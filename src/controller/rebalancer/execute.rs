@@ -95,8 +95,7 @@ impl Rebalancer {
                     sampled_ms,
                 };
                 child.in_flight = true;
-                child.desired = step.to;
-                sent.push((step.variant, write));
+                sent.push(write);
             }
             if sent.is_empty() {
                 return;
@@ -125,10 +124,8 @@ impl Rebalancer {
         recent.push_front(summary);
         recent.truncate(DECISIONS_MAX);
         let order = Order::default();
-        for (variant, write) in sent {
+        for write in sent {
             self.ctx.metrics.scaled(write.from, write.to);
-            // The core sees its own decision at once; a write that fails is taken back when its outcome is known.
-            self.observe(variant);
             let (client, place) = (self.ctx.client.clone(), order.place(&write));
             self.writes.spawn(async move {
                 let outcome = place.take(|| writes::scale(&client, &write)).await;
@@ -189,8 +186,8 @@ impl Rebalancer {
                 self.ctx.metrics.scale_write("gone");
             }
             Outcome::Failed(message) => {
+                // The core takes it for under way until its grace is over: no refusal is answered with a storm of tries.
                 child.in_flight = false;
-                child.desired = write.from;
                 self.ctx.metrics.scale_write("failed");
                 tracing::warn!(
                     namespace = write.child.0,
