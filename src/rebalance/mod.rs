@@ -23,8 +23,8 @@
 //! 5. `verify`: every decision is checked by code that shares nothing with the planner.
 //! 6. `guard`, `report`: why the rest does not happen now, and why each pool is not used more.
 //!
-//! The joint plan is greedy where pools are short. Prices per pool with a certified bound (`price.rs`) take the place
-//! of `scarcity`: the oracle already takes any price per replica and reports a lower bound.
+//! The joint plan is greedy where pools are short. `solve` plans such worlds at prices per pool, with a certified bound;
+//! it is to take the place of `scarcity` and does not yet: `tiercel solve` is its only caller.
 //!
 //! # What holds at every write
 //!
