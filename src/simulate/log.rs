@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::rebalance::decision::Decision;
+use crate::rebalance::propose::{Certificate, Proposal};
 use crate::rebalance::world::{self, Key, PipelineIdx, PoolIdx, Resources, StageIdx, VariantIdx};
 use crate::rebalance::{State, step};
 
@@ -347,6 +348,17 @@ enum Event {
         variant: u32,
         reason: DryReason,
     },
+    /// Pairs of variant and replicas; prices are of a pool, a resource and so many millionths.
+    Proposal {
+        world: u64,
+        counts: Vec<(u32, u32)>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gap_ppm: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gap_in_force_ppm: Option<u64>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        prices: Vec<(u32, u8, u64)>,
+    },
 }
 
 impl From<&world::Event> for Event {
@@ -378,6 +390,15 @@ impl From<&world::Event> for Event {
             world::Event::Dry { variant, reason } => Self::Dry {
                 variant: variant.0,
                 reason: (*reason).into(),
+            },
+            world::Event::Proposal(made) => Self::Proposal {
+                world: made.world,
+                counts: made.counts.iter().map(|&(variant, count)| (variant.0, count)).collect(),
+                gap_ppm: made.certificate.gap_ppm,
+                gap_in_force_ppm: made.certificate.gap_in_force_ppm,
+                prices: (made.certificate.prices.iter())
+                    .map(|&(pool, resource, micros)| (pool.0, resource, micros))
+                    .collect(),
             },
         }
     }
@@ -418,6 +439,26 @@ impl From<Event> for world::Event {
                 variant: VariantIdx(variant),
                 reason: reason.into(),
             },
+            Event::Proposal {
+                world,
+                counts,
+                gap_ppm,
+                gap_in_force_ppm,
+                prices,
+            } => Self::Proposal(Box::new(Proposal {
+                world,
+                counts: counts
+                    .into_iter()
+                    .map(|(variant, count)| (VariantIdx(variant), count))
+                    .collect(),
+                certificate: Certificate {
+                    gap_ppm,
+                    gap_in_force_ppm,
+                    prices: (prices.into_iter())
+                        .map(|(pool, resource, micros)| (PoolIdx(pool), resource, micros))
+                        .collect(),
+                },
+            })),
         }
     }
 }
