@@ -90,6 +90,9 @@ struct Inner {
     decision_duration: Histogram,
     holds: Family<Reason, Counter>,
     plans_rejected: Counter,
+    /// Not a number while unknown: missing is not zero.
+    plan_gap: Gauge<f64, std::sync::atomic::AtomicU64>,
+    plan_solve_duration: Histogram,
     reaction: Histogram,
     scale_writes: Family<Outcome, Counter>,
     scaled_replicas: Family<Direction, Counter>,
@@ -111,6 +114,8 @@ impl Metrics {
             version: env!("CARGO_PKG_VERSION"),
         });
         registry.register("build", "The operator's version", build);
+        let unknown = Gauge::default();
+        unknown.set(f64::NAN);
         let inner = Inner {
             objects: Arc::new(Objects::new(series_max)),
             reconcile_duration: Family::new_with_constructor(Buckets(RECONCILE_BUCKETS)),
@@ -125,6 +130,8 @@ impl Metrics {
             decisions: Family::default(),
             holds: Family::default(),
             plans_rejected: Counter::default(),
+            plan_gap: unknown,
+            plan_solve_duration: Buckets(DECISION_BUCKETS).new_metric(),
             scale_writes: Family::default(),
             scaled_replicas: Family::default(),
             signal_errors: Family::default(),
@@ -211,6 +218,18 @@ impl Metrics {
     /// A plan failed its own check. An alarm: a defect.
     pub fn plan_rejected(&self) {
         self.0.plans_rejected.inc();
+    }
+
+    /// How far the plan in force is from the best there can be, millionths of the best; none: nobody knows.
+    pub fn set_plan_gap(&self, gap_ppm: Option<u64>) {
+        #[expect(clippy::cast_precision_loss, reason = "a share, for people")]
+        let ratio = gap_ppm.map_or(f64::NAN, |ppm| ppm as f64 / 1e6);
+        self.0.plan_gap.set(ratio);
+    }
+
+    /// The solver searched so long, beside the decisions.
+    pub fn plan_solved(&self, took: Duration) {
+        self.0.plan_solve_duration.observe(took.as_secs_f64());
     }
 
     /// From the sampling of the signal to the acknowledgement of the write.
@@ -308,6 +327,15 @@ impl Inner {
         );
         let help = "Plans that failed their own check and were not written; a defect";
         registry.register("decision_rejected_plans", help, self.plans_rejected.clone());
+        let help = "Cost of the plan in force beyond the proven bound, as a share of the bound; NaN while unknown";
+        registry.register("plan_gap_ratio", help, self.plan_gap.clone());
+        let help = "How long the solver searched, beside the decisions";
+        registry.register_with_unit(
+            "plan_solve_duration",
+            help,
+            Unit::Seconds,
+            self.plan_solve_duration.clone(),
+        );
         let help = "From the sampling of a signal to the acknowledged write";
         registry.register_with_unit("scale_reaction", help, Unit::Seconds, self.reaction.clone());
         registry.register(
