@@ -277,3 +277,6 @@ fn priority(world: &super::world::World, stage: usize) -> u16 {
         .and_then(|at| world.pipelines.get(at))
         .map_or(0, |pipeline| pipeline.priority)
 }
+
+#[cfg(test)]
+mod tests;
