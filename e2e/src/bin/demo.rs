@@ -61,6 +61,7 @@ fn judge(verdict: &Verdict) -> ExitCode {
     let report = &verdict.report;
     let dollars = |value: Option<f64>| value.map_or_else(|| "–".into(), |value| format!("${value:.3}"));
     let ms = |value: Option<f64>| value.map_or_else(|| "–".into(), |value| format!("{value:.1} ms"));
+    let fine = |value: Option<f64>| value.map_or_else(|| "–".into(), |value| format!("{value:.2} ms"));
     println!(
         "\n  requests        {} ({} failed), {:.1} % late or failed",
         report.requests, report.failed, report.late_percent
@@ -79,6 +80,16 @@ fn judge(verdict: &Verdict) -> ExitCode {
         "  reaction        p50 {}, p99 {} from signal to acknowledged write",
         ms(report.reaction_ms.p50),
         ms(report.reaction_ms.p99)
+    );
+    let percent = |value: Option<f64>| value.map_or_else(|| "–".into(), |value| format!("{value:.2} %"));
+    println!(
+        "  plans           gap to the proven best p50 {}, max {}; a step p50 {}, p99 {}; a search beside it p50 {}, p99 {}",
+        percent(report.gap_percent.p50),
+        percent(report.gap_percent.max),
+        fine(report.plan_ms.p50),
+        fine(report.plan_ms.p99),
+        fine(report.solve_ms.p50),
+        fine(report.solve_ms.p99)
     );
     println!(
         "  bounds          {} floor violations, {} ceiling violations",

@@ -6,6 +6,7 @@ use kube::ResourceExt as _;
 use tiercel::api::compute_pool::Tier as PoolTier;
 
 use super::accelerators::{self, Moment};
+use super::planning::{self, Planning};
 use super::reaction;
 use super::scene::Scene;
 use super::schedule::{SEED, Schedule};
@@ -85,6 +86,7 @@ pub fn write(
     let mut samples = scene.observer.snapshot().samples().to_vec();
     samples.retain(|it| it.key.namespace == NAMESPACE);
 
+    let (gap_percent, plan_ms, solve_ms) = scene.planning.as_ref().map(Planning::told).unwrap_or_default();
     let violations = scene.observer.violations();
     let count = |kinds: &[Kind]| violations.iter().filter(|it| kinds.contains(&it.kind)).count() as u64;
     let crossed = violations.iter().map(|it| {
@@ -111,6 +113,9 @@ pub fn write(
         shifts: tally::shifts(&samples),
         decisions: tally::decisions(&writes, &deployments),
         reaction_ms: Reaction::of(&mut reactions),
+        gap_percent,
+        plan_ms,
+        solve_ms,
         floor_violations: count(&[Kind::Floor, Kind::ReadyFloor]),
         ceiling_violations: count(&[Kind::Ceiling, Kind::Budget]),
         pools: scene
@@ -148,6 +153,9 @@ fn definitions(reactions: usize) -> std::collections::BTreeMap<String, String> {
                  scraped. Every pod is scraped once a second: the load itself may have changed up to a second earlier"
             ),
         ),
+        ("gap_percent", planning::GAP.to_owned()),
+        ("plan_ms", planning::PLAN.to_owned()),
+        ("solve_ms", planning::SOLVE.to_owned()),
         ("shifts", tally::SHIFTS.to_owned()),
         ("decisions", tally::DECISIONS.to_owned()),
         (

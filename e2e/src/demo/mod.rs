@@ -9,6 +9,7 @@
 //! | [`reclaim`] | a spot pool that dries up and comes back |
 //! | [`scene`] | what is seen at one moment, kept for the report |
 //! | [`decisions`], [`reaction`] | the operator's decision log; how fast its writes followed what it could have seen |
+//! | [`planning`] | how good its plans were and how long it planned, as its metrics tell |
 //! | [`tally`] | decisions and shifts, counted by the audit log and the observer |
 //! | [`accelerators`] | what the same demand costs on accelerators only, by the same planner |
 //! | [`view`], [`screen`] | the live view as lines of text; a terminal or a log that shows them |
@@ -18,6 +19,7 @@ pub mod accelerators;
 pub mod decisions;
 pub mod ending;
 pub mod models;
+pub mod planning;
 pub mod reaction;
 pub mod reclaim;
 pub mod scene;

@@ -15,6 +15,7 @@ use tokio::time::MissedTickBehavior;
 use super::accelerators::Moment;
 use super::decisions::Tail;
 use super::models::{PoolModel, StageModel};
+use super::planning::Planning;
 use super::schedule::Schedule;
 use super::screen::Screen;
 use super::view::{self, Column, Frame, Row};
@@ -50,6 +51,8 @@ pub struct Scene {
     pub pools: Vec<PoolModel>,
     /// The observer.
     pub observer: Observer,
+    /// How good plans are, from the beginning of the load on.
+    pub planning: Option<Planning>,
     /// The client's measurements.
     pub recorder: Arc<Recorder>,
     /// The decision log.
@@ -109,6 +112,7 @@ impl Scene {
             schedule: cast.schedule,
             chapter: String::new(),
             begun: None,
+            planning: None,
             sampled: None,
             requests: VecDeque::new(),
             known_tier: None,
@@ -130,8 +134,9 @@ impl Scene {
         });
     }
 
-    /// The load begins now.
-    pub fn begin_load(&mut self) {
+    /// The load begins now. The operator tells its metrics at `port`.
+    pub fn begin_load(&mut self, port: u16) {
+        self.planning = Some(Planning::watch(port));
         self.begun = Some((Instant::now(), jiff::Timestamp::now()));
         self.samples.clear();
     }

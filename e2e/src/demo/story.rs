@@ -13,6 +13,7 @@ use super::screen::Screen;
 use super::stage_set::{StageSet, repository};
 use super::{Failure, NAMESPACE, SPOT_POOL};
 use crate::load::{DriveOptions, Route, drive};
+use crate::slot::Port;
 
 /// How long the six stages may take to be Ready.
 const READY_WITHIN: Duration = Duration::from_mins(2);
@@ -136,7 +137,7 @@ async fn load(set: &mut StageSet, scene: &mut Scene, schedule: Schedule) -> Resu
         ..DriveOptions::default()
     };
     let (directory, recorder) = (set.fleet.directory(), scene.recorder.clone());
-    scene.begin_load();
+    scene.begin_load(set.cluster.port(Port::Operator));
     scene.mark("load begins");
     scene.chapter("3 · Recorded load rises; what the first stage sees is passed on, and later stages grow before their queues do.");
     let mut driving = tokio::spawn(async move { drive(route, &trace, directory, drive_options, recorder).await });

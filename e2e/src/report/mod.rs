@@ -113,6 +113,15 @@ impl Reaction {
     }
 }
 
+/// How far plans were from the best there can be, per cent of the best.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Half of the time it was no larger.
+    pub p50: Option<f64>,
+    /// The largest.
+    pub max: Option<f64>,
+}
+
 /// One run. The names of the fields are the keys of `report.json`; units are in the names.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -158,6 +167,12 @@ pub struct Report {
     pub decisions: u64,
     /// Signal sampled to write acknowledged.
     pub reaction_ms: Reaction,
+    /// What plans cost beyond the proven bound.
+    pub gap_percent: Gap,
+    /// One step of the core, its plan included.
+    pub plan_ms: Reaction,
+    /// One search of the solver, beside the steps.
+    pub solve_ms: Reaction,
     /// Times a stage was seen below its floor.
     pub floor_violations: u64,
     /// Times a stage or a pool was seen above its ceiling.

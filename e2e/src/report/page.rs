@@ -110,6 +110,17 @@ fn tiles(out: &mut String, report: &Report) {
             "",
         ),
         (
+            report
+                .gap_percent
+                .max
+                .map_or_else(dash, |gap| format!("{} %", number(gap))),
+            format!(
+                "dearer than proven best at most; a plan takes {}",
+                ms(report.plan_ms.p50)
+            ),
+            "",
+        ),
+        (
             whole(violations),
             format!(
                 "below a floor: {}, above a ceiling: {}",
