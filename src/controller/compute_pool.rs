@@ -28,11 +28,12 @@ use tokio::time::Instant;
 
 pub use status::compute_status;
 
-use super::capacity::observe;
+use super::capacity::{PoolObservation, observe};
 use super::report::ShadowPrices;
 use super::view::{NodeView, PodView, coalesced, watcher_config};
-use crate::api::compute_pool::ComputePoolStatus;
+use crate::api::compute_pool::{ComputePoolStatus, Tier};
 use crate::api::{ComputePool, labels};
+use crate::telemetry::{Metrics, PoolSample, ResourceSample};
 
 /// Deadline of the one write.
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
@@ -55,6 +56,8 @@ pub struct Context {
     pub pods: Store<PodView>,
     /// What the rebalancer says about room that is short.
     pub prices: ShadowPrices,
+    /// Where the numbers of pools are shown.
+    pub metrics: Metrics,
     /// By UID; pools that are gone are forgotten.
     memory: Mutex<BTreeMap<String, Memory>>,
 }
@@ -62,6 +65,7 @@ pub struct Context {
 /// What is remembered of a pool between passes.
 #[derive(Default)]
 struct Memory {
+    name: String,
     written: Option<Written>,
     failures: u32,
 }
@@ -82,6 +86,7 @@ impl Context {
         nodes: Store<NodeView>,
         pods: Store<PodView>,
         prices: ShadowPrices,
+        metrics: Metrics,
     ) -> Self {
         Self {
             client,
@@ -89,6 +94,7 @@ impl Context {
             nodes,
             pods,
             prices,
+            metrics,
             memory: Mutex::default(),
         }
     }
@@ -100,7 +106,14 @@ impl Context {
 
     fn forget_all_but(&self, pools: &[Arc<ComputePool>]) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.retain(|uid, _| pools.iter().any(|pool| pool.metadata.uid.as_ref() == Some(uid)));
+        memory.retain(|uid, known| {
+            let live = pools.iter().any(|pool| pool.metadata.uid.as_ref() == Some(uid));
+            let named = |pool: &Arc<ComputePool>| pool.name_any() == known.name;
+            if !live && !pools.iter().any(named) {
+                self.metrics.forget_pool(&known.name);
+            }
+            live
+        });
     }
 }
 
@@ -158,6 +171,8 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ComputePool>>, ctx: Arc<Cont
         return Ok(repeat(&uid));
     };
 
+    ctx.remember(&uid, |memory| memory.name.clone_from(&observation.name));
+    ctx.metrics.set_pool(&observation.name, sample(observation));
     let (previous, last_write) = ctx.remember(&uid, |memory| match &memory.written {
         Some(written) if written.seen == pool.metadata.resource_version => {
             (Some(written.status.clone()), Some(written.at))
@@ -175,6 +190,32 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ComputePool>>, ctx: Arc<Cont
     };
     ctx.remember(&uid, |memory| memory.failures = 0);
     Ok(action)
+}
+
+/// State of a pool, as metrics tell it.
+fn sample(observed: &PoolObservation) -> PoolSample {
+    let (used, free) = (observed.totals.used_by_tiercel, observed.totals.free);
+    let bytes_millis = |kib: u64| kib.saturating_mul(1_024 * 1_000);
+    let sample = |resource: &str, used: u64, free: u64| ResourceSample {
+        resource: resource.to_owned(),
+        capacity_millis: used.saturating_add(free),
+        used_millis: used,
+    };
+    let mut resources = vec![
+        sample("cpu", used.cpu_millis, free.cpu_millis),
+        sample("memory", bytes_millis(used.memory_kib), bytes_millis(free.memory_kib)),
+    ];
+    if let Some(device) = &observed.device {
+        resources.push(sample(device, used.device_millis, free.device_millis));
+    }
+    PoolSample {
+        tier: match observed.tier {
+            Tier::Cpu => "CPU",
+            Tier::Accelerator => "Accelerator",
+        },
+        price_per_hour_micros: observed.cost_per_node_micros,
+        resources,
+    }
 }
 
 /// What a new status is worth.

@@ -124,7 +124,7 @@ pub async fn lead(
         look: looks.clone(),
         views,
         events,
-        outcomes: Outcomes::new(metrics, clock.clone()),
+        outcomes: Outcomes::new(metrics.clone(), clock.clone()),
         clock,
         allow_secrets: settings.allow_secrets,
     };
@@ -135,7 +135,7 @@ pub async fn lead(
         [changes(looks), changes(all)],
         stopped.clone(),
     ));
-    let pools = compute_pool::Context::new(clients.calls, stores.pools, stores.nodes, stores.pods, prices);
+    let pools = compute_pool::Context::new(clients.calls, stores.pools, stores.nodes, stores.pods, prices, metrics);
     let pools = tokio::spawn(compute_pool::run(
         Arc::new(pools),
         clients.watch,

@@ -7,6 +7,7 @@ use tower_test::mock::{Handle, pair};
 use super::*;
 use crate::api::conditions::{Reason, Type};
 use crate::controller::capacity::fixtures::World;
+use crate::telemetry::Exposition;
 
 fn at(second: i64) -> Time {
     Time(jiff::Timestamp::from_second(second).expect("a time"))
@@ -316,7 +317,14 @@ fn context(world: &World) -> (Arc<Context>, Handle<Request<Body>, Response<Body>
     let nodes = filled(world.nodes.iter().map(|node| (**node).clone()));
     let pods = filled(world.pods.iter().map(|pod| (**pod).clone()));
     (
-        Arc::new(Context::new(client, pools, nodes, pods, ShadowPrices::default())),
+        Arc::new(Context::new(
+            client,
+            pools,
+            nodes,
+            pods,
+            ShadowPrices::default(),
+            Metrics::default(),
+        )),
         handle,
     )
 }
@@ -361,6 +369,11 @@ async fn a_pass_writes_once_and_not_again_while_nothing_changes() {
     );
     assert_eq!(body["spec"], Value::Null);
     assert_eq!(body["status"]["readyNodes"], 1);
+    let shown = ctx.metrics.encode(Exposition::Text);
+    let series = shown
+        .lines()
+        .filter(|line| line.starts_with("tiercel_pool_") && line.contains("pool=\"a\""));
+    assert_eq!(series.count(), 5, "price, and room and use of CPU and memory: {shown}");
 
     // The watch has not shown the write yet: the object at hand is the old one.
     assert_eq!(reconcile(guard(pool), ctx.clone()).await.expect("a pass"), action);
