@@ -217,9 +217,7 @@ impl Instance {
 
     /// Whether every cost is a whole number in the caller's unit.
     pub(super) fn is_whole(&self) -> bool {
-        self.stages
-            .iter()
-            .all(|stage| stage.penalty.trailing_zeros() >= self.scale)
+        self.fractions == 0
     }
 
     /// Everything about a stage's cost that no choice changes, scaled.

@@ -61,6 +61,8 @@ pub(super) struct Oracle {
     pub(super) lines: Vec<Line>,
     /// Counts by piece of the best try.
     pub(super) best: Vec<u32>,
+    /// Items of the best pace.
+    items: Vec<Item>,
     /// Nodes visited since the start, for the effort counters.
     pub(super) nodes: u64,
 }
@@ -88,6 +90,22 @@ pub(super) fn extra(instance: &Instance, stage: &Stage, option: usize, prices: &
 }
 
 impl Oracle {
+    /// Makes room for stages with so many options and pieces, so that solving them does not allocate.
+    pub(super) fn reserve(&mut self, options: usize, pieces: usize) {
+        fn hold<T>(scratch: &mut Vec<T>, count: usize) {
+            scratch.clear();
+            scratch.reserve(count);
+        }
+        hold(&mut self.counts, options);
+        hold(&mut self.uppers, options);
+        hold(&mut self.extras, options);
+        hold(&mut self.paces, pieces + 2);
+        hold(&mut self.lines, pieces);
+        hold(&mut self.best, pieces.max(options));
+        hold(&mut self.items, pieces);
+        self.search.reserve(options, pieces, LIMITS_MAX);
+    }
+
     /// Solves stage number `at`.
     pub(super) fn solve(&mut self, instance: &Instance, at: usize, ask: &Ask<'_>) -> Answer {
         let stage = &instance.stages[at];
@@ -152,7 +170,7 @@ impl Oracle {
         self.paces.sort_unstable_by(|a, b| b.cmp(a));
         self.paces.dedup();
         let mut found: Option<Answer> = None;
-        let mut items: Vec<Item> = Vec::new();
+        let mut items = std::mem::take(&mut self.items);
         for at in 0..self.paces.len() {
             let pace = self.paces[at];
             let base = pace.saturating_mul(i64::from(stage.base_total));
@@ -174,7 +192,8 @@ impl Oracle {
             });
         }
         self.search.best.clone_from(&self.best);
-        self.search.items = items;
+        std::mem::swap(&mut self.search.items, &mut items);
+        self.items = items;
         found.unwrap_or_default()
     }
 

@@ -221,7 +221,9 @@ impl Oracle {
 
     /// Under `Uniform`: for every pace, the cheapest replicas that are fast enough.
     fn quick_pace(&mut self, instance: &Instance, stage: &Stage, need: &Need) -> Answer {
-        self.lines.sort_by_key(|line| line.price);
+        // As a stable sort by price would leave them, without its memory: of one option the earlier are never weaker.
+        self.lines
+            .sort_unstable_by_key(|line| (line.price, line.option, std::cmp::Reverse(line.capacity)));
         self.paces.clear();
         self.paces
             .extend(self.lines.iter().map(|line| line.capacity.min(stage.base_pace)));
