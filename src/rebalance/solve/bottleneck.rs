@@ -117,7 +117,10 @@ pub(super) fn passed_on(instance: &Instance, plan: &Plan, members: &[u32], at: u
 
 fn least(shares: impl Iterator<Item = Share>) -> Share {
     let wanted = shares.filter(|share| share.demand > 0);
-    wanted.fold(Share::WHOLE, |least, share| if share.below(least) { share } else { least })
+    wanted.fold(
+        Share::WHOLE,
+        |least, share| if share.below(least) { share } else { least },
+    )
 }
 
 /// Gives back what pipelines cannot use, and the room to those who can.

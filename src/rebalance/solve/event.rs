@@ -152,7 +152,9 @@ pub fn ready(instance: &Instance, memory: &mut Memory) -> bool {
 
 /// Replicas of the caller's stage `stage` as planned now, by its options. Empty for unknown stages.
 pub fn counts<'a>(instance: &Instance, memory: &'a Memory, stage: usize) -> &'a [u32] {
-    let Some(&at) = instance.place.get(stage) else { return &[] };
+    let Some(&at) = instance.place.get(stage) else {
+        return &[];
+    };
     let options = instance.stages[at as usize].options.clone();
     let options = options.start as usize..options.end as usize;
     // The caller's options of a stage stand together.
@@ -161,13 +163,17 @@ pub fn counts<'a>(instance: &Instance, memory: &'a Memory, stage: usize) -> &'a 
     memory.solution.counts.get(range).unwrap_or_default()
 }
 
-/// Cost and bound after the events so far. None if there was no event since the last solve.
-pub fn certificate(instance: &Instance, memory: &Memory) -> Option<Certificate> {
-    memory.steering.ready.then(|| {
+/// Cost and bound of the plan as it is now: of the last solve, or after the events since. The bound after an event is that
+/// of the prices, also where the solve had searched to the end.
+pub fn certificate(instance: &Instance, memory: &Memory) -> Certificate {
+    let (cost, bound, gap_ppm) = if memory.steering.ready {
         let cost = memory.steering.cost + memory.constant;
-        let (cost, bound, gap_ppm) = certificate::reported(instance, cost, memory.answers.bound);
-        Certificate { cost, bound, gap_ppm }
-    })
+        certificate::reported(instance, cost, memory.answers.bound)
+    } else {
+        let last = &memory.solution;
+        (last.cost, last.bound, last.gap_ppm)
+    };
+    Certificate { cost, bound, gap_ppm }
 }
 
 /// The whole solution after the events so far, with unserved demand and reasons. Looks at every stage.
@@ -231,10 +237,8 @@ fn replan(
     let before = plan.values[at];
     plan.free(instance, at, &mut steering.held);
     let limit = steering.limit(instance, plan, at);
-    let usable = answered
-        && limit.is_none()
-        && !steering.differs(instance, at)
-        && plan.fits(instance, at, &oracle.counts);
+    let usable =
+        answered && limit.is_none() && !steering.differs(instance, at) && plan.fits(instance, at, &oracle.counts);
     if !usable {
         let ask = Ask {
             prices: &steering.prices,

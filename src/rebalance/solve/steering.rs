@@ -361,9 +361,7 @@ fn way(instance: &Instance, at: usize, option: usize, prices: &[u64]) -> Option<
         count += here;
     }
     let rent = extra(instance, stage, option, prices).saturating_mul(count);
-    let price = price
-        .saturating_add(rent)
-        .saturating_add(stage.penalty * left.max(0));
+    let price = price.saturating_add(rent).saturating_add(stage.penalty * left.max(0));
     (count > 0).then_some((price, option, count))
 }
 
