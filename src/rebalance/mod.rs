@@ -87,6 +87,7 @@ mod sim;
 pub mod solve;
 mod state;
 mod step;
+pub mod sweep;
 #[cfg(test)]
 mod tests;
 mod verify;
