@@ -326,7 +326,7 @@ mod tests {
         assert_eq!((out.low, out.high), (vec![1_066_666_667], vec![1_400_000_001]));
         // A demand in range, of numbers that are too large to be exact.
         let variant = Variant {
-            capacity_millis: 1 << 30,
+            capacity_millis: 1 << 29,
             concurrency: Some(60_000),
             ..variant
         };
