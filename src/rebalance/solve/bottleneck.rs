@@ -152,6 +152,7 @@ pub(super) fn cut(instance: &Instance, prices: &[u64], oracle: &mut Oracle, plan
                     prices,
                     room: &room,
                     demand: Some(most),
+                    ..Ask::default()
                 },
             );
             plan.room = room;
@@ -202,7 +203,7 @@ fn second_helping(instance: &Instance, prices: &[u64], shares: &[Share], oracle:
             &Ask {
                 prices,
                 room: &room,
-                demand: None,
+                ..Ask::default()
             },
         );
         plan.room = room;

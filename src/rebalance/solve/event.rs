@@ -28,7 +28,7 @@ use super::certificate;
 use super::dual::Evaluation;
 use super::instance::Instance;
 use super::oracle::{Ask, Oracle, extra};
-use super::plan::{Plan, outcome_of, supply};
+use super::plan::{Plan, outcome_of};
 use super::steering::{Steering, prepare};
 use super::{Memory, Solution};
 
@@ -91,10 +91,10 @@ pub fn event(instance: &mut Instance, memory: &mut Memory, stage: usize, demand_
     constants[at] = now;
     let stage = &instance.stages[at];
     let rose = stage.demand >= demand && stage.penalty == penalty;
-    let has = supply(instance, at, plan.of(instance, at));
+    let has = plan.outcomes[at];
     let surplus = has.served.saturating_sub(stage.demand);
     if rose && surplus >= 0 {
-        keep(instance, at, plan, steering);
+        steering.settle(instance, plan, at);
         return Change::default();
     }
     let followed = value(instance, at, prices, answers, oracle, steering);
@@ -211,8 +211,12 @@ fn value(
     oracle: &mut Oracle,
     steering: &mut Steering,
 ) -> bool {
+    let options = &instance.stages[at].options;
+    let options = options.start as usize..options.end as usize;
     let ask = Ask {
         prices,
+        extras: &steering.extras[options.clone()],
+        start: &answers.counts[options],
         ..Ask::default()
     };
     let answer = oracle.solve(instance, at, &ask);
@@ -244,6 +248,8 @@ fn replan(
             prices: &steering.prices,
             room: &plan.room,
             demand: limit,
+            start: &steering.held,
+            ..Ask::default()
         };
         oracle.solve(instance, at, &ask);
     }

@@ -38,6 +38,11 @@ pub(super) struct Ask<'a> {
     pub(super) room: &'a [i64],
     /// Serve no more than this, if it is less than the demand.
     pub(super) demand: Option<i64>,
+    /// What [`extra`] says of every option at `prices`, if somebody knows. Empty: to be worked out.
+    pub(super) extras: &'a [i64],
+    /// Counts that are nearly right, if somebody knows: whatever is worse need not be looked at. Does not change
+    /// what the best costs.
+    pub(super) start: &'a [u32],
 }
 
 /// The counts are left in [`Oracle::counts`].
@@ -119,8 +124,12 @@ impl Oracle {
             let fits = options.clone().map(|option| fitting(instance, stage, option, ask.room));
             self.uppers.extend(fits);
         }
-        self.extras
-            .extend(options.clone().map(|option| extra(instance, stage, option, ask.prices)));
+        if ask.extras.is_empty() {
+            self.extras
+                .extend(options.clone().map(|option| extra(instance, stage, option, ask.prices)));
+        } else {
+            self.extras.extend_from_slice(ask.extras);
+        }
         self.limit(instance, stage, ask);
         let mut need = Need {
             demand,
@@ -130,7 +139,7 @@ impl Oracle {
             max: stage.max,
         };
         self.search.begin();
-        if let Some(answer) = self.quick(instance, stage, &need) {
+        if let Some(answer) = self.quick(instance, stage, &need, ask.start) {
             self.nodes += u64::from(self.search.nodes);
             return answer;
         }

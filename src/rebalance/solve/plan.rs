@@ -11,6 +11,10 @@ pub(super) struct Outcome {
     pub(super) unserved: i64,
     /// Replicas missing from floors.
     pub(super) short: u32,
+    /// Thousandths that are served, as far as they go; to be held against [`Stage::demand`](super::instance::Stage).
+    pub(super) served: i64,
+    /// The least that one of the replicas serves; `i64::MAX` without any.
+    pub(super) least: i64,
 }
 
 impl Outcome {
@@ -20,20 +24,13 @@ impl Outcome {
     }
 }
 
-/// What `counts` of one stage take and serve, whatever it should serve.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Supply {
-    /// Scaled price of replicas and moves, without the stage's constant.
-    pub(super) price: i64,
-    /// Thousandths, to be held against [`Stage::demand`](super::instance::Stage).
-    pub(super) served: i64,
-    /// The least that one of the replicas serves; `i64::MAX` without any.
-    pub(super) least: i64,
-    total: u32,
+/// What `counts` of stage `at` (on top of what stays anyway) come to.
+pub(super) fn outcome(instance: &Instance, at: usize, counts: &[u32]) -> Outcome {
+    outcome_of(instance, at, counts, instance.stages[at].demand)
 }
 
-/// What `counts` of stage `at` (on top of what stays anyway) take and serve.
-pub(super) fn supply(instance: &Instance, at: usize, counts: &[u32]) -> Supply {
+/// The same if the stage had to serve `demand`.
+pub(super) fn outcome_of(instance: &Instance, at: usize, counts: &[u32], demand: i64) -> Outcome {
     let stage = &instance.stages[at];
     let (mut price, mut served, mut least, mut taken) = (0_i64, 0_i64, i64::MAX, 0_i64);
     let mut left = (u32::MAX, 0);
@@ -59,43 +56,19 @@ pub(super) fn supply(instance: &Instance, at: usize, counts: &[u32]) -> Supply {
         };
         served = if total > 0 { pace.saturating_mul(total) } else { 0 };
     }
-    Supply {
+    let mut short = stage.min.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX));
+    if stage.reliable_min > 0 {
+        let reliable = &instance.reliable[stage.options.start as usize..];
+        let reliable = counts.iter().zip(reliable).filter(|&(_, &reliable)| reliable);
+        let reliable: u32 = reliable.map(|(&count, _)| count).sum();
+        short = short.max(stage.reliable_min.saturating_sub(reliable));
+    }
+    Outcome {
         price,
+        unserved: (demand - served).max(0),
+        short,
         served,
         least,
-        total: u32::try_from(taken).unwrap_or(u32::MAX),
-    }
-}
-
-impl Supply {
-    /// Replicas missing from the floors of stage `at` with these `counts`.
-    fn short(&self, instance: &Instance, at: usize, counts: &[u32]) -> u32 {
-        let stage = &instance.stages[at];
-        let first = stage.options.start as usize;
-        let reliable = counts
-            .iter()
-            .enumerate()
-            .filter(|&(at, _)| instance.reliable[first + at]);
-        let reliable: u32 = reliable.map(|(_, &count)| count).sum();
-        stage
-            .min
-            .saturating_sub(self.total)
-            .max(stage.reliable_min.saturating_sub(reliable))
-    }
-}
-
-/// What `counts` of stage `at` (on top of what stays anyway) come to.
-pub(super) fn outcome(instance: &Instance, at: usize, counts: &[u32]) -> Outcome {
-    outcome_of(instance, at, counts, instance.stages[at].demand)
-}
-
-/// The same if the stage had to serve `demand`.
-pub(super) fn outcome_of(instance: &Instance, at: usize, counts: &[u32], demand: i64) -> Outcome {
-    let supply = supply(instance, at, counts);
-    Outcome {
-        price: supply.price,
-        unserved: (demand - supply.served).max(0),
-        short: supply.short(instance, at, counts),
     }
 }
 

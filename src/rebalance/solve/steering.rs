@@ -105,6 +105,8 @@ pub(super) struct Steering {
     mates: VecDeque<u32>,
     waits: Vec<bool>,
     pub(super) held: Vec<u32>,
+    /// What the prices of the bound put on one replica, by option.
+    pub(super) extras: Vec<i64>,
 }
 
 /// Makes `memory` ready for events after a solve of `instance`, if it is not. Without a solve there is nothing to make.
@@ -129,11 +131,16 @@ pub(super) fn prepare(instance: &Instance, memory: &mut Memory) -> bool {
     answers.usage.clear();
     answers.usage.resize(instance.room.len(), 0);
     let (mut options, mut pieces) = (0, 0);
+    steering.extras.clear();
+    steering.extras.reserve(instance.options());
     for (at, stage) in instance.stages.iter().enumerate() {
         let own = stage.options.start as usize..stage.options.end as usize;
         options = options.max(own.len());
         pieces = pieces.max(stage.pieces.len());
-        add_usage(instance, at, &answers.counts[own], &mut answers.usage);
+        add_usage(instance, at, &answers.counts[own.clone()], &mut answers.usage);
+        steering
+            .extras
+            .extend(own.map(|option| extra(instance, stage, option, prices)));
     }
     if let Some(oracle) = oracles.first_mut() {
         oracle.reserve(options, pieces);
