@@ -54,7 +54,9 @@ fn size(rows: usize) -> Value {
     for round in 0..=ROUNDS {
         if round == 1 {
             // The first round warms up.
-            [&mut ours, &mut bare, &mut alone, &mut theirs].map(Vec::clear);
+            for samples in [&mut ours, &mut bare, &mut alone, &mut theirs] {
+                samples.clear();
+            }
         }
         time(&mut ours, rows, &mut || sweep(black_box(&columns), &mut out));
         time(&mut bare, rows, &mut || stream.pass());

@@ -97,6 +97,7 @@ pub fn event(instance: &mut Instance, memory: &mut Memory, stage: usize, demand_
         steering.settle(instance, plan, at);
         return Change::default();
     }
+    touch(instance, at, answers, plan, &steering.extras, &solution.counts);
     let followed = value(instance, at, prices, answers, oracle, steering);
     if (0..has.least).contains(&surplus) {
         keep(instance, at, plan, steering);
@@ -199,6 +200,28 @@ fn keep(instance: &Instance, at: usize, plan: &mut Plan, steering: &mut Steering
     plan.values[at] = plan.outcomes[at].value(instance.stages[at].penalty);
     steering.cost += i128::from(plan.values[at]) - i128::from(before);
     steering.settle(instance, plan, at);
+}
+
+/// Reads a little of everything that is read later, so that memory is asked for all of it at once, not for one after the
+/// other. Changes nothing.
+fn touch(instance: &Instance, at: usize, answers: &Evaluation, plan: &Plan, extras: &[i64], published: &[u32]) {
+    let stage = &instance.stages[at];
+    if stage.options.is_empty() {
+        return;
+    }
+    let first = stage.options.start as usize;
+    let mut seen = plan.counts[first] ^ answers.counts[first] ^ instance.upper[first] ^ instance.current[first];
+    seen ^= instance.base[first] ^ instance.pool[first] ^ u32::from(instance.reliable[first]);
+    seen ^= published[instance.outer_option[first] as usize];
+    let mut wide = answers.values[at] ^ plan.values[at] ^ extras[first];
+    // A line of memory holds two and a half of these.
+    for piece in instance.pieces(stage).iter().step_by(2) {
+        wide ^= piece.price;
+    }
+    for request in instance.request[first..stage.options.end as usize].iter().step_by(2) {
+        wide ^= request[0];
+    }
+    std::hint::black_box((seen, wide));
 }
 
 /// The stage's V at the prices of the bound, into the bound. The counts are left in the oracle. Returns whether a price
