@@ -10,6 +10,7 @@
 //! `BENCH=id[,id]` picks some. `BENCH_STAGES` is the number of stages of `b2` and the most of `b4` (125,000).
 #![allow(
     clippy::cast_precision_loss,
+    clippy::disallowed_methods,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,

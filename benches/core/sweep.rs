@@ -44,7 +44,7 @@ fn size(rows: usize) -> Value {
     // Small sizes are repeated inside a round, so that the clock does not count.
     let repeat = (400_000 / rows).max(1);
     let (mut ours, mut bare, mut alone, mut theirs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut time = |samples: &mut Vec<f64>, rows: usize, pass: &mut dyn FnMut()| {
+    let time = |samples: &mut Vec<f64>, rows: usize, pass: &mut dyn FnMut()| {
         let start = Instant::now();
         for _ in 0..repeat {
             pass();
