@@ -53,7 +53,8 @@ pub struct Certificate {
 }
 
 /// Sets the demand of the caller's stage `stage`, thousandths, and plans that stage again. `memory` is as [`solve`] or
-/// [`resolve`] left it, whatever events came since.
+/// [`resolve`] left it, whatever events came since. Who calls [`Instance::set_demand`] instead has to `resolve` before the
+/// next event: the bound takes a demand that rises to have been this low before.
 ///
 /// The first event after a solve lays out what all later ones need (see [`ready`]); the others do not allocate. Without
 /// a solve of this instance only the demand is set.

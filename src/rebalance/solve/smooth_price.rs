@@ -89,13 +89,22 @@ fn decay(x: f64) -> f64 {
 }
 
 /// How a price answers to what is asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Response {
     pub(super) dim: usize,
     /// Price, 2^-[`FRACTION`], per unit of use that has come since the price was made: one over the slope H.
-    pub(super) gain: f64,
+    gain: f64,
     /// A tenth of what it costs to use the room at usual prices, per unit: farther away the slope says nothing.
     pub(super) most: i64,
+}
+
+impl Response {
+    /// How far the price goes, rounded towards zero, if so much more is used than when it was made.
+    pub(super) fn step(&self, more: i128) -> i64 {
+        // A float that is too large or no number becomes the nearest integer or zero.
+        let step = (wide(more) * self.gain) as i64;
+        step.clamp(-self.most, self.most)
+    }
 }
 
 impl Smooth {

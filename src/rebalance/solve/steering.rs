@@ -31,6 +31,7 @@ use super::dual::add_usage;
 use super::instance::{Instance, RESOURCES};
 use super::oracle::{FRACTION, extra};
 use super::plan::Plan;
+use super::smooth_price::Response;
 
 /// The band is this part of the room.
 const BAND: i64 = 128;
@@ -47,10 +48,8 @@ struct Lever {
     made: i128,
     set: i128,
     band: i128,
-    /// Price per unit of use.
-    gain: f64,
-    /// Most that the price may move, either way.
-    most: i64,
+    /// How it answers.
+    response: Response,
     /// How far it has moved.
     shift: i64,
     /// Whom a higher and a lower price makes think again.
@@ -160,8 +159,7 @@ pub(super) fn prepare(instance: &Instance, memory: &mut Memory) -> bool {
             made: used,
             set: used,
             band: i128::from((instance.room[response.dim] / BAND).max(1)),
-            gain: response.gain,
-            most: response.most,
+            response,
             ..Lever::default()
         });
     }
@@ -182,8 +180,8 @@ impl Steering {
                 continue;
             }
             lever.set = used;
-            let least = -lever.most.min(i64::try_from(lever.base).unwrap_or(i64::MAX));
-            let step = times(used - lever.made, lever.gain).clamp(least, lever.most);
+            let least = i64::try_from(lever.base).map_or(i64::MIN, |base| -base);
+            let step = lever.response.step(used - lever.made).max(least);
             if step == lever.shift {
                 continue;
             }
@@ -332,7 +330,7 @@ impl Steering {
                         continue;
                     };
                     let away = (i128::from(price - best.0) << FRACTION) / used;
-                    if let Some(away) = i64::try_from(away).ok().filter(|&away| away <= lever.most) {
+                    if let Some(away) = i64::try_from(away).ok().filter(|&away| away <= lever.response.most) {
                         let list = if rising { &mut lever.rising } else { &mut lever.falling };
                         list.stages.push((away, at));
                     }
@@ -370,11 +368,4 @@ fn way(instance: &Instance, at: usize, option: usize, prices: &[u64]) -> Option<
     let rent = extra(instance, stage, option, prices).saturating_mul(count);
     let price = price.saturating_add(rent).saturating_add(stage.penalty * left.max(0));
     (count > 0).then_some((price, option, count))
-}
-
-/// `use · gain`, towards zero.
-#[expect(clippy::cast_precision_loss, reason = "steers only")]
-fn times(shift: i128, gain: f64) -> i64 {
-    // A float that is too large or no number becomes the nearest integer or zero.
-    (shift as f64 * gain) as i64
 }
