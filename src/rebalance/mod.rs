@@ -85,6 +85,7 @@ mod sim;
 pub mod solve;
 mod state;
 mod step;
+pub mod sweep;
 #[cfg(test)]
 mod tests;
 mod verify;

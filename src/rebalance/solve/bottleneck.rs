@@ -17,7 +17,7 @@ const ROUNDS: usize = 4;
 
 /// Served and wanted, both in thousandths: a share without rounding.
 #[derive(Clone, Copy, Debug)]
-struct Share {
+pub(super) struct Share {
     served: u64,
     demand: u64,
 }
@@ -29,6 +29,10 @@ impl Share {
         u128::from(self.served) * u128::from(other.demand) < u128::from(other.served) * u128::from(self.demand)
     }
 
+    pub(super) fn same(self, other: Self) -> bool {
+        !self.below(other) && !other.below(self)
+    }
+
     /// That share of `demand`, rounded down.
     fn of(self, demand: u64) -> u64 {
         let part = u128::from(demand) * u128::from(self.served) / u128::from(self.demand.max(1));
@@ -37,7 +41,7 @@ impl Share {
 }
 
 /// Demand and what is served of it, by whatever serves.
-fn served(instance: &Instance, at: usize, plan: &Plan) -> Share {
+pub(super) fn served(instance: &Instance, at: usize, plan: &Plan) -> Share {
     let stage = &instance.stages[at];
     let demand = stage.given_demand();
     let unserved = plan.outcomes[at].unserved.cast_unsigned();
@@ -91,6 +95,34 @@ pub(super) fn surcharge(instance: &Instance, plan: &Plan, unserved: &[u64]) -> i
     })
 }
 
+/// What one pipeline loses end to end beyond what its stages leave unserved, scaled.
+pub(super) fn lost(instance: &Instance, plan: &Plan, members: &[u32]) -> i128 {
+    let share = least(members.iter().map(|&at| served(instance, at as usize, plan)));
+    members.iter().fold(0, |sum, &at| {
+        let here = served(instance, at as usize, plan);
+        let beyond = here.served - share.of(here.demand).min(here.served);
+        sum + i128::from(instance.stages[at as usize].penalty) * i128::from(beyond)
+    })
+}
+
+/// What of its demand a stage has to cover so that all that the others of its pipeline serve gets through; none if that
+/// is all of it.
+pub(super) fn passed_on(instance: &Instance, plan: &Plan, members: &[u32], at: usize) -> Option<i64> {
+    let others = members.iter().filter(|&&mate| mate as usize != at);
+    let share = least(others.map(|&mate| served(instance, mate as usize, plan)));
+    let stage = &instance.stages[at];
+    let through = share.of(stage.given_demand());
+    (through < stage.given_demand()).then(|| stage.coverable(through))
+}
+
+fn least(shares: impl Iterator<Item = Share>) -> Share {
+    let wanted = shares.filter(|share| share.demand > 0);
+    wanted.fold(
+        Share::WHOLE,
+        |least, share| if share.below(least) { share } else { least },
+    )
+}
+
 /// Gives back what pipelines cannot use, and the room to those who can.
 pub(super) fn cut(instance: &Instance, prices: &[u64], oracle: &mut Oracle, plan: &mut Plan) {
     if instance.pipeline_count == 0 {
@@ -120,6 +152,7 @@ pub(super) fn cut(instance: &Instance, prices: &[u64], oracle: &mut Oracle, plan
                     prices,
                     room: &room,
                     demand: Some(most),
+                    ..Ask::default()
                 },
             );
             plan.room = room;
@@ -170,7 +203,7 @@ fn second_helping(instance: &Instance, prices: &[u64], shares: &[Share], oracle:
             &Ask {
                 prices,
                 room: &room,
-                demand: None,
+                ..Ask::default()
             },
         );
         plan.room = room;

@@ -99,7 +99,7 @@ pub(super) fn give(
         &Ask {
             prices,
             room: &room,
-            demand: None,
+            ..Ask::default()
         },
     );
     plan.room = room;
@@ -134,6 +134,7 @@ fn set_floors_aside(
                     prices,
                     room: &room,
                     demand: Some(0),
+                    ..Ask::default()
                 },
             );
             plan.room = room;
@@ -220,7 +221,7 @@ fn regret(
                 &Ask {
                     prices,
                     room: closed,
-                    demand: None,
+                    ..Ask::default()
                 },
             );
             *regret = without.value.saturating_sub(answers.values[at]);

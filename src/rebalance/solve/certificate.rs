@@ -156,6 +156,18 @@ pub(super) fn copy(instance: &Instance, plan: &Plan, at: usize, solution: &mut S
     }
 }
 
+/// Cost and bound in the caller's unit, and the gap, from scaled ones.
+pub(super) fn reported(instance: &Instance, cost: i128, bound: i128) -> (i128, i128, Option<u64>) {
+    let bound = bound.min(cost);
+    // Prices are whole in the caller's unit, and so is every cost, unless penalties had to be cut.
+    let whole = if instance.is_whole() {
+        ceil(bound, instance.scale)
+    } else {
+        bound >> instance.scale
+    };
+    (ceil(cost, instance.scale), whole, gap_ppm(cost, bound))
+}
+
 /// Everything of a solution but counts and prices. `constants` is the sum over stages.
 pub(super) fn sum_up(
     instance: &Instance,
@@ -167,15 +179,7 @@ pub(super) fn sum_up(
 ) {
     let open = bottleneck::unserved(instance, plan);
     let cost = plan.total() + constants + bottleneck::surcharge(instance, plan, &open);
-    let bound = bound.min(cost);
-    solution.cost = ceil(cost, instance.scale);
-    // Prices are whole in the caller's unit, and so is every cost, unless penalties had to be cut.
-    solution.bound = if instance.is_whole() {
-        ceil(bound, instance.scale)
-    } else {
-        bound >> instance.scale
-    };
-    solution.gap_ppm = gap_ppm(cost, bound);
+    (solution.cost, solution.bound, solution.gap_ppm) = reported(instance, cost, bound);
     solution.effort = effort;
     solution.reasons.clear();
     let mut lost = 0_i128;

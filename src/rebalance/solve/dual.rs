@@ -30,6 +30,30 @@ pub(super) struct Evaluation {
 }
 
 impl Evaluation {
+    /// Replaces the counts of one stage, in `usage`, too. Returns whether they are others than before.
+    pub(super) fn exchange(&mut self, instance: &Instance, at: usize, counts: &[u32]) -> bool {
+        let stage = &instance.stages[at];
+        let mut changed = false;
+        for (option, &count) in (stage.options.start as usize..).zip(counts) {
+            let before = std::mem::replace(&mut self.counts[option], count);
+            if before == count {
+                continue;
+            }
+            changed = true;
+            let more = i128::from(count) - i128::from(before);
+            let first = instance.pool[option] as usize * RESOURCES;
+            for (used, &each) in self.usage[first..].iter_mut().zip(&instance.request[option]) {
+                *used += i128::from(each) * more;
+            }
+            for &group in instance.groups(stage) {
+                let dim = instance.group_dim(group);
+                self.usage[dim] += i128::from(instance.cost[option]) * more;
+                self.usage[dim + 1] += i128::from(instance.power[option]) * more;
+            }
+        }
+        changed
+    }
+
     /// Whether all fits side by side.
     pub(super) fn fits(&self, instance: &Instance) -> bool {
         self.usage

@@ -149,7 +149,7 @@ impl Improve {
                 &Ask {
                     prices,
                     room: &room,
-                    demand: None,
+                    ..Ask::default()
                 },
             );
             plan.room = room;

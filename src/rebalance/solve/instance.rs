@@ -86,6 +86,9 @@ pub(super) struct Stage {
     pub(super) runs: bool,
     /// Served by what stays anyway (capacities that add).
     base_served: u64,
+    /// Served by all pieces together, and by one replica at most.
+    reach: u64,
+    fastest: i64,
     /// Scaled price of what stays anyway, and of moving away all that runs.
     constant: i128,
     given_demand: u64,
@@ -217,9 +220,7 @@ impl Instance {
 
     /// Whether every cost is a whole number in the caller's unit.
     pub(super) fn is_whole(&self) -> bool {
-        self.stages
-            .iter()
-            .all(|stage| stage.penalty.trailing_zeros() >= self.scale)
+        self.fractions == 0
     }
 
     /// Everything about a stage's cost that no choice changes, scaled.
@@ -272,6 +273,8 @@ impl Instance {
             groups: first_group..self.group_of.len() as u32,
             runs: false,
             base_served: 0,
+            reach: 0,
+            fastest: 1,
             constant: 0,
             given_demand: row.demand_millis,
             given_penalty: row.penalty,
@@ -405,6 +408,11 @@ impl Instance {
             }
             let last_piece = self.pieces.len() as u32;
             let (all, reliable) = self.reachable(inner);
+            let pieces = &self.pieces[first_piece as usize..];
+            let fastest = pieces.iter().map(|piece| piece.capacity).max().unwrap_or(0);
+            let reach = pieces.iter().fold(0_i64, |sum, piece| {
+                sum.saturating_add(piece.capacity.saturating_mul(i64::from(piece.max)))
+            });
             let stage = &mut self.stages[inner];
             stage.pieces = first_piece..last_piece;
             // Floors out of reach are taken out, or a search that is cut off would not see that they cost.
@@ -419,6 +427,8 @@ impl Instance {
             stage.base_served = served;
             stage.base_pace = pace;
             stage.runs = runs;
+            stage.reach = reach.min(DEMAND_MAX as i64) as u64;
+            stage.fastest = fastest.max(1);
             self.fit_demand(inner);
         }
     }
@@ -481,13 +491,6 @@ impl Instance {
     /// Splits the demand into what replicas could cover and the rest, and cuts the penalty to what arithmetic takes.
     fn fit_demand(&mut self, place: usize) {
         let scale = self.scale;
-        let stage = &self.stages[place];
-        let pieces = self.pieces(stage);
-        let reach = pieces.iter().fold(0_i64, |sum, piece| {
-            sum.saturating_add(piece.capacity.saturating_mul(i64::from(piece.max)))
-        });
-        let reach = reach.min(DEMAND_MAX as i64) as u64;
-        let fastest = pieces.iter().map(|piece| piece.capacity).max().unwrap_or(0).max(1);
         let stage = &mut self.stages[place];
         let fraction = |penalty: i64| usize::from(penalty.trailing_zeros() < scale && penalty != 0);
         self.fractions -= fraction(stage.penalty);
@@ -495,11 +498,11 @@ impl Instance {
         let base = if stage.uniform { 0 } else { stage.base_served };
         let alone = if stage.uniform { stage.base_served } else { 0 };
         let open = stage.given_demand.saturating_sub(base);
-        let coverable = open.min(reach.saturating_add(alone).min(DEMAND_MAX));
+        let coverable = open.min(stage.reach.saturating_add(alone).min(DEMAND_MAX));
         stage.demand = coverable as i64;
         stage.beyond = open - coverable;
         let most = ((1_i64 << 61) / stage.demand.max(1))
-            .min((1_i64 << 43) / fastest.min(1 << 43))
+            .min((1_i64 << 43) / stage.fastest.min(1 << 43))
             .max(1);
         let scaled = u128::from(stage.given_penalty) << scale;
         stage.penalty = i64::try_from(scaled).map_or(most, |penalty| penalty.min(most));

@@ -30,6 +30,8 @@
 //! | `improve` | better plans, any time |
 //! | `branch` | small instances to the end |
 //! | `warm` | solving again after a little has changed |
+//! | `event` | one stage, at once |
+//! | `steering` | what events need: prices that follow, whom they concern, running sums |
 //! | `bottleneck` | pipelines: nothing is bought that a neighbour would waste |
 //! | `certificate` | what is published |
 //! | `generate` | seeded instances for tests and benchmarks |
@@ -56,6 +58,9 @@ mod bundle_price;
 mod canonical;
 mod certificate;
 mod dual;
+pub mod event;
+#[cfg(test)]
+mod event_properties;
 #[cfg(test)]
 mod garbage;
 pub mod generate;
@@ -71,6 +76,7 @@ mod quick;
 pub mod rows;
 mod search;
 mod smooth_price;
+mod steering;
 mod warm;
 
 use self::build::build;
@@ -83,6 +89,7 @@ pub use self::instance::Instance;
 use self::oracle::Oracle;
 use self::plan::Plan;
 use self::smooth_price::Smooth;
+use self::steering::Steering;
 pub use self::warm::resolve;
 pub use crate::rebalance::world::Traffic;
 
@@ -157,6 +164,7 @@ pub struct Memory {
     constant: i128,
     /// Gap of the last full solve, millionths.
     bound_gap: u64,
+    steering: Steering,
     solution: Solution,
 }
 

@@ -38,6 +38,11 @@ pub(super) struct Ask<'a> {
     pub(super) room: &'a [i64],
     /// Serve no more than this, if it is less than the demand.
     pub(super) demand: Option<i64>,
+    /// What [`extra`] says of every option at `prices`, if somebody knows. Empty: to be worked out.
+    pub(super) extras: &'a [i64],
+    /// Counts that are nearly right, if somebody knows: whatever is worse need not be looked at. Does not change
+    /// what the best costs.
+    pub(super) start: &'a [u32],
 }
 
 /// The counts are left in [`Oracle::counts`].
@@ -61,6 +66,8 @@ pub(super) struct Oracle {
     pub(super) lines: Vec<Line>,
     /// Counts by piece of the best try.
     pub(super) best: Vec<u32>,
+    /// Items of the best pace.
+    items: Vec<Item>,
     /// Nodes visited since the start, for the effort counters.
     pub(super) nodes: u64,
 }
@@ -88,6 +95,22 @@ pub(super) fn extra(instance: &Instance, stage: &Stage, option: usize, prices: &
 }
 
 impl Oracle {
+    /// Makes room for stages with so many options and pieces, so that solving them does not allocate.
+    pub(super) fn reserve(&mut self, options: usize, pieces: usize) {
+        fn hold<T>(scratch: &mut Vec<T>, count: usize) {
+            scratch.clear();
+            scratch.reserve(count);
+        }
+        hold(&mut self.counts, options);
+        hold(&mut self.uppers, options);
+        hold(&mut self.extras, options);
+        hold(&mut self.paces, pieces + 2);
+        hold(&mut self.lines, pieces);
+        hold(&mut self.best, pieces.max(options));
+        hold(&mut self.items, pieces);
+        self.search.reserve(options, pieces, LIMITS_MAX);
+    }
+
     /// Solves stage number `at`.
     pub(super) fn solve(&mut self, instance: &Instance, at: usize, ask: &Ask<'_>) -> Answer {
         let stage = &instance.stages[at];
@@ -101,8 +124,12 @@ impl Oracle {
             let fits = options.clone().map(|option| fitting(instance, stage, option, ask.room));
             self.uppers.extend(fits);
         }
-        self.extras
-            .extend(options.clone().map(|option| extra(instance, stage, option, ask.prices)));
+        if ask.extras.is_empty() {
+            self.extras
+                .extend(options.clone().map(|option| extra(instance, stage, option, ask.prices)));
+        } else {
+            self.extras.extend_from_slice(ask.extras);
+        }
         self.limit(instance, stage, ask);
         let mut need = Need {
             demand,
@@ -112,7 +139,7 @@ impl Oracle {
             max: stage.max,
         };
         self.search.begin();
-        if let Some(answer) = self.quick(instance, stage, &need) {
+        if let Some(answer) = self.quick(instance, stage, &need, ask.start) {
             self.nodes += u64::from(self.search.nodes);
             return answer;
         }
@@ -152,7 +179,7 @@ impl Oracle {
         self.paces.sort_unstable_by(|a, b| b.cmp(a));
         self.paces.dedup();
         let mut found: Option<Answer> = None;
-        let mut items: Vec<Item> = Vec::new();
+        let mut items = std::mem::take(&mut self.items);
         for at in 0..self.paces.len() {
             let pace = self.paces[at];
             let base = pace.saturating_mul(i64::from(stage.base_total));
@@ -174,7 +201,8 @@ impl Oracle {
             });
         }
         self.search.best.clone_from(&self.best);
-        self.search.items = items;
+        std::mem::swap(&mut self.search.items, &mut items);
+        self.items = items;
         found.unwrap_or_default()
     }
 

@@ -11,6 +11,10 @@ pub(super) struct Outcome {
     pub(super) unserved: i64,
     /// Replicas missing from floors.
     pub(super) short: u32,
+    /// Thousandths that are served, as far as they go; to be held against [`Stage::demand`](super::instance::Stage).
+    pub(super) served: i64,
+    /// The least that one of the replicas serves; `i64::MAX` without any.
+    pub(super) least: i64,
 }
 
 impl Outcome {
@@ -22,8 +26,13 @@ impl Outcome {
 
 /// What `counts` of stage `at` (on top of what stays anyway) come to.
 pub(super) fn outcome(instance: &Instance, at: usize, counts: &[u32]) -> Outcome {
+    outcome_of(instance, at, counts, instance.stages[at].demand)
+}
+
+/// The same if the stage had to serve `demand`.
+pub(super) fn outcome_of(instance: &Instance, at: usize, counts: &[u32], demand: i64) -> Outcome {
     let stage = &instance.stages[at];
-    let (mut price, mut served, mut pace, mut taken) = (0_i64, 0_i64, i64::MAX, 0_i64);
+    let (mut price, mut served, mut least, mut taken) = (0_i64, 0_i64, i64::MAX, 0_i64);
     let mut left = (u32::MAX, 0);
     for piece in instance.pieces(stage) {
         if left.0 != piece.option {
@@ -34,33 +43,32 @@ pub(super) fn outcome(instance: &Instance, at: usize, counts: &[u32]) -> Outcome
         if here > 0 {
             price = price.saturating_add(piece.price.saturating_mul(i64::from(here)));
             served = served.saturating_add(piece.capacity.saturating_mul(i64::from(here)));
-            pace = pace.min(piece.capacity);
+            least = least.min(piece.capacity);
             taken += i64::from(here);
         }
     }
     if stage.uniform {
         let total = taken + i64::from(stage.base_total);
-        pace = if stage.base_total > 0 {
-            pace.min(stage.base_pace)
+        let pace = if stage.base_total > 0 {
+            least.min(stage.base_pace)
         } else {
-            pace
+            least
         };
         served = if total > 0 { pace.saturating_mul(total) } else { 0 };
     }
-    let first = stage.options.start as usize;
-    let reliable = counts
-        .iter()
-        .enumerate()
-        .filter(|&(at, _)| instance.reliable[first + at]);
-    let reliable: u32 = reliable.map(|(_, &count)| count).sum();
-    let total = u32::try_from(taken).unwrap_or(u32::MAX);
+    let mut short = stage.min.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX));
+    if stage.reliable_min > 0 {
+        let reliable = &instance.reliable[stage.options.start as usize..];
+        let reliable = counts.iter().zip(reliable).filter(|&(_, &reliable)| reliable);
+        let reliable: u32 = reliable.map(|(&count, _)| count).sum();
+        short = short.max(stage.reliable_min.saturating_sub(reliable));
+    }
     Outcome {
         price,
-        unserved: (stage.demand - served).max(0),
-        short: stage
-            .min
-            .saturating_sub(total)
-            .max(stage.reliable_min.saturating_sub(reliable)),
+        unserved: (demand - served).max(0),
+        short,
+        served,
+        least,
     }
 }
 

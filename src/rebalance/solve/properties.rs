@@ -19,7 +19,7 @@ fn solved(rows: &Rows) -> (Instance, Solution) {
 }
 
 /// Small numbers: everything ties, everything is short.
-fn small(dice: &mut Dice, stages: u64, options: u64, upper: u64) -> Rows {
+pub(super) fn small(dice: &mut Dice, stages: u64, options: u64, upper: u64) -> Rows {
     let pools = dice.between(1, options);
     let mut rows = Rows::default();
     for _ in 0..pools {

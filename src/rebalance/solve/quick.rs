@@ -33,6 +33,8 @@ pub(super) struct Line {
 enum Source {
     Nothing,
     Current,
+    /// What the caller started from, and replicas of a line for the rest.
+    Start(u32, i64),
     Option(u32),
 }
 
@@ -51,12 +53,12 @@ fn cover(line: &Line, left: i64) -> i64 {
 
 impl Oracle {
     /// Tries to solve without floors and limits. The counts are only meaningful if there is an answer.
-    pub(super) fn quick(&mut self, instance: &Instance, stage: &Stage, need: &Need) -> Option<Answer> {
+    pub(super) fn quick(&mut self, instance: &Instance, stage: &Stage, need: &Need, start: &[u32]) -> Option<Answer> {
         self.draw_lines(instance, stage);
         let answer = if stage.uniform {
             self.quick_pace(instance, stage, need)
         } else {
-            self.quick_cover(instance, stage, need)
+            self.quick_cover(instance, stage, need, start)
         };
         self.keeps(instance, stage, need).then_some(answer)
     }
@@ -81,7 +83,7 @@ impl Oracle {
         }
     }
 
-    fn quick_cover(&mut self, instance: &Instance, stage: &Stage, need: &Need) -> Answer {
+    fn quick_cover(&mut self, instance: &Instance, stage: &Stage, need: &Need, start: &[u32]) -> Answer {
         let demand = need.demand;
         let mut best = need.penalty * demand;
         let mut source = Source::Nothing;
@@ -109,6 +111,12 @@ impl Oracle {
             let current = self.cost_of_counts(need);
             if current <= best && self.keeps(instance, stage, need) {
                 (best, source) = (current, Source::Current);
+            }
+        }
+        if !start.is_empty() {
+            let (cost, line, count) = self.cost_of_start(need, start);
+            if cost < best {
+                (best, source) = (cost, Source::Start(line, count));
             }
         }
         let mut bound = best;
@@ -146,9 +154,65 @@ impl Oracle {
         match source {
             Source::Current => self.take_current(instance, stage),
             Source::Nothing => self.take_option(u32::MAX, demand),
+            Source::Start(line, count) => {
+                self.take_start(start);
+                if let Some(line) = self.lines.get(line as usize) {
+                    self.counts[line.option as usize] += count as u32;
+                }
+            }
             Source::Option(option) => self.take_option(option, demand),
         }
         Answer { value: best, bound }
+    }
+
+    /// Price of the counts that the caller starts from, with the rest of the demand from the line where that is cheapest,
+    /// and how many that takes.
+    fn cost_of_start(&mut self, need: &Need, start: &[u32]) -> (i64, u32, i64) {
+        self.take_start(start);
+        let mut left = (u32::MAX, 0);
+        let (mut price, mut served) = (0_i64, 0_i64);
+        for line in &self.lines {
+            if left.0 != line.option {
+                left = (line.option, self.counts[line.option as usize]);
+            }
+            let here = line.max.min(left.1);
+            left.1 -= here;
+            price = price.saturating_add(line.price.saturating_mul(i64::from(here)));
+            served = served.saturating_add(line.capacity * i64::from(here));
+        }
+        let rest = (need.demand - served).max(0);
+        let (mut best, mut chosen) = (price.saturating_add(need.penalty * rest), (u32::MAX, 0));
+        if rest == 0 {
+            return (best, chosen.0, chosen.1);
+        }
+        let (mut left, mut next) = ((u32::MAX, 0), u32::MAX);
+        for (at, line) in (0..).zip(&self.lines) {
+            if left.0 != line.option {
+                left = (line.option, self.counts[line.option as usize]);
+            }
+            let here = line.max.min(left.1);
+            left.1 -= here;
+            // Only where further replicas of the option begin.
+            if left.1 > 0 || here == line.max || next == line.option {
+                continue;
+            }
+            next = line.option;
+            if line.capacity > 0 && rest <= line.capacity * i64::from(line.max - here) {
+                let count = (rest - 1) / line.capacity + 1;
+                let cost = price.saturating_add(line.price.saturating_mul(count));
+                if cost < best {
+                    (best, chosen) = (cost, (at, count));
+                }
+            }
+        }
+        (best, chosen.0, chosen.1)
+    }
+
+    /// What the caller starts from, as far as it fits.
+    fn take_start(&mut self, start: &[u32]) {
+        self.counts.clear();
+        self.counts
+            .extend(self.uppers.iter().zip(start).map(|(&upper, &count)| upper.min(count)));
     }
 
     /// All demand from one option.
@@ -221,7 +285,9 @@ impl Oracle {
 
     /// Under `Uniform`: for every pace, the cheapest replicas that are fast enough.
     fn quick_pace(&mut self, instance: &Instance, stage: &Stage, need: &Need) -> Answer {
-        self.lines.sort_by_key(|line| line.price);
+        // As a stable sort by price would leave them, without its memory: of one option the earlier are never weaker.
+        self.lines
+            .sort_unstable_by_key(|line| (line.price, line.option, std::cmp::Reverse(line.capacity)));
         self.paces.clear();
         self.paces
             .extend(self.lines.iter().map(|line| line.capacity.min(stage.base_pace)));

@@ -105,6 +105,22 @@ pub(super) fn product(a: i64, b: i64) -> u128 {
 }
 
 impl Search {
+    /// Makes room for so many options, items and limits.
+    pub(super) fn reserve(&mut self, options: usize, items: usize, limits: usize) {
+        self.items.clear();
+        self.items.reserve(items);
+        self.limits.clear();
+        self.limits.reserve(limits);
+        self.costs.clear();
+        self.costs.reserve(options);
+        for counts in [&mut self.best, &mut self.path, &mut self.offered] {
+            counts.clear();
+            counts.reserve(items);
+        }
+        self.rests.clear();
+        self.rests.reserve(items + 1);
+    }
+
     /// Forgets the incumbent.
     pub(super) fn begin(&mut self) {
         self.found = None;

@@ -88,7 +88,48 @@ fn decay(x: f64) -> f64 {
     base * base
 }
 
+/// How a price answers to what is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Response {
+    pub(super) dim: usize,
+    /// Price, 2^-[`FRACTION`], per unit of use that has come since the price was made: one over the slope H.
+    gain: f64,
+    /// A tenth of what it costs to use the room at usual prices, per unit: farther away the slope says nothing.
+    pub(super) most: i64,
+}
+
+impl Response {
+    /// How far the price goes, rounded towards zero, if so much more is used than when it was made.
+    pub(super) fn step(&self, more: i128) -> i64 {
+        // A float that is too large or no number becomes the nearest integer or zero.
+        let step = (wide(more) * self.gain) as i64;
+        step.clamp(-self.most, self.most)
+    }
+}
+
 impl Smooth {
+    /// How prices answer, by the Jacobian of the last pass.
+    pub(super) fn responses(&self, instance: &Instance) -> Vec<Response> {
+        let size = self.dims.len();
+        let known = self.metric.len() == size * size;
+        let mut all = Vec::with_capacity(size);
+        for (slot, (&dim, &unit)) in self.dims.iter().zip(&self.units).enumerate() {
+            if unit <= 0.0 {
+                continue;
+            }
+            let slope = if known { self.metric[slot * size + slot] } else { 0.0 };
+            // Where nobody is close to indifferent, as if a tenth of the price moved everybody.
+            let slope = if slope * unit > 1.0 { slope } else { 1.0 / unit };
+            let raw = float(1 << FRACTION) / float(instance.room[dim]);
+            all.push(Response {
+                dim,
+                gain: raw / slope / float(instance.room[dim]),
+                most: (raw * unit) as i64,
+            });
+        }
+        all
+    }
+
     /// Number of dimensions.
     pub(super) fn len(&self) -> usize {
         self.dims.len()

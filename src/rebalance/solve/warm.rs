@@ -62,8 +62,10 @@ fn place_anew(instance: &Instance, memory: &mut Memory, changed: &[usize]) {
         constants,
         solution,
         constant,
+        steering,
         ..
     } = memory;
+    steering.ready = false;
     let Some(oracle) = oracles.first_mut() else { return };
     oracle.nodes = 0;
     let mut held = Vec::new();
@@ -121,6 +123,7 @@ fn place_anew(instance: &Instance, memory: &mut Memory, changed: &[usize]) {
 
 /// Remembers what `resolve` needs of a full solve.
 pub(super) fn remember(instance: &Instance, memory: &mut Memory, solution: &Solution) {
+    memory.steering.ready = false;
     memory.constants.clear();
     memory.constants.extend(instance.stages.iter().map(Instance::constant));
     memory.constant = memory.constants.iter().sum();
