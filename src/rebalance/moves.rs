@@ -1,6 +1,7 @@
 //! From what runs to what is planned, make before break: the writes that are safe now, given only what is observed.
 //! Nothing about earlier steps is stored; the next observation leads to the next writes, also after a crash in between.
 
+use super::bug::{Bug, seeded};
 use super::demand::cut;
 use super::ledger::Ledger;
 use super::oracle::Need;
@@ -84,6 +85,7 @@ pub(super) fn serve(uniform: bool, sites: impl Iterator<Item = (u32, u64)>) -> u
     }
     match (uniform, count) {
         (_, 0) => 0,
+        (true, _) if seeded(Bug::UniformIsMean) => cut(sum),
         (true, count) => cut(count * u128::from(pace)),
         (false, _) => cut(sum),
     }
@@ -110,6 +112,9 @@ pub(super) fn next(sites: &[Site], variants: &[Variant], terms: &Terms, ledger: 
             steps.writes.push((at, to));
         }
     }
+    if seeded(Bug::ShrinkFirst) {
+        steps.writes.reverse();
+    }
     steps
 }
 
@@ -122,7 +127,7 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
     let goal = terms.demand.min(planned_capacity);
     // A replica that nobody else could use serves on as long as its work is not done elsewhere, also where the plan
     // has no place for it any more. What others wait for goes as the plan says.
-    let required = |site: &Site| match (terms.over_budget, site.contested) {
+    let required = |site: &Site| match (terms.over_budget || seeded(Bug::BreakBeforeMake), site.contested) {
         (true, _) => 0,
         (false, true) => goal.min(ready_capacity),
         (false, false) => terms.demand.min(ready_capacity),
@@ -134,7 +139,7 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
     } else {
         terms.floor
     };
-    let ready_floor = floor.min(ready_total);
+    let ready_floor = floor.saturating_sub(u32::from(seeded(Bug::SpareOffByOne))).min(ready_total);
     let desired_total = total(sites.iter().map(|site| site.certain));
     let reliable = |site: &&Site| site.reliable;
     let mut spare = Spare {
@@ -335,7 +340,7 @@ fn grow(
     let ceiling = base
         .min(terms.ceiling.max(planned_total))
         .saturating_add(terms.surge.max(1));
-    let mut free = ceiling.saturating_sub(desired_total);
+    let mut free = if seeded(Bug::SurgeIgnored) { u32::MAX } else { ceiling.saturating_sub(desired_total) };
     let before = ledger.clone();
     let mut arrives: Vec<u32> = sites.iter().map(|site| site.ready).collect();
     for at in dearest_first(sites).into_iter().rev() {
