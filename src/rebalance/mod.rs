@@ -67,6 +67,8 @@ pub mod decision;
 mod demand;
 mod edit;
 #[cfg(test)]
+mod episodes;
+#[cfg(test)]
 mod fixture;
 mod guard;
 mod history;

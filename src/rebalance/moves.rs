@@ -49,6 +49,8 @@ pub(super) struct Terms {
     pub(super) surge: u32,
     /// Ready replicas that may still go within this minute.
     pub(super) shrink_max: u64,
+    /// None went within this minute so far.
+    pub(super) untouched: bool,
 }
 
 /// What stood in the way of the rest.
@@ -146,7 +148,7 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
         desired: desired_total - terms.floor.min(desired_total),
         ready: ready_total - ready_floor,
         desired_reliable: spare(
-            total(sites.iter().filter(reliable).map(|site| site.desired)),
+            total(sites.iter().filter(reliable).map(|site| site.certain)),
             terms.reliable_floor,
         ),
         ready_reliable: spare(
@@ -158,7 +160,8 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
     // A shift's replicas that are not Ready yet replace nobody, so only Ready ones can be too many.
     let mut excess = ready_total.saturating_sub(terms.ceiling);
     let mut removable = 0_u32;
-    let together = terms.uniform && goes_together(sites, &spare, rate, required);
+    let at_once = if terms.untouched { u64::MAX } else { rate };
+    let together = terms.uniform && goes_together(sites, &spare, at_once, required);
     for at in dearest_first(sites) {
         let (Some(site), Some(to), Some(left)) = (sites.get(at), to.get_mut(at), ready.get(at).copied()) else {
             continue;
@@ -182,22 +185,41 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
         let replaced = if together {
             spared
         } else {
-            replaced(terms.uniform, sites, &ready, at, spared, required(site)).max(spared.min(excess))
+            replaceable(terms.uniform, sites, &ready, at, spared, required(site)).max(spared.min(excess))
         };
         steps.blocked.ready |= replaced < spared && goal >= terms.demand;
         steps.blocked.room |= replaced < spared && goal < terms.demand;
         removable = removable.saturating_add(replaced);
-        let allowed = u64::from(replaced).min(rate);
-        let gone = u32::try_from(allowed).unwrap_or(u32::MAX);
+        let allowed = u32::try_from(rate).unwrap_or(u32::MAX).min(replaced);
+        let gone = if together {
+            replaced
+        } else if terms.uniform && allowed < replaced {
+            part(sites, &ready, at, allowed, replaced, required(site), terms.untouched).max(allowed.min(excess))
+        } else {
+            allowed
+        };
         steps.blocked.rate |= gone < replaced;
-        rate -= allowed;
+        rate = rate.saturating_sub(u64::from(gone));
         *to -= gone;
+        // What is not Ready goes first, whoever was meant: a slow pool is only left if they all go.
+        if terms.uniform && gone > 0 && gone == left && *to <= spare.desired(site.reliable).saturating_sub(gone) {
+            spare.spend_desired(site.reliable, *to);
+            *to = 0;
+        }
         excess -= gone.min(excess);
         steps.ready_removed = steps.ready_removed.saturating_add(gone);
         spare.spend_desired(site.reliable, gone);
         spare.spend_ready(site.reliable, gone);
         if let Some(slot) = ready.get_mut(at) {
             *slot = left - gone;
+        }
+    }
+    if terms.uniform && !replaced_together(sites, &to, goal.min(ready_capacity)) {
+        let excused = terms.over_budget || ready_total > terms.ceiling || seeded(Bug::BreakBeforeMake);
+        if !excused && steps.ready_removed > 0 {
+            to.iter_mut().zip(sites).for_each(|(to, site)| *to = (*to).max(site.ready));
+            steps.ready_removed = 0;
+            steps.blocked.ready = true;
         }
     }
     (to, removable)
@@ -220,6 +242,24 @@ fn goes_together(sites: &[Site], spare: &Spare, rate: u64, required: impl Fn(&Si
         && reliable <= spare.ready_reliable.min(spare.desired_reliable)
         && going().all(|site| !site.in_flight)
         && rest >= required
+}
+
+/// Whether what is left under uniform traffic serves `required`: also if a pool that is being left is still there, because
+/// the write is on its way or lost.
+fn replaced_together(sites: &[Site], to: &[u32], required: u64) -> bool {
+    let left = sites.iter().zip(to).map(|(site, &to)| (site.ready.min(to), site.capacity));
+    let leaving = sites.iter().any(|site| site.in_flight && site.most > site.desired);
+    !leaving && serve(true, left) >= required
+}
+
+/// How many of `all` Ready replicas, which could go together, go under uniform traffic if the minute allows for `allowed`.
+/// Those that are left set the pace for as long as there are any, so a part may be missed where all are not. Then it is
+/// all or none, and a step that cannot be divided is no larger than a minute allows if it is the only one.
+fn part(sites: &[Site], ready: &[u32], at: usize, allowed: u32, all: u32, required: u64, untouched: bool) -> u32 {
+    match replaceable(true, sites, ready, at, allowed, required) {
+        some if some < allowed && untouched => all,
+        some => some,
+    }
 }
 
 fn spare(have: u32, floor: u32) -> u32 {
@@ -275,7 +315,7 @@ fn dearest_first(sites: &[Site]) -> Vec<usize> {
 }
 
 /// How many of `count` Ready replicas of one site can go while the rest still serves `required`.
-fn replaced(uniform: bool, sites: &[Site], ready: &[u32], at: usize, count: u32, required: u64) -> u32 {
+fn replaceable(uniform: bool, sites: &[Site], ready: &[u32], at: usize, count: u32, required: u64) -> u32 {
     let (Some(site), Some(&here)) = (sites.get(at), ready.get(at)) else {
         return 0;
     };
@@ -379,7 +419,7 @@ fn grow(
     let stuck = steps.blocked.budget || steps.blocked.room;
     let frees = || {
         let mut sources = sites.iter().enumerate().filter(|(_, site)| site.desired > site.planned);
-        sources.any(|(at, _)| replaced(terms.uniform, sites, &arrives, at, 1, goal) > 0)
+        sources.any(|(at, _)| replaceable(terms.uniform, sites, &arrives, at, 1, goal) > 0)
     };
     if serves && !terms.blind && stuck && !frees() {
         steps.writes.clear();

@@ -333,6 +333,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         over_budget: context.over.get(pipeline).copied().unwrap_or(false),
         surge: stage.max_surge,
         shrink_max: share.max(1).saturating_sub(removed),
+        untouched: removed == 0,
     };
     let room: Vec<u32> = (declared.iter())
         .map(|variant| context.ledger.room(variant).min(stage.max))
