@@ -79,6 +79,8 @@ mod moves;
 mod oracle;
 mod plan;
 #[cfg(test)]
+mod proofs;
+#[cfg(test)]
 mod properties;
 mod report;
 mod scarcity;

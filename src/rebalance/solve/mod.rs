@@ -66,6 +66,8 @@ mod judge;
 mod oracle;
 mod plan;
 #[cfg(test)]
+mod proofs;
+#[cfg(test)]
 mod properties;
 mod quick;
 pub mod rows;
