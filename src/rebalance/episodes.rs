@@ -19,6 +19,9 @@ const EPISODES: u64 = 20_000;
 /// Least simulated time per time that passes, on the threads that there are.
 const SPEED_MIN: u128 = 100;
 
+/// Enough to look at: no further episodes are begun.
+const BROKEN_MAX: usize = 20;
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.replace('_', "").parse().ok()
 }
@@ -128,7 +131,7 @@ fn no_write_breaks_a_promise_in_any_of_many_short_episodes() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed > episodes {
+                    if seed > episodes || broken.lock().unwrap().len() >= BROKEN_MAX {
                         break;
                     }
                     let (violations, decided) = episode(seed);
@@ -150,11 +153,11 @@ fn no_write_breaks_a_promise_in_any_of_many_short_episodes() {
     broken.sort_unstable();
     assert!(
         broken.is_empty(),
-        "{} of {episodes} episodes break a promise; the first are\n{}",
+        "{} of at most {episodes} episodes break a promise (it ends at {BROKEN_MAX}); the first are\n{}",
         broken.len(),
         broken
             .iter()
-            .take(5_000)
+            .take(5)
             .map(|(seed, what)| format!("SIM_SEED={seed}: {what}\n"))
             .collect::<String>()
     );
