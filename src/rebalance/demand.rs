@@ -216,7 +216,11 @@ impl Level {
     }
 
     fn down_window_ms(&self, stage: &Stage) -> u64 {
-        let declared_ms = if seeded(Bug::CoolDownIgnored) { 0 } else { stage.down_window_ms };
+        let declared_ms = if seeded(Bug::CoolDownIgnored) {
+            0
+        } else {
+            stage.down_window_ms
+        };
         declared_ms.saturating_mul(self.patience)
     }
 

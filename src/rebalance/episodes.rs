@@ -115,7 +115,10 @@ fn episode(seed: u64) -> (Vec<String>, u64) {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "how fast the simulation is, is one of the results")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how fast the simulation is, is one of the results"
+)]
 fn no_write_breaks_a_promise_in_any_of_many_short_episodes() {
     if let Some(seed) = number("SIM_SEED") {
         let (violations, _) = episode(seed);

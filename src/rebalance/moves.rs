@@ -141,7 +141,9 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
     } else {
         terms.floor
     };
-    let ready_floor = floor.saturating_sub(u32::from(seeded(Bug::SpareOffByOne))).min(ready_total);
+    let ready_floor = floor
+        .saturating_sub(u32::from(seeded(Bug::SpareOffByOne)))
+        .min(ready_total);
     let desired_total = total(sites.iter().map(|site| site.certain));
     let reliable = |site: &&Site| site.reliable;
     let mut spare = Spare {
@@ -217,7 +219,9 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
     if terms.uniform && !replaced_together(sites, &to, goal.min(ready_capacity)) {
         let excused = terms.over_budget || ready_total > terms.ceiling || seeded(Bug::BreakBeforeMake);
         if !excused && steps.ready_removed > 0 {
-            to.iter_mut().zip(sites).for_each(|(to, site)| *to = (*to).max(site.ready));
+            to.iter_mut()
+                .zip(sites)
+                .for_each(|(to, site)| *to = (*to).max(site.ready));
             steps.ready_removed = 0;
             steps.blocked.ready = true;
         }
@@ -247,7 +251,10 @@ fn goes_together(sites: &[Site], spare: &Spare, rate: u64, required: impl Fn(&Si
 /// Whether what is left under uniform traffic serves `required`: also if a pool that is being left is still there, because
 /// the write is on its way or lost.
 fn replaced_together(sites: &[Site], to: &[u32], required: u64) -> bool {
-    let left = sites.iter().zip(to).map(|(site, &to)| (site.ready.min(to), site.capacity));
+    let left = sites
+        .iter()
+        .zip(to)
+        .map(|(site, &to)| (site.ready.min(to), site.capacity));
     let leaving = sites.iter().any(|site| site.in_flight && site.most > site.desired);
     !leaving && serve(true, left) >= required
 }
@@ -380,7 +387,11 @@ fn grow(
     let ceiling = base
         .min(terms.ceiling.max(planned_total))
         .saturating_add(terms.surge.max(1));
-    let mut free = if seeded(Bug::SurgeIgnored) { u32::MAX } else { ceiling.saturating_sub(desired_total) };
+    let mut free = if seeded(Bug::SurgeIgnored) {
+        u32::MAX
+    } else {
+        ceiling.saturating_sub(desired_total)
+    };
     let before = ledger.clone();
     let mut arrives: Vec<u32> = sites.iter().map(|site| site.ready).collect();
     for at in dearest_first(sites).into_iter().rev() {

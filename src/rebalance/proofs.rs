@@ -51,7 +51,8 @@ fn s6_a_variant_that_says_nothing_counts_as_full_for_shrinking() {
 
 #[test]
 fn memory_is_a_resource_of_its_own() {
-    let mut fixture = Fixture::parse("pool gpu 4\npool arm 8\nstage s\n gpu cost 1 has 2/2 at 1000\n arm cost 3 has 0/0");
+    let mut fixture =
+        Fixture::parse("pool gpu 4\npool arm 8\nstage s\n gpu cost 1 has 2/2 at 1000\n arm cost 3 has 0/0");
     fixture.world.variants[0].request.memory_kib *= 2;
     let mut state = State::new();
     let decided = step(&mut state, &fixture.events(NOW_MS), NOW_MS);
@@ -90,7 +91,8 @@ fn s8_a_higher_class_is_served_before_one_that_needs_more() {
 #[test]
 fn a_write_that_may_be_lost_holds_no_floor() {
     // A shift to the cheaper pool, of which nothing is observed: the write may be on its way, or lost.
-    let (fixture, mut state, decided) = start("pool a 8\npool b 8\nstage s min 3 surge 9\n a cost 9 has 3/3 at 950\n b cost 1 has 0/0");
+    let (fixture, mut state, decided) =
+        start("pool a 8\npool b 8\nstage s min 3 surge 9\n a cost 9 has 3/3 at 950\n b cost 1 has 0/0");
     assert_eq!(fixture.render(&decided), "b 0->3");
     let mut now_ms = NOW_MS;
     for second in 1..=4 {
@@ -154,12 +156,18 @@ fn a_search_that_is_cut_off_reports_what_it_left_open() {
         let mut oracle = Oracle::default();
         let answer = oracle.solve(&items, &need, u64::MAX);
         // A replica that is new costs two more than its price, however it is counted.
-        let priced: Vec<_> = all.iter().map(|&(price, capacity, upper)| (price * 1_000 + 2, capacity, upper)).collect();
+        let priced: Vec<_> = all
+            .iter()
+            .map(|&(price, capacity, upper)| (price * 1_000 + 2, capacity, upper))
+            .collect();
         let best = u128::from(cheapest(&priced, usize::try_from(demand).unwrap()));
         assert_eq!(answer.value.unserved, 0, "seed {seed}");
         assert!(answer.value.price >= best, "seed {seed}: {answer:?}, best {best}");
         assert!(answer.bound.price <= best, "seed {seed}: {answer:?}, best {best}");
         cut_off += u32::from(answer.bound < answer.value && answer.value.price > best);
     }
-    assert!(cut_off > 0, "no search was cut off above the optimum, so nothing was shown");
+    assert!(
+        cut_off > 0,
+        "no search was cut off above the optimum, so nothing was shown"
+    );
 }

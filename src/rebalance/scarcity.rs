@@ -359,7 +359,9 @@ impl Build<'_, '_> {
                 without.price.saturating_sub(with.price),
             );
             let pipeline = self.problem.world.pipelines.get(self.pipeline(stage));
-            let priority = pipeline.filter(|_| !seeded(Bug::PriorityIgnored)).map_or(0, |pipeline| pipeline.priority);
+            let priority = pipeline
+                .filter(|_| !seeded(Bug::PriorityIgnored))
+                .map_or(0, |pipeline| pipeline.priority);
             let traits = traits(self.problem.world, stage, &need);
             turns.push((Reverse(priority), Reverse(regret), Reverse(need.demand), traits, stage));
         }

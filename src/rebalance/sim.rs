@@ -196,7 +196,11 @@ impl Sim {
     /// are observed by now are what counts.
     fn note_before(&mut self) {
         let believed = |(&desired, memory): (&u32, &super::state::VariantMemory)| {
-            if memory.in_flight() { memory.desired().max(desired) } else { desired }
+            if memory.in_flight() {
+                memory.desired().max(desired)
+            } else {
+                desired
+            }
         };
         self.before.believed = self.desired.iter().zip(&self.state.variants).map(believed).collect();
         let pipelines = self.world.pipelines.iter().enumerate();
@@ -234,8 +238,9 @@ impl Sim {
 
     /// Lets writes arrive that are due.
     fn land(&mut self, until_ms: u64) {
-        let (due, still): (Vec<Flight>, Vec<Flight>) =
-            std::mem::take(&mut self.flights).into_iter().partition(|flight| flight.due_ms <= until_ms);
+        let (due, still): (Vec<Flight>, Vec<Flight>) = std::mem::take(&mut self.flights)
+            .into_iter()
+            .partition(|flight| flight.due_ms <= until_ms);
         self.flights = still;
         for flight in due {
             self.write(&flight.decision, &flight.one, Delivery::Late);
@@ -285,7 +290,13 @@ impl Sim {
             2 => stage.reliable_min = self.random.within(0, u64::from(stage.min)) as u32,
             3 => pipeline.budget_micros = self.random.chance(60).then(|| self.random.within(10, 200) * 1_000_000),
             _ => {
-                let modes = [Mode::Automatic, Mode::NoScaleIn, Mode::NoScaleOut, Mode::Advisory, Mode::Paused];
+                let modes = [
+                    Mode::Automatic,
+                    Mode::NoScaleIn,
+                    Mode::NoScaleOut,
+                    Mode::Advisory,
+                    Mode::Paused,
+                ];
                 pipeline.mode = modes[self.random.within(0, 4) as usize];
             }
         }
@@ -335,7 +346,12 @@ impl Sim {
             };
             Some(())
         };
-        let mut others = self.world.variants.iter().enumerate().filter(|(_, other)| other.pool == asks.pool);
+        let mut others = self
+            .world
+            .variants
+            .iter()
+            .enumerate()
+            .filter(|(_, other)| other.pool == asks.pool);
         others.all(|(at, other)| take(&mut free, &other.request, self.placed(at)).is_some())
             && take(&mut free, &asks.request, 1).is_some()
     }

@@ -25,13 +25,22 @@ const CAUGHT_BY: &[(Bug, &[&str])] = &[
         Bug::EmptyReadingIsZero,
         &["proofs::a_reading_without_any_number_is_no_reading_of_zero"],
     ),
-    (Bug::StaleIsFresh, &["tests::s6_no_shrink_without_fresh_evidence_for_that_stage"]),
-    (Bug::IdleAtOnce, &["tests::s7_zero_only_if_enabled_and_n_fresh_samples_are_idle"]),
+    (
+        Bug::StaleIsFresh,
+        &["tests::s6_no_shrink_without_fresh_evidence_for_that_stage"],
+    ),
+    (
+        Bug::IdleAtOnce,
+        &["tests::s7_zero_only_if_enabled_and_n_fresh_samples_are_idle"],
+    ),
     (
         Bug::CoolDownIgnored,
         &["tests::shrinking_waits_for_the_window_and_keeps_to_its_share_per_minute"],
     ),
-    (Bug::FanOutDropped, &["tests::demand_is_forwarded_along_edges_in_the_same_step"]),
+    (
+        Bug::FanOutDropped,
+        &["tests::demand_is_forwarded_along_edges_in_the_same_step"],
+    ),
     (
         Bug::FloorOffByOne,
         &[
@@ -120,7 +129,10 @@ const CAUGHT_BY: &[(Bug, &[&str])] = &[
         &["tests::l5_a_dry_pool_gives_up_what_is_pending_and_another_takes_over"],
     ),
     (Bug::SurgeIgnored, &["tests::a_shift_makes_before_it_breaks"]),
-    (Bug::VerifySkipped, &["proofs::a_decision_that_fails_its_check_is_not_written"]),
+    (
+        Bug::VerifySkipped,
+        &["proofs::a_decision_that_fails_its_check_is_not_written"],
+    ),
     (
         Bug::PriceSign,
         &["solve::properties::a_fleet_is_solved_close_to_its_bound_and_the_same_on_two_threads"],
@@ -176,7 +188,10 @@ fn end_of(test: &str, bug: Option<Bug>) -> End {
     let core = core.split_once("::").unwrap().1;
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", &format!("{core}::{test}")]);
-    command.stdout(Stdio::piped()).stderr(Stdio::null()).env("RUST_BACKTRACE", "0");
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .env("RUST_BACKTRACE", "0");
     match bug {
         Some(bug) => command.env(VARIABLE, format!("{bug:?}")),
         None => command.env_remove(VARIABLE),
@@ -209,7 +224,11 @@ fn every_seeded_bug_is_caught_by_the_tests_that_are_named_for_it() {
     for (bug, tests) in CAUGHT_BY {
         for test in *tests {
             let end = end_of(test, Some(*bug));
-            println!("{:<22} {:<7} {test}", format!("{bug:?}"), if end == End::Failed { "caught" } else { "MISSED" });
+            println!(
+                "{:<22} {:<7} {test}",
+                format!("{bug:?}"),
+                if end == End::Failed { "caught" } else { "MISSED" }
+            );
             if end != End::Failed {
                 wrong.push(format!("with {bug:?}, {test}: {end:?}"));
             }
@@ -223,6 +242,12 @@ fn every_seeded_bug_is_caught_by_the_tests_that_are_named_for_it() {
 fn no_bug_is_left_out() {
     let listed: Vec<usize> = CAUGHT_BY.iter().map(|(bug, _)| *bug as usize).collect();
     let declared: Vec<usize> = (0..=Bug::Fused as usize).collect();
-    assert_eq!(listed, declared, "every bug once, in the order of declaration; the last is `Fused`");
-    assert!(CAUGHT_BY.iter().all(|(_, tests)| !tests.is_empty()), "a bug that no test is named for");
+    assert_eq!(
+        listed, declared,
+        "every bug once, in the order of declaration; the last is `Fused`"
+    );
+    assert!(
+        CAUGHT_BY.iter().all(|(_, tests)| !tests.is_empty()),
+        "a bug that no test is named for"
+    );
 }

@@ -94,18 +94,31 @@ impl Sim {
     fn check_floors(&mut self, decision: &Decision, before: Tally, after: Tally, delivery: Delivery) {
         let stage = &self.world.stages[decision.stage.0 as usize];
         // Zero only where idle is proven, which these clusters never do.
-        let floor = stage.min.min(stage.max).max(u32::from(before.desired > 0 && stage.max > 0));
+        let floor = stage
+            .min
+            .min(stage.max)
+            .max(u32::from(before.desired > 0 && stage.max > 0));
         let reliable = stage.reliable_min.min(stage.max);
         let kept = |name: &str, before: u32, after: u32, floor: u32| {
             (after < floor.min(before)).then(|| format!("{name}: {before} -> {after}, at least {floor}"))
         };
         let mut broken = vec![
             kept("floor of desired", before.desired, after.desired, floor),
-            kept("reliable floor of desired", before.reliable_desired, after.reliable_desired, reliable),
+            kept(
+                "reliable floor of desired",
+                before.reliable_desired,
+                after.reliable_desired,
+                reliable,
+            ),
         ];
         if delivery == Delivery::AtOnce {
             broken.push(kept("floor of ready", before.ready, after.ready, floor));
-            broken.push(kept("reliable floor of ready", before.reliable_ready, after.reliable_ready, reliable));
+            broken.push(kept(
+                "reliable floor of ready",
+                before.reliable_ready,
+                after.reliable_ready,
+                reliable,
+            ));
         }
         for what in broken.into_iter().flatten() {
             self.fault(decision, &what);
@@ -114,7 +127,9 @@ impl Sim {
 
     fn check_ceiling(&mut self, decision: &Decision, before: Tally, after: Tally) {
         let declared = &self.world.stages[decision.stage.0 as usize];
-        let Some(report) = self.state.report(decision.stage) else { return };
+        let Some(report) = self.state.report(decision.stage) else {
+            return;
+        };
         let range = self.stage_range(decision.stage.0 as usize);
         let moving: u32 = range
             .zip(&report.planned)
@@ -142,7 +157,10 @@ impl Sim {
         let has = parts(self.world.pools[pool.0 as usize].capacity);
         for resource in 0..3 {
             if asks[resource] > 0 && used[resource] > has[resource] {
-                let what = format!("pool {pool:?} resource {resource}: {} of {}", used[resource], has[resource]);
+                let what = format!(
+                    "pool {pool:?} resource {resource}: {} of {}",
+                    used[resource], has[resource]
+                );
                 self.fault(decision, &what);
             }
         }
@@ -150,16 +168,23 @@ impl Sim {
 
     /// What the pipeline's replicas cost that are asked for.
     pub(super) fn cost(&self, pipeline: usize, counts: &[u32]) -> u64 {
-        let mine = self.world.variants.iter().zip(counts).filter(|(variant, _)| {
-            self.world.stages[variant.stage.0 as usize].pipeline.0 as usize == pipeline
-        });
-        mine.map(|(variant, &count)| variant.cost_micros * u64::from(count)).sum()
+        let mine = self
+            .world
+            .variants
+            .iter()
+            .zip(counts)
+            .filter(|(variant, _)| self.world.stages[variant.stage.0 as usize].pipeline.0 as usize == pipeline);
+        mine.map(|(variant, &count)| variant.cost_micros * u64::from(count))
+            .sum()
     }
 
     fn check_budget(&mut self, decision: &Decision) {
         let pipeline = self.world.stages[decision.stage.0 as usize].pipeline.0 as usize;
         let cost = self.cost(pipeline, &self.desired);
-        if self.world.pipelines[pipeline].budget_micros.is_some_and(|budget| cost > budget) {
+        if self.world.pipelines[pipeline]
+            .budget_micros
+            .is_some_and(|budget| cost > budget)
+        {
             self.fault(decision, &format!("budget: {cost}"));
         }
     }
@@ -168,16 +193,25 @@ impl Sim {
     fn check_make_before_break(&mut self, decision: &Decision, before: Tally, after: Tally) {
         let at = decision.stage.0 as usize;
         let stage = &self.world.stages[at];
-        let Some(report) = self.state.report(decision.stage) else { return };
+        let Some(report) = self.state.report(decision.stage) else {
+            return;
+        };
         let planned: Vec<(u32, u64)> = self
             .stage_range(at)
             .zip(&report.planned)
             .map(|(at, &planned)| (planned, self.world.variants[at].capacity_millis))
             .collect();
-        let required = decision.demand_millis.min(serves(stage.traffic, &planned)).min(before.serves);
+        let required = decision
+            .demand_millis
+            .min(serves(stage.traffic, &planned))
+            .min(before.serves);
         let excused = self.before.over_budget[stage.pipeline.0 as usize] || before.ready > stage.max;
         if after.ready < before.ready && after.serves < required && !excused {
-            let what = format!("break before make: {before:?} -> {after:?}, required {required} {:?} planned {planned:?} ready {:?}", stage.traffic, self.stage_range(at).map(|at| self.ready(at)).collect::<Vec<_>>());
+            let what = format!(
+                "break before make: {before:?} -> {after:?}, required {required} {:?} planned {planned:?} ready {:?}",
+                stage.traffic,
+                self.stage_range(at).map(|at| self.ready(at)).collect::<Vec<_>>()
+            );
             self.fault(decision, &what);
         }
     }
@@ -207,7 +241,9 @@ impl Sim {
     }
 
     fn fault(&mut self, decision: &Decision, what: &str) {
-        self.violations
-            .push(format!("{what} at {} in {decision:?} with {:?}", self.now_ms, self.desired));
+        self.violations.push(format!(
+            "{what} at {} in {decision:?} with {:?}",
+            self.now_ms, self.desired
+        ));
     }
 }

@@ -140,7 +140,11 @@ pub(super) fn order(rows: &Rows) -> Order {
     Order {
         pools: sorted(&pools),
         groups: sorted(&groups),
-        stages: if seeded(Bug::CallersOrder) { (0..stages.len() as u32).collect() } else { sorted(&stages) },
+        stages: if seeded(Bug::CallersOrder) {
+            (0..stages.len() as u32).collect()
+        } else {
+            sorted(&stages)
+        },
     }
 }
 

@@ -127,7 +127,11 @@ pub(super) fn evaluate_front(
             *used = used.saturating_mul(all) / part;
         }
     }
-    let rent = if seeded(Bug::RoomTermSign) { -rent(instance, prices) } else { rent(instance, prices) };
+    let rent = if seeded(Bug::RoomTermSign) {
+        -rent(instance, prices)
+    } else {
+        rent(instance, prices)
+    };
     out.bound = total.saturating_sub(rent);
 }
 

@@ -46,10 +46,17 @@ fn a_stage_whose_search_is_cut_off_vouches_for_no_more_than_it_knows() {
         let best = i128::from(cheapest(&items, usize::try_from(demand).unwrap()));
         assert_eq!(solution.unserved, [0], "seed {seed}");
         assert!(solution.cost >= best, "seed {seed}: cost {} best {best}", solution.cost);
-        assert!(solution.bound <= best, "seed {seed}: bound {} best {best}", solution.bound);
+        assert!(
+            solution.bound <= best,
+            "seed {seed}: bound {} best {best}",
+            solution.bound
+        );
         cut_off += u32::from(solution.bound < solution.cost && solution.cost > best);
     }
-    assert!(cut_off > 0, "no search was cut off above the optimum, so nothing was shown");
+    assert!(
+        cut_off > 0,
+        "no search was cut off above the optimum, so nothing was shown"
+    );
 }
 
 #[test]
@@ -82,13 +89,19 @@ fn prices_alone_buy_nothing_that_a_neighbour_cannot_pass_on() {
     });
     assert_eq!(solution.counts, [6, 3]);
     assert_eq!(solution.unserved, [40_000, 40_000]);
-    assert!(solution.reasons[0].1.contains(&Reason::Bottleneck), "{:?}", solution.reasons);
+    assert!(
+        solution.reasons[0].1.contains(&Reason::Bottleneck),
+        "{:?}",
+        solution.reasons
+    );
 }
 
 /// All that is published, in one number (FNV-1a).
 fn digest(solution: &Solution) -> u64 {
     let text = format!("{solution:?}");
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |sum: u64, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |sum: u64, byte| {
+        (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[test]
@@ -107,7 +120,10 @@ fn golden_fleets_are_solved_to_the_bit() {
             ..Settings::default()
         };
         let solution = solve(&Instance::new(&rows), &mut Memory::default(), &settings, &mut || true);
-        assert!(!solution.prices.is_empty(), "seed {seed}: nothing has a price, so no float was asked");
+        assert!(
+            !solution.prices.is_empty(),
+            "seed {seed}: nothing has a price, so no float was asked"
+        );
         found.push(digest(&solution));
     }
     assert_eq!(

@@ -175,7 +175,11 @@ impl Search {
 
     /// Least bound of what was left open.
     fn left_open(&self) -> i64 {
-        if seeded(Bug::IncumbentIsBound) { i64::MAX } else { self.open }
+        if seeded(Bug::IncumbentIsBound) {
+            i64::MAX
+        } else {
+            self.open
+        }
     }
 
     /// Finds the cheapest counts; returns a bound that holds whether or not the search was cut off.
