@@ -12,10 +12,6 @@ pub(super) const VARIABLE: &str = "TIERCEL_SEEDED_BUG";
 
 /// What may be wrong on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    not(feature = "seeded-bugs"),
-    expect(dead_code, reason = "named in conditions that are constantly false")
-)]
 pub(super) enum Bug {
     /// Pods that did not report count as idle, also for shrinking.
     SilentPodsAreIdle,

@@ -154,15 +154,16 @@ fn no_write_breaks_a_promise_in_any_of_many_short_episodes() {
     );
     let mut broken = broken.into_inner().unwrap();
     broken.sort_unstable();
+    let first: Vec<String> = broken
+        .iter()
+        .take(5)
+        .map(|(seed, what)| format!("SIM_SEED={seed}: {what}"))
+        .collect();
     assert!(
         broken.is_empty(),
         "{} of at most {episodes} episodes break a promise (it ends at {BROKEN_MAX}); the first are\n{}",
         broken.len(),
-        broken
-            .iter()
-            .take(5)
-            .map(|(seed, what)| format!("SIM_SEED={seed}: {what}\n"))
-            .collect::<String>()
+        first.join("\n")
     );
     assert!(writes >= episodes, "{writes} writes in {episodes} episodes say little");
     assert!(speed >= SPEED_MIN, "{speed} x real time");

@@ -34,6 +34,7 @@ pub(super) struct Site {
 
 /// What the moves of a stage must respect.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one stage")]
 pub(super) struct Terms {
     pub(super) demand: u64,
     pub(super) floor: u32,

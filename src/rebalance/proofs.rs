@@ -115,9 +115,9 @@ pub(super) fn cheapest(items: &[(u64, u64, u32)], demand: usize) -> u64 {
         let capacity = usize::try_from(capacity).unwrap();
         for _ in 0..most {
             let before = best.clone();
-            for left in 1..=demand {
+            for (left, &paid) in before.iter().enumerate().skip(1) {
                 let after = left.saturating_sub(capacity);
-                best[after] = best[after].min(before[left].saturating_add(price));
+                best[after] = best[after].min(paid.saturating_add(price));
             }
         }
     }

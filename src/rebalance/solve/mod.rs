@@ -205,10 +205,8 @@ pub fn solve(
         &mut effort,
         go_on,
     );
-    if let Some(oracle) = oracles.first_mut() {
-        if !seeded(Bug::BottleneckIgnored) {
-            bottleneck::cut(instance, prices, oracle, plan);
-        }
+    if let Some(oracle) = oracles.first_mut().filter(|_| !seeded(Bug::BottleneckIgnored)) {
+        bottleneck::cut(instance, prices, oracle, plan);
     }
     let mut bound = answers.bound;
     if instance.stages() <= settings.branch_stages {
