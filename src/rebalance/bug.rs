@@ -94,5 +94,6 @@ pub(super) fn seeded(bug: Bug) -> bool {
     chosen.as_ref().is_some_and(|name| *name == format!("{bug:?}"))
 }
 
-#[cfg(all(test, feature = "seeded-bugs"))]
+#[cfg(feature = "seeded-bugs")]
+#[cfg(test)]
 mod tests;

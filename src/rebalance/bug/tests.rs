@@ -196,12 +196,12 @@ fn end_of(test: &str, bug: Option<Bug>) -> End {
         Some(bug) => command.env(VARIABLE, format!("{bug:?}")),
         None => command.env_remove(VARIABLE),
     };
-    let (hangs, text) = wait(command.spawn().unwrap());
+    let (hangs, printed) = wait(command.spawn().unwrap());
     if hangs {
         End::Unclear
-    } else if text.contains("test result: ok. 1 passed; 0 failed") {
+    } else if printed.contains("test result: ok. 1 passed; 0 failed") {
         End::Passed
-    } else if text.contains("test result: FAILED. 0 passed; 1 failed") {
+    } else if printed.contains("test result: FAILED. 0 passed; 1 failed") {
         End::Failed
     } else {
         End::Unclear
