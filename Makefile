@@ -1,11 +1,15 @@
 # `make help` is the manual. Targets are one-liners: what takes thought lives in the binaries they call.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test cluster cluster-down bench crds lint fmt release-check tools cargo go
+.PHONY: help demo test bugs fuzz soak cluster cluster-down bench crds lint fmt release-check tools cargo go
 
 CARGO ?= cargo
-# Worlds and random cases of each campaign and property of the core in `make release-check`: 20 times those of `make test`.
+# Worlds of each campaign of the core in `make release-check`; `make test` has 256.
 CASES ?= 1200
+# Random cases of each property in `make fuzz`; `make test` has 10,000.
+CASES_FUZZ ?= 1000000
+# Episodes of `make soak`; `make test` has 20,000.
+EPISODES ?= 1000000
 # A workspace of its own, which nothing else builds: HiGHS is minutes of C++.
 JUDGE := $(CARGO) run -q --release --locked --manifest-path e2e/judge/Cargo.toml --target-dir target/judge
 JUDGE_NEEDS := b3 failed. If HiGHS was not built: it needs cmake, a C++ compiler and libclang (Debian: cmake g++ libclang1-14 or newer)
@@ -29,8 +33,8 @@ cluster: cargo go ## The same cluster and pools to try things by hand, until Ctr
 cluster-down: cargo ## End the cluster that `make cluster` started.
 	@$(LOCAL_CLUSTER) down
 
-bench: cargo go ## Reaction times, requests, memory, start-up, beside a bare client. BENCH=b3: plans beside HiGHS. BENCH=b1, b2, b4: the core alone.
-	$(if $(filter b3,$(BENCH)),$(JUDGE) || { echo "$(JUDGE_NEEDS)"; exit 1; },$(CARGO) bench $(if $(filter b1 b2 b4,$(BENCH)),-p tiercel --bench core,-p tiercel-e2e))
+bench: cargo go ## Reaction times, requests, memory, start-up, beside a bare client. BENCH=b3: plans beside HiGHS. BENCH=b1, b2, b4: the core alone. BENCH=b5, b6, b9: whole runs.
+	$(if $(filter b3,$(BENCH)),$(JUDGE) || { echo "$(JUDGE_NEEDS)"; exit 1; },$(CARGO) bench $(if $(filter b1 b2 b4,$(BENCH)),-p tiercel --bench core,$(if $(filter b5 b6 b9,$(BENCH)),-p tiercel --bench episodes,-p tiercel-e2e)))
 
 crds: cargo ## Write the definitions and their reference page from the Rust types: crds/, chart, docs/reference/.
 	@mkdir -p crds charts/tiercel/templates/crds docs/reference
@@ -43,12 +47,21 @@ lint: cargo ## Format check and clippy with denied warnings.
 fmt: cargo ## Format the code.
 	$(CARGO) fmt --all
 
-release-check: test ## `make test`, then cargo-deny, cargo-audit and the core's campaigns on CASES worlds.
+bugs: cargo ## Every seeded bug of the decision core must be caught by the tests that are named for it.
+	$(CARGO) test -q -p tiercel --lib --features seeded-bugs rebalance::bug:: -- --include-ignored --nocapture
+
+fuzz: cargo ## Every property of the decision core on CASES_FUZZ random cases; a failure prints its case and seed.
+	PROPTEST_CASES=$(CASES_FUZZ) $(CARGO) test -p tiercel --lib --release properties:: garbage::
+
+soak: cargo ## EPISODES short simulated episodes of the decision core under faults; a failure prints SIM_SEED.
+	SIM_EPISODES=$(EPISODES) $(CARGO) test -p tiercel --lib --release rebalance::episodes:: -- --nocapture
+
+release-check: test bugs ## `make test` and `make bugs`, then cargo-deny, cargo-audit and the core's campaigns on CASES worlds.
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install cargo-deny --locked"; exit 1; }
 	cargo-deny --workspace --offline check licenses bans sources
 	@command -v cargo-audit >/dev/null || { echo "cargo-audit is missing: cargo install cargo-audit --locked"; exit 1; }
 	@if [ -d "$${CARGO_HOME:-$$HOME/.cargo}/advisory-db" ]; then cargo-audit audit --no-fetch; else echo "advisories NOT checked: no database; cargo-audit fetches it where the network allows"; fi
-	PROPTEST_CASES=$(CASES) $(CARGO) test -p tiercel --lib rebalance
+	SIM_WORLDS=$(CASES) $(CARGO) test -p tiercel --lib rebalance::campaign
 
 tools: cargo go ## Build the control plane's programs once into a cache and print the folder.
 	@$(LOCAL_CLUSTER) tools

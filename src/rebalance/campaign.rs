@@ -3,12 +3,12 @@
 
 use super::sim::{Faults, Random, Sim, random_world};
 
-/// Campaigns run so many worlds; `PROPTEST_CASES` sets another number, `SIM_SEED` a single one.
+/// Campaigns run so many worlds; `SIM_WORLDS` sets another number, `SIM_SEED` a single one.
 fn seeds() -> Vec<u64> {
     if let Some(seed) = std::env::var("SIM_SEED").ok().and_then(|text| text.parse().ok()) {
         return vec![seed];
     }
-    let count = std::env::var("PROPTEST_CASES")
+    let count = std::env::var("SIM_WORLDS")
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(256);
@@ -23,6 +23,9 @@ const FAULTS: Faults = Faults {
     capacity: 2,
     load: 3,
     restarts: 1,
+    slow_writes: 0,
+    crashes: 0,
+    edits: 0,
 };
 
 fn start(seed: u64) -> Sim {

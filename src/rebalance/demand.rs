@@ -1,6 +1,7 @@
 //! Readings to demand, in two numbers: what is proven (pods that did not report count as idle), used to grow, and what
 //! cannot be excluded (they count as full), used to shrink. Silence therefore never lowers anything.
 
+use super::bug::{Bug, seeded};
 use super::history::{Extreme, Window};
 use super::world::{Reading, Stage, Variant};
 
@@ -77,6 +78,7 @@ pub(super) fn target(stage: &Stage) -> u64 {
 /// Whether a reading says anything about load.
 pub(super) fn speaks(reading: &Reading) -> bool {
     let queue = reading.running_millis.is_some() || reading.waiting_millis.is_some();
+    let queue = queue || seeded(Bug::EmptyReadingIsZero);
     (reading.sampled > 0 || reading.expected == 0)
         && (queue || reading.utilization_permille.is_some() || reading.rate_millis.is_some())
 }
@@ -104,6 +106,7 @@ pub(super) fn of_reading(stage: &Stage, variant: &Variant, reading: &Reading) ->
         low = low.max((rate * 1_000).div_ceil(target));
     }
     let missing = u128::from(reading.expected.saturating_sub(reading.sampled));
+    let missing = if seeded(Bug::SilentPodsAreIdle) { 0 } else { missing };
     Range {
         low: cut(low),
         high: cut(low.saturating_add((missing * capacity * 1_000).div_ceil(target))),
@@ -135,6 +138,7 @@ pub(super) fn saturated(variant: &Variant, reading: &Reading, waiting_before: Op
 
 /// Demand of replicas that should report and do not: nothing is proven, everything is possible.
 pub(super) fn of_silence(stage: &Stage, variant: &Variant, ready: u32) -> Range {
+    let ready = if seeded(Bug::SilentVariantIsIdle) { 0 } else { ready };
     let full = u128::from(ready) * u128::from(capacity(variant)) * 1_000;
     Range {
         low: 0,
@@ -212,7 +216,12 @@ impl Level {
     }
 
     fn down_window_ms(&self, stage: &Stage) -> u64 {
-        stage.down_window_ms.saturating_mul(self.patience)
+        let declared_ms = if seeded(Bug::CoolDownIgnored) {
+            0
+        } else {
+            stage.down_window_ms
+        };
+        declared_ms.saturating_mul(self.patience)
     }
 
     fn rises_to(&mut self, stage: &Stage, demand: u64, now_ms: u64) {

@@ -256,6 +256,20 @@ impl Fixture {
     }
 }
 
+/// Cases of a property: `PROPTEST_CASES`, or so many.
+pub(super) fn cases(count: u32) -> proptest::test_runner::Config {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
+    let mut config = proptest::test_runner::Config {
+        cases: asked.unwrap_or(count),
+        ..proptest::test_runner::Config::default()
+    };
+    // What a seeded bug fails on is nothing to remember.
+    if cfg!(feature = "seeded-bugs") {
+        config.failure_persistence = None;
+    }
+    config
+}
+
 /// A complete reading by utilization.
 pub(super) fn busy(now_ms: u64, ready: u32, utilization_permille: u32) -> Reading {
     Reading {

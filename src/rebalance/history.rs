@@ -1,5 +1,6 @@
 //! What the core remembers, all of it bounded: demand windows, times of past moves, pending replicas, dry pools.
 
+use super::bug::{Bug, seeded};
 use super::world::DryReason;
 
 /// Buckets a window is divided into. An extreme is remembered for at most one part in `BUCKETS` longer than asked for.
@@ -204,8 +205,8 @@ impl Dry {
                     ..dry
                 };
             }
-            Some(dry) => dry.pause_ms.saturating_mul(2).min(DRY_MS_LAST),
-            None => DRY_MS_FIRST,
+            Some(dry) if !seeded(Bug::DryPauseStays) => dry.pause_ms.saturating_mul(2).min(DRY_MS_LAST),
+            _ => DRY_MS_FIRST,
         };
         Self {
             reason,
@@ -227,7 +228,7 @@ impl Dry {
 
     /// The pause is over; one replica may go first.
     pub(super) fn probing(&self, now_ms: u64) -> bool {
-        now_ms >= self.until_ms
+        now_ms >= self.until_ms && !seeded(Bug::DryForever)
     }
 
     /// Forgotten: nobody needed a probe for as long as the longest pause.

@@ -1,5 +1,6 @@
 //! What is left of pools and budgets while replicas are handed out.
 
+use super::bug::{Bug, seeded};
 use super::world::{Resources, Variant, World};
 
 /// What is left of every pool and of every pipeline's budget.
@@ -13,7 +14,14 @@ pub(super) struct Ledger {
 pub(super) fn fit(left: &Resources, request: &Resources) -> u32 {
     let fit = |left: u64, each: u64| left.checked_div(each).unwrap_or(u64::MAX);
     let fits = fit(left.cpu_millis, request.cpu_millis)
-        .min(fit(left.memory_kib, request.memory_kib))
+        .min(fit(
+            left.memory_kib,
+            if seeded(Bug::MemoryForgotten) {
+                0
+            } else {
+                request.memory_kib
+            },
+        ))
         .min(fit(left.device_millis, request.device_millis));
     u32::try_from(fits).unwrap_or(u32::MAX)
 }
@@ -58,13 +66,18 @@ impl Ledger {
             fits &= amount <= *left;
             *left = left.saturating_sub(amount);
         };
+        let cost_micros = if seeded(Bug::BudgetForgotten) {
+            0
+        } else {
+            variant.cost_micros
+        };
         if let Some(pool) = self.pools.get_mut(variant.pool.0 as usize) {
             take(&mut pool.cpu_millis, variant.request.cpu_millis);
             take(&mut pool.memory_kib, variant.request.memory_kib);
             take(&mut pool.device_millis, variant.request.device_millis);
         }
         if let Some(budget) = self.budgets.get_mut(pipeline).filter(|budget| **budget < u64::MAX) {
-            take(budget, variant.cost_micros);
+            take(budget, cost_micros);
         }
         fits
     }

@@ -1,6 +1,7 @@
 //! From what runs to what is planned, make before break: the writes that are safe now, given only what is observed.
 //! Nothing about earlier steps is stored; the next observation leads to the next writes, also after a crash in between.
 
+use super::bug::{Bug, seeded};
 use super::demand::cut;
 use super::ledger::Ledger;
 use super::oracle::Need;
@@ -33,6 +34,7 @@ pub(super) struct Site {
 
 /// What the moves of a stage must respect.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one stage")]
 pub(super) struct Terms {
     pub(super) demand: u64,
     pub(super) floor: u32,
@@ -48,6 +50,8 @@ pub(super) struct Terms {
     pub(super) surge: u32,
     /// Ready replicas that may still go within this minute.
     pub(super) shrink_max: u64,
+    /// None went within this minute so far.
+    pub(super) untouched: bool,
 }
 
 /// What stood in the way of the rest.
@@ -84,6 +88,7 @@ pub(super) fn serve(uniform: bool, sites: impl Iterator<Item = (u32, u64)>) -> u
     }
     match (uniform, count) {
         (_, 0) => 0,
+        (true, _) if seeded(Bug::UniformIsMean) => cut(sum),
         (true, count) => cut(count * u128::from(pace)),
         (false, _) => cut(sum),
     }
@@ -110,6 +115,9 @@ pub(super) fn next(sites: &[Site], variants: &[Variant], terms: &Terms, ledger: 
             steps.writes.push((at, to));
         }
     }
+    if seeded(Bug::ShrinkFirst) {
+        steps.writes.reverse();
+    }
     steps
 }
 
@@ -122,7 +130,7 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
     let goal = terms.demand.min(planned_capacity);
     // A replica that nobody else could use serves on as long as its work is not done elsewhere, also where the plan
     // has no place for it any more. What others wait for goes as the plan says.
-    let required = |site: &Site| match (terms.over_budget, site.contested) {
+    let required = |site: &Site| match (terms.over_budget || seeded(Bug::BreakBeforeMake), site.contested) {
         (true, _) => 0,
         (false, true) => goal.min(ready_capacity),
         (false, false) => terms.demand.min(ready_capacity),
@@ -134,14 +142,16 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
     } else {
         terms.floor
     };
-    let ready_floor = floor.min(ready_total);
+    let ready_floor = floor
+        .saturating_sub(u32::from(seeded(Bug::SpareOffByOne)))
+        .min(ready_total);
     let desired_total = total(sites.iter().map(|site| site.certain));
     let reliable = |site: &&Site| site.reliable;
     let mut spare = Spare {
         desired: desired_total - terms.floor.min(desired_total),
         ready: ready_total - ready_floor,
         desired_reliable: spare(
-            total(sites.iter().filter(reliable).map(|site| site.desired)),
+            total(sites.iter().filter(reliable).map(|site| site.certain)),
             terms.reliable_floor,
         ),
         ready_reliable: spare(
@@ -153,7 +163,8 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
     // A shift's replicas that are not Ready yet replace nobody, so only Ready ones can be too many.
     let mut excess = ready_total.saturating_sub(terms.ceiling);
     let mut removable = 0_u32;
-    let together = terms.uniform && goes_together(sites, &spare, rate, required);
+    let at_once = if terms.untouched { u64::MAX } else { rate };
+    let together = terms.uniform && goes_together(sites, &spare, at_once, required);
     for at in dearest_first(sites) {
         let (Some(site), Some(to), Some(left)) = (sites.get(at), to.get_mut(at), ready.get(at).copied()) else {
             continue;
@@ -177,22 +188,43 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
         let replaced = if together {
             spared
         } else {
-            replaced(terms.uniform, sites, &ready, at, spared, required(site)).max(spared.min(excess))
+            replaceable(terms.uniform, sites, &ready, at, spared, required(site)).max(spared.min(excess))
         };
         steps.blocked.ready |= replaced < spared && goal >= terms.demand;
         steps.blocked.room |= replaced < spared && goal < terms.demand;
         removable = removable.saturating_add(replaced);
-        let allowed = u64::from(replaced).min(rate);
-        let gone = u32::try_from(allowed).unwrap_or(u32::MAX);
+        let allowed = u32::try_from(rate).unwrap_or(u32::MAX).min(replaced);
+        let gone = if together {
+            replaced
+        } else if terms.uniform && allowed < replaced {
+            part(sites, &ready, at, allowed, replaced, required(site), terms.untouched).max(allowed.min(excess))
+        } else {
+            allowed
+        };
         steps.blocked.rate |= gone < replaced;
-        rate -= allowed;
+        rate = rate.saturating_sub(u64::from(gone));
         *to -= gone;
+        // What is not Ready goes first, whoever was meant: a slow pool is only left if they all go.
+        if terms.uniform && gone > 0 && gone == left && *to <= spare.desired(site.reliable).saturating_sub(gone) {
+            spare.spend_desired(site.reliable, *to);
+            *to = 0;
+        }
         excess -= gone.min(excess);
         steps.ready_removed = steps.ready_removed.saturating_add(gone);
         spare.spend_desired(site.reliable, gone);
         spare.spend_ready(site.reliable, gone);
         if let Some(slot) = ready.get_mut(at) {
             *slot = left - gone;
+        }
+    }
+    if terms.uniform && !replaced_together(sites, &to, goal.min(ready_capacity)) {
+        let excused = terms.over_budget || ready_total > terms.ceiling || seeded(Bug::BreakBeforeMake);
+        if !excused && steps.ready_removed > 0 {
+            to.iter_mut()
+                .zip(sites)
+                .for_each(|(to, site)| *to = (*to).max(site.ready));
+            steps.ready_removed = 0;
+            steps.blocked.ready = true;
         }
     }
     (to, removable)
@@ -215,6 +247,27 @@ fn goes_together(sites: &[Site], spare: &Spare, rate: u64, required: impl Fn(&Si
         && reliable <= spare.ready_reliable.min(spare.desired_reliable)
         && going().all(|site| !site.in_flight)
         && rest >= required
+}
+
+/// Whether what is left under uniform traffic serves `required`: also if a pool that is being left is still there, because
+/// the write is on its way or lost.
+fn replaced_together(sites: &[Site], to: &[u32], required: u64) -> bool {
+    let left = sites
+        .iter()
+        .zip(to)
+        .map(|(site, &to)| (site.ready.min(to), site.capacity));
+    let leaving = sites.iter().any(|site| site.in_flight && site.most > site.desired);
+    !leaving && serve(true, left) >= required
+}
+
+/// How many of `all` Ready replicas, which could go together, go under uniform traffic if the minute allows for `allowed`.
+/// Those that are left set the pace for as long as there are any, so a part may be missed where all are not. Then it is
+/// all or none, and a step that cannot be divided is no larger than a minute allows if it is the only one.
+fn part(sites: &[Site], ready: &[u32], at: usize, allowed: u32, all: u32, required: u64, untouched: bool) -> u32 {
+    match replaceable(true, sites, ready, at, allowed, required) {
+        some if some < allowed && untouched => all,
+        some => some,
+    }
 }
 
 fn spare(have: u32, floor: u32) -> u32 {
@@ -270,7 +323,7 @@ fn dearest_first(sites: &[Site]) -> Vec<usize> {
 }
 
 /// How many of `count` Ready replicas of one site can go while the rest still serves `required`.
-fn replaced(uniform: bool, sites: &[Site], ready: &[u32], at: usize, count: u32, required: u64) -> u32 {
+fn replaceable(uniform: bool, sites: &[Site], ready: &[u32], at: usize, count: u32, required: u64) -> u32 {
     let (Some(site), Some(&here)) = (sites.get(at), ready.get(at)) else {
         return 0;
     };
@@ -335,7 +388,11 @@ fn grow(
     let ceiling = base
         .min(terms.ceiling.max(planned_total))
         .saturating_add(terms.surge.max(1));
-    let mut free = ceiling.saturating_sub(desired_total);
+    let mut free = if seeded(Bug::SurgeIgnored) {
+        u32::MAX
+    } else {
+        ceiling.saturating_sub(desired_total)
+    };
     let before = ledger.clone();
     let mut arrives: Vec<u32> = sites.iter().map(|site| site.ready).collect();
     for at in dearest_first(sites).into_iter().rev() {
@@ -374,7 +431,7 @@ fn grow(
     let stuck = steps.blocked.budget || steps.blocked.room;
     let frees = || {
         let mut sources = sites.iter().enumerate().filter(|(_, site)| site.desired > site.planned);
-        sources.any(|(at, _)| replaced(terms.uniform, sites, &arrives, at, 1, goal) > 0)
+        sources.any(|(at, _)| replaceable(terms.uniform, sites, &arrives, at, 1, goal) > 0)
     };
     if serves && !terms.blind && stuck && !frees() {
         steps.writes.clear();

@@ -5,6 +5,7 @@
 //! are counted at that pace. A search that is cut off keeps the smallest bound of what it left open, so that the lower
 //! bound it reports stays one.
 
+use super::bug::{Bug, seeded};
 use super::demand::cut;
 use super::moves::serve;
 
@@ -266,6 +267,9 @@ impl Oracle {
                 right.price_new() * u128::from(left.capacity),
             );
             let kind = |item: &Item| (item.current, item.capacity, item.reliable, item.lower, item.upper);
+            if seeded(Bug::TieByPlace) {
+                return a.cmp(&b);
+            }
             a.cmp(&b)
                 .then(left.cost.cmp(&right.cost))
                 .then(kind(right).cmp(&kind(left)))
@@ -284,14 +288,14 @@ impl Oracle {
     /// at least so fast.
     fn cover(&mut self, items: &[Item], need: &Need, budget: u64, pace: u64) -> Answer {
         let units = if pace > 0 {
-            need.demand.div_ceil(pace)
+            (need.demand - u64::from(seeded(Bug::PaceRoundedDown)).min(need.demand)).div_ceil(pace)
         } else {
             need.demand
         };
         let start = Open {
             demand: units,
-            floor: u64::from(need.floor),
-            reliable: u64::from(need.reliable_floor),
+            floor: u64::from(need.floor.saturating_sub(u32::from(seeded(Bug::FloorOffByOne)))),
+            reliable: u64::from(need.reliable_floor) * u64::from(!seeded(Bug::ReliableFloorIgnored)),
             room: u64::from(need.ceiling),
             budget,
             price: 0,
@@ -426,7 +430,8 @@ impl Search {
         self.cut_off = None;
         self.descend(0, start);
         let value = self.best_value.unwrap_or_default();
-        (value, self.cut_off.map_or(value, |open| open.min(value)))
+        let cut_off = self.cut_off.filter(|_| !seeded(Bug::IncumbentIsBound));
+        (value, cut_off.map_or(value, |open| open.min(value)))
     }
 
     fn descend(&mut self, at: usize, open: Open) {

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::decision::Decision;
-use super::fixture::busy;
+use super::fixture::{busy, cases};
 use super::judge;
 use super::oracle::{Item, Need, Oracle};
 use super::sim::{Random, random_world};
@@ -26,6 +26,29 @@ fn item() -> impl Strategy<Value = Item> {
     })
 }
 
+/// Few values, so that much is alike.
+fn alike() -> impl Strategy<Value = Item> {
+    let numbers = (1..3_u64, 0..2_u64, any::<bool>(), 0..3_u32, 1..4_u32);
+    numbers.prop_map(|(capacity, cost, reliable, current, upper)| Item {
+        price: u128::from(capacity) * 20,
+        capacity,
+        cost,
+        reliable,
+        current,
+        lower: 0,
+        upper,
+    })
+}
+
+/// How many were chosen of what kind of pool.
+fn kinds(items: &[Item], counts: &[u32]) -> Vec<(u64, u64, bool, u32, u32, u32)> {
+    let mut all: Vec<_> = (items.iter().zip(counts))
+        .map(|(item, &count)| (item.capacity, item.cost, item.reliable, item.current, item.upper, count))
+        .collect();
+    all.sort_unstable();
+    all
+}
+
 fn need() -> impl Strategy<Value = Need> {
     (0..60_u64, 0..6_u32, 0..4_u32, 0..14_u32, any::<bool>()).prop_map(
         |(demand, floor, reliable_floor, ceiling, uniform)| Need {
@@ -39,6 +62,8 @@ fn need() -> impl Strategy<Value = Need> {
 }
 
 proptest! {
+    #![proptest_config(cases(10_000))]
+
     #[test]
     fn q2_the_oracle_answers_like_the_exhaustive_judge(
         items in prop::collection::vec(item(), 1..5),
@@ -209,6 +234,8 @@ fn distort(world: &mut World, wide: &[u64], narrow: &[u32]) {
 }
 
 proptest! {
+    #![proptest_config(cases(10_000))]
+
     #[test]
     fn s12_naming_and_the_order_of_events_do_not_change_a_decision(seed in any::<u64>()) {
         let mut random = Random::new(seed);
@@ -279,6 +306,52 @@ proptest! {
             }
             step(&mut state, &all, now_ms);
         }
+    }
+
+    #[test]
+    fn s12_the_order_of_items_does_not_change_what_is_chosen(items in prop::collection::vec(alike(), 2..6), need in need()) {
+        let mut oracle = Oracle::default();
+        let answer = oracle.solve(&items, &need, u64::MAX);
+        let chosen = kinds(&items, &oracle.counts);
+        let turned: Vec<Item> = items.iter().rev().copied().collect();
+        prop_assert_eq!(oracle.solve(&turned, &need, u64::MAX).value, answer.value);
+        prop_assert_eq!(kinds(&turned, &oracle.counts), chosen);
+    }
+
+    #[test]
+    fn s11_a_cover_that_is_reached_or_on_its_way_is_chosen_again(
+        items in prop::collection::vec(item(), 1..5),
+        need in need(),
+        way in prop::collection::vec(0..=4_u32, 5),
+    ) {
+        let mut oracle = Oracle::default();
+        let items: Vec<Item> = items.into_iter().map(|item| Item { lower: 0, ..item }).collect();
+        oracle.solve(&items, &need, u64::MAX);
+        let chosen = oracle.counts.clone();
+        // Any state between what runs and what was chosen, as a shift goes through them.
+        let between = |(item, (&to, &step)): (&Item, (&u32, &u32))| {
+            let from = item.current;
+            let current = if to >= from { from + (to - from) * step / 4 } else { from - (from - to) * step / 4 };
+            Item { current, ..*item }
+        };
+        let moved: Vec<Item> = items.iter().zip(chosen.iter().zip(&way)).map(between).collect();
+        let best = oracle.solve(&moved, &need, u64::MAX).value;
+        prop_assert_eq!(judge::value_of(&moved, &need, &chosen), best, "another is better on the way: {:?}", &oracle.counts);
+    }
+
+    #[test]
+    fn q3_scaling_demand_and_capacities_scales_nothing_else(
+        items in prop::collection::vec(item(), 1..5),
+        need in need(),
+        factor in 2..1_000_u64,
+    ) {
+        let mut oracle = Oracle::default();
+        oracle.solve(&items, &need, u64::MAX);
+        let counts = oracle.counts.clone();
+        let larger: Vec<Item> = items.iter().map(|item| Item { capacity: item.capacity * factor, ..*item }).collect();
+        let need = Need { demand: need.demand * factor, ..need };
+        oracle.solve(&larger, &need, u64::MAX);
+        prop_assert_eq!(&oracle.counts, &counts);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use super::bug::{Bug, seeded};
 use super::demand::{capacity, cut};
 use super::ledger::Ledger;
 use super::moves::serve;
@@ -432,11 +433,16 @@ impl Build<'_, '_> {
                 without.price.saturating_sub(with.price),
             );
             let pipeline = self.problem.world.pipelines.get(self.pipeline(stage));
-            let priority = pipeline.map_or(0, |pipeline| pipeline.priority);
+            let priority = pipeline
+                .filter(|_| !seeded(Bug::PriorityIgnored))
+                .map_or(0, |pipeline| pipeline.priority);
             let traits = traits(self.problem.world, stage, &need);
             turns.push((Reverse(priority), Reverse(regret), Reverse(need.demand), traits, stage));
         }
         turns.sort_unstable();
+        if seeded(Bug::TieByName) {
+            turns.sort_by_key(|turn| self.problem.world.stages.get(turn.4).map(|stage| stage.key));
+        }
         turns
     }
 }

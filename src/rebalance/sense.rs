@@ -1,6 +1,7 @@
 //! What every stage needs now, and how far each of its variants may go: the input of the plan.
 #![allow(clippy::similar_names, reason = "`state` and `stage` are the words of the field")]
 
+use super::bug::{Bug, seeded};
 use super::decision::Trigger;
 use super::demand::{self, Range};
 use super::moves;
@@ -46,7 +47,7 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
     for edge in stage
         .after
         .iter()
-        .filter(|edge| stage.rated && (edge.from.0 as usize) < at)
+        .filter(|edge| stage.rated && (edge.from.0 as usize) < at && !seeded(Bug::FanOutDropped))
     {
         let rated = state
             .world
@@ -82,7 +83,9 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
         ready_total = ready_total.saturating_add(ready);
         senses.taken_ms = senses.taken_ms.max(seen.reading.map(|reading| reading.taken_ms));
         let stale_ms = |taken_ms: u64| taken_ms.saturating_add(stage.reading_age_ms_max).saturating_add(1);
-        let fresh = seen.reading.filter(|reading| now_ms < stale_ms(reading.taken_ms));
+        let fresh = seen
+            .reading
+            .filter(|reading| now_ms < stale_ms(reading.taken_ms) || seeded(Bug::StaleIsFresh));
         match fresh {
             // Whoever left took the load along to the others: their newer readings have it.
             Some(reading) if ready == 0 && Some(reading.taken_ms) < newest_ms => {}
@@ -95,7 +98,12 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
                 if ready > 0 || reading.sampled > 0 || load.low > 0 {
                     own = Some(own.map_or(load, |sum| sum.plus(load)));
                 }
-                idle &= seen.idle_readings >= demand::IDLE_READINGS;
+                idle &= seen.idle_readings
+                    >= if seeded(Bug::IdleAtOnce) {
+                        1
+                    } else {
+                        demand::IDLE_READINGS
+                    };
                 mixed |= ready > 0 && reading.taken_ms < memory.changed_ms;
                 let stale_ms = stale_ms(reading.taken_ms);
                 wake_ms = Some(wake_ms.map_or(stale_ms, |old: u64| old.min(stale_ms)));

@@ -2,6 +2,9 @@
 //! nodes, restarts. One seed replays a run. Every single write is checked against floors, ceilings, room and budget.
 #![allow(clippy::cast_possible_truncation, reason = "small numbers by construction")]
 
+mod check;
+
+use self::check::{Before, Delivery};
 use super::decision::{Decision, Move};
 use super::propose::{Proposal, propose};
 use super::solve::{Memory, Settings};
@@ -70,6 +73,20 @@ pub(super) struct Faults {
     pub(super) load: u64,
     /// The core restarts and knows nothing.
     pub(super) restarts: u64,
+    /// A write arrives up to three seconds late. Apart from restarts, not together with what others do meanwhile.
+    pub(super) slow_writes: u64,
+    /// The rest of a decision's writes is never sent, and the core restarts.
+    pub(super) crashes: u64,
+    /// Somebody edits bounds, budgets or modes.
+    pub(super) edits: u64,
+}
+
+/// A write on its way.
+#[derive(Clone, Debug)]
+struct Flight {
+    due_ms: u64,
+    decision: Decision,
+    one: Move,
 }
 
 /// The simulated cluster with the core under test.
@@ -93,6 +110,11 @@ pub(super) struct Sim {
     solver: Memory,
     /// Proposals that arrived.
     pub(super) proposals: usize,
+    flights: Vec<Flight>,
+    /// What the last step found.
+    before: Before,
+    /// By stage: when Ready replicas were taken, and how many.
+    removed: Vec<Vec<(u64, u32)>>,
 }
 
 impl Sim {
@@ -115,6 +137,9 @@ impl Sim {
             proposal: None,
             solver: Memory::default(),
             proposals: 0,
+            flights: Vec::new(),
+            before: Before::default(),
+            removed: Vec::new(),
         };
         sim.restart();
         sim
@@ -122,6 +147,8 @@ impl Sim {
 
     /// Forgets all the core knew.
     pub(super) fn restart(&mut self) {
+        self.land(u64::MAX);
+        self.removed = vec![Vec::new(); self.world.stages.len()];
         self.state = State::new();
         self.proposal = None;
         let _nothing_is_observed_yet = step(&mut self.state, &[Event::World(self.world.clone())], self.now_ms);
@@ -160,24 +187,19 @@ impl Sim {
         self.now_ms += TICK_MS;
         self.break_things(faults);
         self.run_pods();
+        self.land(self.now_ms);
         let mut events = self.observe(faults);
         if let Some(proposal) = self.proposal.take() {
             self.proposals += 1;
             events.push(Event::Proposal(Box::new(proposal)));
         }
+        self.note_before();
         let decisions = step(&mut self.state, &events, self.now_ms);
         if let Some(question) = self.state.question() {
             let settings = Settings::default();
             self.proposal = Some(propose(&question, &mut self.solver, &settings, &mut || true));
         }
-        for decision in &decisions {
-            for one in &decision.moves {
-                if decision.advisory || self.random.chance(faults.lost_writes) {
-                    continue;
-                }
-                self.write(decision, one);
-            }
-        }
+        self.deliver(&decisions, faults);
         for (stage, violation) in &self.state.violations {
             let sites = self
                 .stage_range(*stage)
@@ -189,7 +211,65 @@ impl Sim {
         self.decisions.extend(decisions);
     }
 
+    /// What the core believes to be asked for before it decides. Writes of the same step go out together, so those that
+    /// are observed by now are what counts.
+    fn note_before(&mut self) {
+        let believed = |(&desired, memory): (&u32, &super::state::VariantMemory)| {
+            if memory.in_flight() {
+                memory.desired().max(desired)
+            } else {
+                desired
+            }
+        };
+        self.before.believed = self.desired.iter().zip(&self.state.variants).map(believed).collect();
+        let pipelines = self.world.pipelines.iter().enumerate();
+        self.before.over_budget = pipelines
+            .map(|(at, pipeline)| {
+                let most = self.cost(at, &self.desired).max(self.cost(at, &self.before.believed));
+                pipeline.budget_micros.is_some_and(|budget| most > budget)
+            })
+            .collect();
+    }
+
+    /// Sends the writes of a step, one by one.
+    fn deliver(&mut self, decisions: &[Decision], faults: &Faults) {
+        for decision in decisions {
+            for one in &decision.moves {
+                if decision.advisory || self.random.chance(faults.lost_writes) {
+                    continue;
+                }
+                if faults.crashes > 0 && self.random.chance(faults.crashes) {
+                    self.restart();
+                    return;
+                }
+                if faults.slow_writes > 0 && self.random.chance(faults.slow_writes) {
+                    self.flights.push(Flight {
+                        due_ms: self.now_ms + self.random.within(1, 3) * TICK_MS,
+                        decision: decision.clone(),
+                        one: *one,
+                    });
+                    continue;
+                }
+                self.write(decision, one, Delivery::AtOnce);
+            }
+        }
+    }
+
+    /// Lets writes arrive that are due.
+    fn land(&mut self, until_ms: u64) {
+        let (due, still): (Vec<Flight>, Vec<Flight>) = std::mem::take(&mut self.flights)
+            .into_iter()
+            .partition(|flight| flight.due_ms <= until_ms);
+        self.flights = still;
+        for flight in due {
+            self.write(&flight.decision, &flight.one, Delivery::Late);
+        }
+    }
+
     fn break_things(&mut self, faults: &Faults) {
+        if faults.edits > 0 && self.random.chance(faults.edits) {
+            self.edit();
+        }
         if self.random.chance(faults.restarts) {
             self.restart();
         }
@@ -217,6 +297,28 @@ impl Sim {
             memory_kib: full.memory_kib * percent / 100,
             device_millis: full.device_millis * percent / 100,
         };
+    }
+
+    fn edit(&mut self) {
+        let stage = self.random.within(0, self.world.stages.len() as u64 - 1) as usize;
+        let pipeline = self.random.within(0, self.world.pipelines.len() as u64 - 1) as usize;
+        let (stage, pipeline) = (&mut self.world.stages[stage], &mut self.world.pipelines[pipeline]);
+        match self.random.within(0, 4) {
+            0 => stage.min = self.random.within(0, u64::from(stage.max)) as u32,
+            1 => stage.max = stage.min.max(1) + self.random.within(0, 12) as u32,
+            2 => stage.reliable_min = self.random.within(0, u64::from(stage.min)) as u32,
+            3 => pipeline.budget_micros = self.random.chance(60).then(|| self.random.within(10, 200) * 1_000_000),
+            _ => {
+                let modes = [
+                    Mode::Automatic,
+                    Mode::NoScaleIn,
+                    Mode::NoScaleOut,
+                    Mode::Advisory,
+                    Mode::Paused,
+                ];
+                pipeline.mode = modes[self.random.within(0, 4) as usize];
+            }
+        }
     }
 
     /// A provider takes one Ready pod of a variant; its Deployment asks for another.
@@ -249,18 +351,28 @@ impl Sim {
     }
 
     fn has_room(&self, variant: usize) -> bool {
-        let pool = self.world.variants[variant].pool;
-        let (mut used, asks) = (0_u64, self.world.variants[variant].request.cpu_millis);
-        for (at, other) in self
+        let asks = &self.world.variants[variant];
+        let mut free = self.world.pools[asks.pool.0 as usize].capacity;
+        let take = |free: &mut Resources, request: &Resources, count: u64| {
+            let left = |have: u64, each: u64| have.checked_sub(each * count);
+            let cpu_millis = left(free.cpu_millis, request.cpu_millis)?;
+            let memory_kib = left(free.memory_kib, request.memory_kib)?;
+            let device_millis = left(free.device_millis, request.device_millis)?;
+            *free = Resources {
+                cpu_millis,
+                memory_kib,
+                device_millis,
+            };
+            Some(())
+        };
+        let mut others = self
             .world
             .variants
             .iter()
             .enumerate()
-            .filter(|(_, other)| other.pool == pool)
-        {
-            used += other.request.cpu_millis * self.placed(at);
-        }
-        used + asks <= self.world.pools[pool.0 as usize].capacity.cpu_millis
+            .filter(|(_, other)| other.pool == asks.pool);
+        others.all(|(at, other)| take(&mut free, &other.request, self.placed(at)).is_some())
+            && take(&mut free, &asks.request, 1).is_some()
     }
 
     /// What the Deployment controller does: the youngest unready pods go first.
@@ -352,62 +464,6 @@ impl Sim {
             self.load[stage] * 1_000 / together.max(1)
         };
         share.min(1_000) as u32
-    }
-
-    fn write(&mut self, decision: &Decision, one: &Move) {
-        let at = one.variant.0 as usize;
-        let stage = decision.stage.0 as usize;
-        let range = self.stage_range(stage);
-        let declared = self.world.stages[stage].clone();
-        let tally = |sim: &Self| {
-            let desired: u32 = range.clone().map(|at| sim.desired[at]).sum();
-            let ready: u32 = range.clone().map(|at| sim.ready(at)).sum();
-            (desired, ready)
-        };
-        let before = tally(self);
-        if one.from != self.desired[at] {
-            self.fault(decision, &format!("{one:?} does not start from {}", self.desired[at]));
-        }
-        self.scale(at, one.to);
-        let after = tally(self);
-        if after.0 < declared.min.min(before.0) || after.1 < declared.min.min(before.1) {
-            self.fault(decision, &format!("floor: desired, ready {before:?} -> {after:?}"));
-        }
-        let planned = &self.state.report(decision.stage).unwrap().planned;
-        let moving: u32 = range
-            .clone()
-            .zip(planned)
-            .map(|(at, &planned)| self.desired[at].saturating_sub(planned))
-            .sum();
-        if after.0 > before.0 && after.0 > declared.max + declared.max_surge.max(1).min(moving) {
-            self.fault(
-                decision,
-                &format!("ceiling: {before:?} -> {after:?}, {moving} on their way out"),
-            );
-        }
-        if one.to > one.from {
-            let pool = self.world.variants[at].pool;
-            let used: u64 = (self.world.variants.iter().enumerate())
-                .filter(|(_, other)| other.pool == pool)
-                .map(|(other, variant)| variant.request.cpu_millis * u64::from(self.held(other)))
-                .sum();
-            if used > self.world.pools[pool.0 as usize].capacity.cpu_millis {
-                self.fault(decision, &format!("pool {pool:?} holds {used}"));
-            }
-            let cost: u64 = (self.world.variants.iter().enumerate())
-                .filter(|(_, variant)| self.world.stages[variant.stage.0 as usize].pipeline == declared.pipeline)
-                .map(|(at, variant)| variant.cost_micros * u64::from(self.desired[at]))
-                .sum();
-            let pipeline = &self.world.pipelines[declared.pipeline.0 as usize];
-            if pipeline.budget_micros.is_some_and(|budget| cost > budget) {
-                self.fault(decision, &format!("budget: {cost}"));
-            }
-        }
-    }
-
-    fn fault(&mut self, decision: &Decision, what: &str) {
-        self.violations
-            .push(format!("{what} in {decision:?} with {:?}", self.desired));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::bug::{Bug, seeded};
 use super::decision::{StageReport, Trigger};
 use super::demand::{self, Level};
 use super::edit::Before;
@@ -221,6 +222,9 @@ impl VariantMemory {
 
     /// Replicas asked for whether or not a write on its way arrives.
     pub(super) fn certain(&self) -> u32 {
+        if seeded(Bug::InFlightIsCertain) {
+            return self.desired();
+        }
         self.desired().min(self.observed.unwrap_or(0))
     }
 
@@ -239,13 +243,13 @@ impl VariantMemory {
         self.desired()
             .max(self.ready)
             .max(self.observed.unwrap_or(0))
-            .saturating_add(self.leaving)
+            .saturating_add(if seeded(Bug::LeavingForgotten) { 0 } else { self.leaving })
     }
 
     /// Notes a write of this step.
     pub(super) fn ask(&mut self, to: u32, now_ms: u64) {
         let withdrawn = to < self.desired();
-        self.asked = Some((to, now_ms));
+        self.asked = (!seeded(Bug::AskedAgain)).then_some((to, now_ms));
         self.pending.observe(now_ms, to.saturating_sub(self.ready), withdrawn);
     }
 

@@ -1,6 +1,7 @@
 //! One step: from events to decisions.
 #![allow(clippy::similar_names, reason = "`state` and `stage` are the words of the field")]
 
+use super::bug::{Bug, seeded};
 use super::decision::{Decision, Move, Reason, StageReport, Trigger};
 use super::demand;
 use super::guard;
@@ -342,6 +343,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         over_budget: context.over.get(pipeline).copied().unwrap_or(false),
         surge: stage.max_surge,
         shrink_max: share.max(1).saturating_sub(removed),
+        untouched: removed == 0,
     };
     let room: Vec<u32> = (declared.iter())
         .map(|variant| context.ledger.room(variant).min(stage.max))
@@ -436,6 +438,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
             rejected: rejected.collect(),
         };
         let checked = context.books.verify(&state.world, &decision, need.floor, planned);
+        let checked = if seeded(Bug::VerifySkipped) { Ok(()) } else { checked };
         checked.map(|()| Some((decision, after)))
     };
     let pins = !memory.pinned && steps.blocked.budget && steps.writes.is_empty();

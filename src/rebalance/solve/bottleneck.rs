@@ -129,7 +129,7 @@ pub(super) fn cut(instance: &Instance, prices: &[u64], oracle: &mut Oracle, plan
         return;
     }
     let mut held = Vec::new();
-    for _ in 0..ROUNDS {
+    for round in 1..=ROUNDS {
         let shares = shares(instance, plan);
         let mut freed = false;
         for (at, stage) in instance.stages.iter().enumerate() {
@@ -167,7 +167,8 @@ pub(super) fn cut(instance: &Instance, prices: &[u64], oracle: &mut Oracle, plan
                 plan.place(instance, at, &held);
             }
         }
-        if !freed || !second_helping(instance, prices, &shares, oracle, plan) {
+        // A cut comes last: what a stage took again in vain is given back.
+        if !freed || round == ROUNDS || !second_helping(instance, prices, &shares, oracle, plan) {
             return;
         }
     }

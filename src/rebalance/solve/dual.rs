@@ -15,6 +15,7 @@
 
 use super::instance::{Instance, OPEN, RESOURCES};
 use super::oracle::{Ask, FRACTION, Oracle};
+use crate::rebalance::bug::{Bug, seeded};
 
 /// What all stages do at the same prices, each for itself.
 #[derive(Clone, Debug, Default)]
@@ -150,7 +151,12 @@ pub(super) fn evaluate_front(
             *used = used.saturating_mul(all) / part;
         }
     }
-    out.bound = total.saturating_sub(rent(instance, prices));
+    let rent = if seeded(Bug::RoomTermSign) {
+        -rent(instance, prices)
+    } else {
+        rent(instance, prices)
+    };
+    out.bound = total.saturating_sub(rent);
 }
 
 fn part(

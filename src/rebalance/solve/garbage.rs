@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::generate::Dice;
 use super::rows::{GroupRow, OptionRow, PoolRow, Rows, StageRow};
 use super::{Instance, Memory, Reason, Settings, Solution, Traffic, solve};
+use crate::rebalance::fixture::cases;
 use crate::rebalance::world::Resources;
 
 fn solved(rows: &Rows) -> Solution {
@@ -103,7 +104,7 @@ fn garbage(dice: &mut Dice) -> Rows {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(10_000))]
 
     #[test]
     fn garbage_gets_a_plan_and_never_a_panic(seed in any::<u64>()) {

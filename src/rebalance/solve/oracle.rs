@@ -23,6 +23,7 @@
 use super::instance::{Instance, OPEN, PRICE_MAX, RESOURCES, Stage};
 use super::quick::Line;
 use super::search::{Item, Limit, Need, Search};
+use crate::rebalance::bug::{Bug, seeded};
 
 /// Bits behind the binary point of a price per unit of a resource.
 pub(super) const FRACTION: u32 = 24;
@@ -129,6 +130,9 @@ impl Oracle {
                 .extend(options.clone().map(|option| extra(instance, stage, option, ask.prices)));
         } else {
             self.extras.extend_from_slice(ask.extras);
+        }
+        if seeded(Bug::PriceSign) {
+            self.extras.iter_mut().for_each(|extra| *extra = -*extra);
         }
         self.limit(instance, stage, ask);
         let mut need = Need {

@@ -6,6 +6,7 @@ use super::generate::{Dice, Fleet, fleet};
 use super::judge::{check, optimum};
 use super::rows::{GroupRow, OptionRow, PoolRow, Rows, StageRow};
 use super::{Instance, Memory, Reason, Settings, Solution, Traffic, resolve, solve};
+use crate::rebalance::fixture::cases;
 use crate::rebalance::world::Resources;
 
 fn solved(rows: &Rows) -> (Instance, Solution) {
@@ -130,7 +131,7 @@ fn shuffled(rows: &Rows, dice: &mut Dice) -> (Rows, Vec<usize>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(10_000))]
 
     #[test]
     fn a_solution_keeps_rooms_bounds_and_ceilings_and_costs_what_it_says(seed in any::<u64>()) {
@@ -180,7 +181,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(10_000))]
 
     #[test]
     fn one_stage_alone_gets_its_optimum_under_all_kinds_of_traffic(seed in any::<u64>()) {
@@ -196,7 +197,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(10_000))]
 
     #[test]
     fn a_tiny_instance_gets_the_best_of_all_plans_and_its_proof(seed in any::<u64>()) {

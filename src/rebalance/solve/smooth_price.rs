@@ -16,6 +16,7 @@
 
 use super::instance::{Instance, OPEN, RESOURCES};
 use super::oracle::FRACTION;
+use crate::rebalance::bug::{Bug, seeded};
 
 /// Stages that stand for all in the smoothed problem.
 const SAMPLE: usize = 1024;
@@ -284,6 +285,9 @@ impl Smooth {
             for way in from..to {
                 let uses = &self.uses[self.ways[way].uses as usize..self.ways[way + 1].uses as usize];
                 let price = uses.iter().fold(self.ways[way].price, |sum, &(slot, part)| {
+                    if seeded(Bug::Fused) {
+                        return at[slot as usize].mul_add(part, sum);
+                    }
                     sum + at[slot as usize] * part
                 });
                 least = if price < least { price } else { least };

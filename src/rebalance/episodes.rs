@@ -1,0 +1,170 @@
+//! Many short episodes: a small world, two minutes, everything going wrong at once. At every single write the promises of
+//! safety are checked ([`sim`](super::sim)): floors, ceilings, room, budget, pace, make before break. Whether it comes to
+//! rest is what `campaign` looks at, in fewer and longer runs.
+#![allow(clippy::cast_possible_truncation, reason = "small numbers by construction")]
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use super::sim::{Faults, Random, Sim, TICK_MS, random_world};
+use super::world::{Edge, OnSignalLoss, StageIdx, World};
+
+/// Length of an episode.
+const TICKS: u64 = 120;
+
+/// Episodes of `make test`; `SIM_EPISODES` sets another number, `SIM_SEED` a single one.
+const EPISODES: u64 = 20_000;
+
+/// Least simulated time per time that passes, on the threads that there are.
+const SPEED_MIN: u128 = 100;
+
+/// Enough to look at: no further episodes are begun.
+const BROKEN_MAX: usize = 20;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.replace('_', "").parse().ok()
+}
+
+/// What `random_world` leaves out: resources that are short one by one, called stages, short windows, declared fallbacks.
+fn spice(world: &mut World, random: &mut Random) {
+    for pool in &mut world.pools {
+        pool.capacity.memory_kib = pool.capacity.memory_kib * random.within(60, 140) / 100;
+        if random.chance(30) {
+            pool.capacity.device_millis = random.within(2, 12) * 1_000;
+        }
+    }
+    for variant in &mut world.variants {
+        variant.request.memory_kib = variant.request.memory_kib * random.within(50, 150) / 100;
+        if world.pools[variant.pool.0 as usize].capacity.device_millis > 0 {
+            variant.request.device_millis = 1_000;
+        }
+        variant.startup_ms = random.within(1, 12) * 1_000;
+        if random.chance(20) {
+            variant.max = random.within(0, 4) as u32;
+        }
+    }
+    let called = random.chance(30);
+    for (at, stage) in (0..).zip(&mut world.stages) {
+        stage.min = random.within(0, 3) as u32;
+        stage.max = stage.max.max(stage.min);
+        stage.reliable_min = random.within(0, u64::from(stage.min)) as u32;
+        stage.down_window_ms = random.within(0, 10) * 1_000;
+        stage.up_window_ms = random.within(0, 1) * 3_000;
+        stage.signal_loss_ms = random.within(8, 30) * 1_000;
+        stage.on_signal_loss = match random.within(0, 3) {
+            0 => OnSignalLoss::CurrentIfHigher,
+            1 => OnSignalLoss::Static(random.within(0, 4) as u32),
+            _ => OnSignalLoss::Hold,
+        };
+        if random.chance(20) {
+            stage.moves_per_hour = random.within(0, 3) as u32;
+        }
+        stage.rated = called;
+        if called && at > 0 {
+            stage.after = vec![Edge {
+                from: StageIdx(at - 1),
+                calls_millis: random.within(200, 3_000),
+            }];
+        }
+    }
+}
+
+/// What goes wrong, per cent per tick; a fault that an episode does not draw does not happen in it.
+fn faults(random: &mut Random) -> Faults {
+    let mut some = |most: u64| if random.chance(60) { random.within(1, most) } else { 0 };
+    let mut faults = Faults {
+        lost_writes: some(40),
+        lost_readings: some(60),
+        partial_readings: some(60),
+        drift: some(5),
+        capacity: some(8),
+        load: some(15),
+        restarts: some(5),
+        slow_writes: some(60),
+        crashes: some(20),
+        edits: some(6),
+    };
+    // A write that arrives late meets what others did meanwhile: that is theirs, not ours.
+    if random.chance(50) {
+        (faults.drift, faults.capacity, faults.edits) = (0, 0, 0);
+    } else {
+        faults.slow_writes = 0;
+    }
+    faults
+}
+
+/// Runs one episode: what it violated, and how many writes were decided.
+fn episode(seed: u64) -> (Vec<String>, u64) {
+    let mut random = Random::new(seed ^ 0x5eed_ed15_0de5_ca1e);
+    let mut world = random_world(&mut random);
+    spice(&mut world, &mut random);
+    let load = world.stages.iter().map(|_| random.within(0, 12_000)).collect();
+    let desired = world.variants.iter().map(|_| random.within(0, 3) as u32).collect();
+    let faults = faults(&mut random);
+    let mut sim = Sim::new(world, load, desired, seed);
+    sim.noise_permille = random.within(0, 1) * random.within(0, 200);
+    for _ in 0..TICKS {
+        sim.tick(&faults);
+        if !sim.violations.is_empty() {
+            break;
+        }
+    }
+    let writes = sim.decisions.iter().map(|decision| decision.moves.len() as u64).sum();
+    (sim.violations, writes)
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how fast the simulation is, is one of the results"
+)]
+fn no_write_breaks_a_promise_in_any_of_many_short_episodes() {
+    if let Some(seed) = number("SIM_SEED") {
+        let (violations, _) = episode(seed);
+        assert_eq!(violations, Vec::<String>::new(), "SIM_SEED={seed}");
+        return;
+    }
+    let episodes = number("SIM_EPISODES").unwrap_or(EPISODES);
+    let (next, writes, broken) = (AtomicU64::new(1), AtomicU64::new(0), Mutex::new(Vec::new()));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed > episodes || broken.lock().unwrap().len() >= BROKEN_MAX {
+                        break;
+                    }
+                    let (violations, decided) = episode(seed);
+                    writes.fetch_add(decided, Ordering::Relaxed);
+                    if let Some(first) = violations.first() {
+                        broken.lock().unwrap().push((seed, first.clone()));
+                    }
+                }
+            });
+        }
+    });
+    let passed_ms = start.elapsed().as_millis().max(1);
+    let speed = u128::from(episodes * TICKS * TICK_MS) / passed_ms;
+    let writes = writes.into_inner();
+    println!(
+        "{episodes} episodes of {TICKS} s, {writes} writes, in {passed_ms} ms on {threads} threads: {speed} x real time"
+    );
+    let mut broken = broken.into_inner().unwrap();
+    broken.sort_unstable();
+    let first: Vec<String> = broken
+        .iter()
+        .take(5)
+        .map(|(seed, what)| format!("SIM_SEED={seed}: {what}"))
+        .collect();
+    assert!(
+        broken.is_empty(),
+        "{} of at most {episodes} episodes break a promise (it ends at {BROKEN_MAX}); the first are\n{}",
+        broken.len(),
+        first.join("\n")
+    );
+    assert!(writes >= episodes, "{writes} writes in {episodes} episodes say little");
+    assert!(speed >= SPEED_MIN, "{speed} x real time");
+}
