@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use crate::controller::clock::Clock;
+use crate::decision_log as log;
 use crate::simulate::demand::{bound, initial};
 use crate::simulate::engine::{self, Fault, Options};
 use crate::simulate::input::{self, Nodes, Objects};
@@ -16,7 +17,7 @@ use crate::simulate::policy::tiercel::Tiercel;
 use crate::simulate::policy::{self, KINDS, Spec};
 use crate::simulate::scenario::Scenario;
 use crate::simulate::table;
-use crate::simulate::{html, log};
+use crate::simulate::html;
 
 /// Arguments of `tiercel simulate`.
 #[derive(Debug, clap::Args)]

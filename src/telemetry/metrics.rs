@@ -90,6 +90,7 @@ struct Inner {
     decision_duration: Histogram,
     holds: Family<Reason, Counter>,
     plans_rejected: Counter,
+    log_lost: Counter,
     reaction: Histogram,
     scale_writes: Family<Outcome, Counter>,
     scaled_replicas: Family<Direction, Counter>,
@@ -125,6 +126,7 @@ impl Metrics {
             decisions: Family::default(),
             holds: Family::default(),
             plans_rejected: Counter::default(),
+            log_lost: Counter::default(),
             scale_writes: Family::default(),
             scaled_replicas: Family::default(),
             signal_errors: Family::default(),
@@ -211,6 +213,11 @@ impl Metrics {
     /// A plan failed its own check. An alarm: a defect.
     pub fn plan_rejected(&self) {
         self.0.plans_rejected.inc();
+    }
+
+    /// Steps of the core are missing from the decision log.
+    pub fn decision_log_lost(&self, steps: u64) {
+        self.0.log_lost.inc_by(steps);
     }
 
     /// From the sampling of the signal to the acknowledgement of the write.
@@ -308,6 +315,8 @@ impl Inner {
         );
         let help = "Plans that failed their own check and were not written; a defect";
         registry.register("decision_rejected_plans", help, self.plans_rejected.clone());
+        let help = "Steps of the planner that are missing from the decision log: the disk was slow or full";
+        registry.register("decision_log_lost_steps", help, self.log_lost.clone());
         let help = "From the sampling of a signal to the acknowledged write";
         registry.register_with_unit("scale_reaction", help, Unit::Seconds, self.reaction.clone());
         registry.register(

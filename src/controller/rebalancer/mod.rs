@@ -212,6 +212,9 @@ impl Rebalancer {
             self.claim_due_ms = self.claim(now_ms).then_some(now_ms + CLAIM_EVERY_MS);
         }
         self.views_stale |= !events.is_empty() || !decisions.is_empty();
+        if let Some(log) = &mut self.ctx.log {
+            log.step(now_ms, events, decisions);
+        }
         if self.views_stale && now_ms >= self.views_built_ms + VIEWS_EVERY_MS {
             self.refresh(now_ms);
         }
