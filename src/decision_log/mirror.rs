@@ -126,6 +126,29 @@ impl From<OnSignalLoss> for world::OnSignalLoss {
     }
 }
 
+/// Latency in milliseconds and percentile.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct Objective(Option<(u64, u32)>);
+
+impl Objective {
+    const fn is_absent(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl From<Option<world::Objective>> for Objective {
+    fn from(of: Option<world::Objective>) -> Self {
+        Self(of.map(|of| (of.latency_ms, of.percentile)))
+    }
+}
+
+impl From<Objective> for Option<world::Objective> {
+    fn from(of: Objective) -> Self {
+        let objective = |(latency_ms, percentile)| world::Objective { latency_ms, percentile };
+        of.0.map(objective)
+    }
+}
+
 /// Callers of a stage: stage and calls in thousandths.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Edges(Vec<(u32, u64)>);
@@ -149,6 +172,8 @@ impl From<Edges> for Vec<world::Edge> {
 mirror!(Pool of world::Pool { tier: Tier, reliable: bool, capacity: Bundle, } wrapped { key: u64 as Key, });
 mirror!(Pipeline of world::Pipeline {
     priority: u16, budget_micros: Option<u64>, mode: Mode,
+    #[serde(default, skip_serializing_if = "Objective::is_absent")]
+    objective: Objective,
 } wrapped { key: u64 as Key, });
 mirror!(Stage of world::Stage {
     variants: (u32, u32), min: u32, max: u32, reliable_min: u32, target_permille: u32, traffic: Traffic, rated: bool,

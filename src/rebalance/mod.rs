@@ -71,6 +71,7 @@ mod guard;
 mod history;
 #[cfg(test)]
 mod judge;
+mod latency;
 mod ledger;
 mod moves;
 mod oracle;

@@ -6,6 +6,7 @@ use super::decision::{StageReport, Trigger};
 use super::demand::{self, Level};
 use super::edit::Before;
 use super::history::{Allowance, Dry, Pending};
+use super::latency;
 use super::oracle::Oracle;
 use super::plan::{Ask, Bound, Plan};
 use super::verify::Violation;
@@ -31,6 +32,8 @@ pub struct State {
     /// it is taken for the best that could be reached: whoever ran before knew more.
     pub(super) changed: bool,
     pub(super) oracle: Oracle,
+    /// Latency objectives, and what they add to demand.
+    pub(super) latency: latency::Memory,
     pub(super) next_id: u64,
     /// Decisions of the last step that failed their check, by stage.
     pub(super) violations: Vec<(usize, Violation)>,

@@ -98,6 +98,7 @@ pub(crate) fn scenario(pools: Vec<Pool>, stages: Vec<Stage>, variants: Vec<Varia
                 priority: 500,
                 budget_micros: None,
                 mode: Mode::Automatic,
+                objective: None,
             }],
             stages,
             variants,
