@@ -109,6 +109,20 @@ fn headroom_goes_where_it_saves_most_per_price() {
 }
 
 #[test]
+fn headroom_that_stands_still_is_no_change() {
+    let mut bench = Bench::new(&chain("objective 6000"), &LOAD);
+    bench.run(60);
+    // What was decided binds until something changes.
+    bench.state.stages[0].pinned = true;
+    bench.state.stages[0].try_with(u64::MAX, &[u32::MAX]);
+    bench.run(5);
+    assert!(bench.state.stages[0].pinned);
+    bench.load = vec![Some(6_000), Some(6_000)];
+    bench.run(1);
+    assert!(!bench.state.stages[0].pinned);
+}
+
+#[test]
 fn an_objective_that_load_alone_keeps_changes_nothing() {
     for load in [[0, 0], [500, 500], [3_000, 3_000], [20_000, 20_000]] {
         let mut with = Bench::new(&chain("objective 3600000"), &load);
@@ -228,23 +242,60 @@ fn the_tail_of_waits_is_covered_at_every_percentile() {
     assert_eq!((tail_permille(95), tail_permille(50)), (7_358, 1_472));
 }
 
-#[test]
-fn the_worked_example_of_the_concepts_page() {
-    for objective in ["", "objective 9000", "objective 7000", "objective 6000", "objective 5500", "objective 5000", "objective 4500"] {
-        let text = format!(
-            "pipe support {objective}
-             pool arm 500 cpu\npool gpu 100
-             stage retrieve uniform rated target 80
-               arm cap 10 concurrency 4 cost 1 has 3/3
-             stage generate uniform rated target 80 after retrieve 1
-               gpu cap 2 concurrency 8 cost 12 has 13/13"
-        ).replace("target 80", "target 800");
-        let mut bench = Bench::new(&text, &[20_000, 20_000]);
-        println!("{objective}: {:?} {:?}", bench.run(60).replicas(), bench.prospect());
-        if let Some(split) = bench.state.latency.pipelines.values().next() {
-            for node in &split.nodes {
-                println!("   {} {:?}", node.queue.service_us(), (node.least..node.least+10).map(|n| node.queue.wait_us(n)/1000).collect::<Vec<_>>());
-            }
+/// The row of a table for people: what runs under an objective, what it costs, and what the model says.
+fn row(objective_ms: Option<u64>) -> String {
+    let declared = objective_ms.map_or_else(String::new, |ms| format!("objective {ms}"));
+    let text = format!(
+        "pipe support {declared}
+         pool arm 500 cpu\npool gpu 100
+         stage retrieve uniform rated target 800
+           arm cap 10 concurrency 4 cost 1 has 3/3
+         stage generate uniform rated target 800 after retrieve 1
+           gpu cap 2 concurrency 8 cost 12 has 13/13"
+    );
+    let mut bench = Bench::new(&text, &[20_000, 20_000]);
+    let replicas = bench.run(60).replicas();
+    // Prices of the page are a tenth of the fixture's whole dollars.
+    let cents = replicas[0] * 10 + replicas[1] * 120;
+    let split = bench.state.latency.pipelines.values().next();
+    let nodes = split.map_or_else(|| nodes(&bench.state, &[0, 1]).unwrap(), |split| split.nodes.clone());
+    let tail = tail_permille(95);
+    let share = |at: usize| {
+        let node = Node {
+            callers: Vec::new(),
+            ..nodes[at].clone()
+        };
+        split::estimate(&[node], &replicas[at..=at], tail).div_ceil(10_000)
+    };
+    let seconds = |hundredths: u64| format!("{}.{:02} s", hundredths / 100, hundredths % 100);
+    let said = match bench.prospect() {
+        None => "not there".to_owned(),
+        Some(Prospect::Kept(latency_ms)) => {
+            assert_eq!(latency_ms, split::estimate(&nodes, &replicas, tail).div_ceil(1_000));
+            "`HeadroomPlanned`".to_owned()
         }
+        Some(Prospect::OutOfReach(_)) => "`OutOfReach`".to_owned(),
+        other => panic!("{other:?}"),
+    };
+    let objective = objective_ms.map_or_else(|| "none".to_owned(), |ms| seconds(ms / 10));
+    let (retrieve, generate) = (share(0), share(1));
+    format!(
+        "| {objective} | {} | {} | ${}.{:02} | {} + {} = {} | {said} |",
+        replicas[0],
+        replicas[1],
+        cents / 100,
+        cents % 100,
+        seconds(retrieve),
+        seconds(generate),
+        seconds(retrieve + generate)
+    )
+}
+
+#[test]
+fn the_worked_example_of_the_concepts_page_is_what_the_core_does() {
+    let page = include_str!("../../../docs/concepts.md");
+    for objective in [None, Some(9_000), Some(7_000), Some(6_000), Some(5_000), Some(4_200)] {
+        let row = row(objective);
+        assert!(page.lines().any(|line| line == row), "docs/concepts.md lacks\n{row}");
     }
 }
