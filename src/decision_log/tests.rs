@@ -130,7 +130,11 @@ fn behind_a_gap_nothing_is_replayed_up_to_the_next_beginning() {
     let (steps, log) = with_a_gap();
     let replayed = replay(log.as_bytes()).unwrap();
     assert_eq!((replayed.starts, replayed.different), (3, 0), "{replayed:?}");
-    assert_eq!((replayed.steps, replayed.skipped), (2 * steps + 2, steps - 2), "{replayed:?}");
+    assert_eq!(
+        (replayed.steps, replayed.skipped),
+        (2 * steps + 2, steps - 2),
+        "{replayed:?}"
+    );
     assert_eq!(replayed.gaps[0].1.steps, 2);
     // The line is counted over the whole log: a beginning and all steps, a beginning and two steps, the gap.
     assert_eq!(replayed.gaps[0].0, steps + 1 + 3 + 1);
@@ -155,7 +159,10 @@ fn what_people_are_told_is_not_replayed() {
     let (_, log) = &goldens()[0];
     let told = log.replace("\"at_ms\"", "\"told\":[{\"pipeline\":\"chat\"}],\"at_ms\"");
     // Decisions have a time of their own.
-    let told = told.replace("{\"advisory\":false,\"told\":[{\"pipeline\":\"chat\"}],", "{\"advisory\":false,");
+    let told = told.replace(
+        "{\"advisory\":false,\"told\":[{\"pipeline\":\"chat\"}],",
+        "{\"advisory\":false,",
+    );
     assert_eq!(replay(told.as_bytes()).unwrap(), replay(log.as_bytes()).unwrap());
 }
 

@@ -13,8 +13,8 @@
 
 use super::decision::Decision;
 use super::world::{
-    Edge, Event, Key, Mode, Objective, OnSignalLoss, Pipeline, PipelineIdx, Pool, PoolIdx, Reading, Resources, Stage, StageIdx,
-    Tier, Traffic, Variant, VariantIdx, World,
+    Edge, Event, Key, Mode, Objective, OnSignalLoss, Pipeline, PipelineIdx, Pool, PoolIdx, Reading, Resources, Stage,
+    StageIdx, Tier, Traffic, Variant, VariantIdx, World,
 };
 
 /// A parsed text.

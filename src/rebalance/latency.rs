@@ -41,6 +41,8 @@
 //! Start-up times, retries, networks and brokers add nothing. Headroom is demand like any other: where pools are short it
 //! competes with what other stages need at the same priority.
 
+#![allow(clippy::similar_names, reason = "`state` and `stage` are the words of the field")]
+
 mod queue;
 mod split;
 
@@ -49,7 +51,7 @@ use std::collections::BTreeMap;
 use self::queue::Queue;
 use self::split::{Choice, Node};
 use super::decision::{Lack, Prospect, Trigger};
-use super::demand;
+use super::demand::{self, Range};
 use super::oracle::Need;
 use super::plan::{price, variants_of};
 use super::state::State;
@@ -82,10 +84,32 @@ struct Headroom {
 #[derive(Clone, Debug)]
 struct Split {
     objective: Objective,
-    nodes: Vec<Node>,
+    sight: Sight,
+    found: Found,
     /// Capacity that it asks for, by stage; absent where it adds nothing.
     wanted: BTreeMap<Key, u64>,
     prospect: Prospect,
+}
+
+/// The stages of a pipeline as queues.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Sight {
+    nodes: Vec<Node>,
+    /// Relative change of load below which nothing happens, thousandths, by stage.
+    tolerances: Vec<u64>,
+}
+
+/// What ran when the stages of a pipeline were first seen. It may have been chosen for the same load before a restart, when
+/// levels were held elsewhere within the tolerance.
+#[derive(Clone, Debug, Default)]
+enum Found {
+    /// Not all stages have been seen yet.
+    #[default]
+    Unseen,
+    /// So many replicas of the variant used first under so many thousandths of requests per second, by stage.
+    Left(Vec<(u64, u32)>),
+    /// Load has changed since.
+    Outdated,
 }
 
 impl Memory {
@@ -112,7 +136,12 @@ impl State {
 /// Raises what stages need so that the objectives of their pipelines are kept.
 pub(super) fn keep(state: &mut State) {
     let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    if state.world.pipelines.iter().any(|pipeline| pipeline.objective.is_some()) {
+    if state
+        .world
+        .pipelines
+        .iter()
+        .any(|pipeline| pipeline.objective.is_some())
+    {
         for (at, stage) in state.world.stages.iter().enumerate() {
             groups.entry(stage.pipeline.0 as usize).or_default().push(at);
         }
@@ -125,14 +154,16 @@ pub(super) fn keep(state: &mut State) {
             continue;
         };
         let last = before.pipelines.get(&pipeline.key);
-        let split = match nodes(state, stages) {
-            Ok(nodes) => match last {
-                Some(last) if last.objective == objective && last.nodes == nodes => last.clone(),
-                _ => split(state, stages, objective, nodes),
+        let found = last.map(|last| last.found.clone()).unwrap_or_default();
+        let split = match sight(state, stages) {
+            Ok(sight) => match last {
+                Some(last) if last.objective == objective && last.sight == sight => last.clone(),
+                _ => split(state, stages, objective, (sight, found)),
             },
             Err(prospect) => Split {
                 objective,
-                nodes: Vec::new(),
+                sight: Sight::default(),
+                found,
                 wanted: BTreeMap::new(),
                 prospect,
             },
@@ -183,39 +214,120 @@ fn raise(state: &mut State, before: &Memory, at: usize) {
 }
 
 /// Splits an objective over the stages of one pipeline.
-fn split(state: &State, stages: &[usize], objective: Objective, nodes: Vec<Node>) -> Split {
+fn split(state: &State, stages: &[usize], objective: Objective, (sight, found): (Sight, Found)) -> Split {
     let target_us = objective.latency_ms.saturating_mul(1_000);
     let tail_permille = tail_permille(objective.percentile);
-    let mut wanted = BTreeMap::new();
     let latency_ms = |us: u64| us.div_ceil(1_000);
-    let prospect = match split::choose(&nodes, target_us, tail_permille) {
+    let found = match found {
+        Found::Unseen => Found::Left(running(state, stages, &sight.nodes)),
+        Found::Left(left) if sight.is_like(&left) => Found::Left(left),
+        _ => Found::Outdated,
+    };
+    let mut wanted = BTreeMap::new();
+    let prospect = match split::choose(&sight.nodes, target_us, tail_permille) {
         Choice::OutOfReach(us) => Prospect::OutOfReach(latency_ms(us)),
-        Choice::Kept(replicas) => {
-            for ((node, &count), &at) in nodes.iter().zip(&replicas).zip(stages) {
+        Choice::Kept(mut replicas) => {
+            if let Found::Left(left) = &found
+                && let Some(left) = sight.fair(left, target_us, tail_permille)
+            {
+                replicas = left;
+            }
+            for ((node, &count), &at) in sight.nodes.iter().zip(&replicas).zip(stages) {
                 if let Some(stage) = state.world.stages.get(at).filter(|_| count > node.least) {
                     let capacity = u128::from(count) * u128::from(node.queue.capacity_millis);
                     wanted.insert(stage.key, demand::cut(capacity));
                 }
             }
-            Prospect::Kept(latency_ms(split::estimate(&nodes, &replicas, tail_permille)))
+            Prospect::Kept(latency_ms(split::estimate(&sight.nodes, &replicas, tail_permille)))
         }
     };
     Split {
         objective,
-        nodes,
+        sight,
+        found,
         wanted,
         prospect,
     }
 }
 
+impl Sight {
+    /// Load of a stage as low and as high as its level may have been held, if `rate_millis` was seen.
+    fn band(&self, at: usize, rate_millis: u64) -> Range {
+        let tolerance = self.tolerances.get(at).copied().unwrap_or(0);
+        let seen = Range {
+            low: rate_millis,
+            high: rate_millis,
+        };
+        Range {
+            low: seen.scaled(1_000, 1_000 + tolerance).low,
+            high: seen.scaled(1_000, 1_000 - tolerance).high,
+        }
+    }
+
+    /// Whether load is still what it was.
+    fn is_like(&self, left: &[(u64, u32)]) -> bool {
+        let within = |(at, (node, &(rate_millis, _))): (usize, (&Node, &(u64, u32)))| {
+            let band = self.band(at, rate_millis);
+            (band.low..=band.high).contains(&node.queue.rate_millis)
+        };
+        left.len() == self.nodes.len() && self.nodes.iter().zip(left).enumerate().all(within)
+    }
+
+    /// What was found, if it may have been chosen: it keeps the target under the least load that may have been held, and
+    /// costs no more than what would be chosen under the most.
+    fn fair(&self, left: &[(u64, u32)], target_us: u64, tail_permille: u64) -> Option<Vec<u32>> {
+        let under = |of: fn(Range) -> u64| {
+            let mut nodes = self.nodes.clone();
+            for (at, (node, &(rate_millis, _))) in nodes.iter_mut().zip(left).enumerate() {
+                node.queue.rate_millis = of(self.band(at, rate_millis));
+            }
+            nodes
+        };
+        let replicas = self
+            .nodes
+            .iter()
+            .zip(left)
+            .map(|(node, &(_, found))| found.max(node.least));
+        let replicas: Vec<u32> = replicas.collect();
+        let (quiet, busy) = (under(|band| band.low), under(|band| band.high));
+        if split::estimate(&quiet, &replicas, tail_permille) > target_us {
+            return None;
+        }
+        let fair = match split::choose(&busy, target_us, tail_permille) {
+            Choice::Kept(most) => split::cost(&busy, &replicas) <= split::cost(&busy, &most),
+            Choice::OutOfReach(_) => true,
+        };
+        fair.then_some(replicas)
+    }
+}
+
+/// Load of the stages, and what they ask for now in replicas of the variant that each would use first.
+fn running(state: &State, stages: &[usize], nodes: &[Node]) -> Vec<(u64, u32)> {
+    let of = |(&at, node): (&usize, &Node)| {
+        let range = variants_of(&state.world, at);
+        let declared = state.world.variants.get(range.clone()).unwrap_or_default();
+        let seen = state.variants.get(range).unwrap_or_default();
+        let capacity = declared.iter().zip(seen).fold(0_u128, |sum, (variant, seen)| {
+            sum + u128::from(seen.desired()) * u128::from(demand::capacity(variant))
+        });
+        let replicas = capacity / u128::from(node.queue.capacity_millis.max(1));
+        (node.queue.rate_millis, u32::try_from(replicas).unwrap_or(u32::MAX))
+    };
+    stages.iter().zip(nodes).map(of).collect()
+}
+
 /// The stages of a pipeline as queues, or why they cannot be seen as such.
-fn nodes(state: &State, stages: &[usize]) -> Result<Vec<Node>, Prospect> {
-    let mut nodes = Vec::with_capacity(stages.len());
+fn sight(state: &State, stages: &[usize]) -> Result<Sight, Prospect> {
+    let mut sight = Sight::default();
     for &at in stages {
         let index = StageIdx(u32::try_from(at).unwrap_or(u32::MAX));
         let unseen = Prospect::Unseen(index);
         let (stage, memory) = state.world.stages.get(at).zip(state.stages.get(at)).ok_or(unseen)?;
-        let variants = state.world.variants.get(variants_of(&state.world, at)).unwrap_or_default();
+        let variants = state
+            .world
+            .variants
+            .get(variants_of(&state.world, at))
+            .unwrap_or_default();
         let first = first(variants).ok_or(unseen)?;
         if !stage.rated {
             return Err(Prospect::Undeclared(index, Lack::Rate));
@@ -227,12 +339,18 @@ fn nodes(state: &State, stages: &[usize]) -> Result<Vec<Node>, Prospect> {
         }
         let need = memory.ask.need;
         let capacity_millis = demand::capacity(first);
-        let rate = u128::from(need.demand) * u128::from(demand::target(stage));
-        let least = u32::try_from(need.demand.div_ceil(capacity_millis)).unwrap_or(u32::MAX).max(need.floor);
-        let room = variants.iter().fold(0_u32, |sum, variant| sum.saturating_add(variant.max));
-        nodes.push(Node {
+        // A level that was taken from what was found has its headroom already: the load behind it counts.
+        let load = u128::from(memory.level.found().unwrap_or(need.demand)) * u128::from(demand::target(stage));
+        sight.tolerances.push(u64::from(stage.tolerance_permille.min(999)));
+        let least = u32::try_from(need.demand.div_ceil(capacity_millis))
+            .unwrap_or(u32::MAX)
+            .max(need.floor);
+        let room = variants
+            .iter()
+            .fold(0_u32, |sum, variant| sum.saturating_add(variant.max));
+        sight.nodes.push(Node {
             queue: Queue {
-                rate_millis: demand::cut(rate.div_ceil(1_000)),
+                rate_millis: demand::cut(load.div_ceil(1_000)),
                 capacity_millis,
                 slots,
                 shared: stage.traffic == Traffic::Pull,
@@ -247,7 +365,7 @@ fn nodes(state: &State, stages: &[usize]) -> Result<Vec<Node>, Prospect> {
                 .collect(),
         });
     }
-    Ok(nodes)
+    Ok(sight)
 }
 
 /// The variant that a stage would use first: the cheapest per unit of capacity among those that may have replicas.
@@ -259,7 +377,11 @@ fn first(variants: &[Variant]) -> Option<&Variant> {
         let order = value(one, best).cmp(&value(best, one));
         // Equals in price: the one with fewer slots is the faster one, and the larger one the rounder.
         let tie = |of: &Variant| (of.concurrency, std::cmp::Reverse(of.capacity_millis));
-        if order.then(tie(one).cmp(&tie(best))).is_lt() { one } else { best }
+        if order.then(tie(one).cmp(&tie(best))).is_lt() {
+            one
+        } else {
+            best
+        }
     })
 }
 

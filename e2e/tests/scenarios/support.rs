@@ -53,7 +53,10 @@ impl Installed {
             namespace: NAMESPACE.into(),
             service_account: "tiercel".into(),
             args: args.map_err(|error| message(&error))?,
-            env: vec![("TIERCEL_DECISION_LOG".into(), decision_log(&cluster).display().to_string())],
+            env: vec![(
+                "TIERCEL_DECISION_LOG".into(),
+                decision_log(&cluster).display().to_string(),
+            )],
             outlives_parent: false,
         };
         let operator = Operator::start(&cluster, options)

@@ -296,11 +296,23 @@ fn a_latency_objective_says_what_becomes_of_it() {
         "True HeadroomPlanned: capacity is planned for 800 ms at the 95th percentile"
     );
     let reach = says(Some(Prospect::OutOfReach(1_200)));
-    assert!(reach.starts_with("False OutOfReach: ") && reach.contains("about 1200 ms"), "{reach}");
-    let lack = says(Some(Prospect::Undeclared("serve".to_owned(), decision::Lack::Concurrency)));
-    assert!(lack.starts_with("Unknown NotDeclared: stage 'serve' declares no `capacity.concurrency`"), "{lack}");
+    assert!(
+        reach.starts_with("False OutOfReach: ") && reach.contains("about 1200 ms"),
+        "{reach}"
+    );
+    let lack = says(Some(Prospect::Undeclared(
+        "serve".to_owned(),
+        decision::Lack::Concurrency,
+    )));
+    assert!(
+        lack.starts_with("Unknown NotDeclared: stage 'serve' declares no `capacity.concurrency`"),
+        "{lack}"
+    );
     let silent = says(Some(Prospect::Unseen("serve".to_owned())));
-    assert!(silent.starts_with("Unknown MetricsStale: the demand of stage 'serve'"), "{silent}");
+    assert!(
+        silent.starts_with("Unknown MetricsStale: the demand of stage 'serve'"),
+        "{silent}"
+    );
     assert!(says(None).starts_with("Unknown Pending"));
     let secret =
         json!({"container": {"env": [{"name": "T", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}});
@@ -311,7 +323,10 @@ fn a_latency_objective_says_what_becomes_of_it() {
     let mut before = raw;
     before.status = Some(status(&before, &found, &[], Some(&PipelineView::default())));
     before.spec.objective = None;
-    assert_eq!(objective(&status(&before, &found, &[], Some(&PipelineView::default()))), "");
+    assert_eq!(
+        objective(&status(&before, &found, &[], Some(&PipelineView::default()))),
+        ""
+    );
 }
 
 #[test]

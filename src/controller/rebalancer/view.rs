@@ -112,7 +112,11 @@ pub fn view(
 }
 
 fn named(prospect: decision::Prospect, index: &Index) -> Prospect {
-    let name = |stage| index.stage(stage).map_or_else(|| "?".to_owned(), |stage| stage.name.clone());
+    let name = |stage| {
+        index
+            .stage(stage)
+            .map_or_else(|| "?".to_owned(), |stage| stage.name.clone())
+    };
     match prospect {
         decision::Prospect::Kept(_) => Prospect::Kept,
         decision::Prospect::OutOfReach(latency_ms) => Prospect::OutOfReach(two_digits(latency_ms)),

@@ -67,8 +67,8 @@ impl Queue {
         let counted = servers.min(u128::from(SERVERS_MAX));
         // Load per queue, and of that the part that goes to the servers which are counted.
         let arrives = u128::from(self.rate_millis) * slots * counted;
-        let serves = u128::from(self.capacity_millis.max(1)) * share * servers;
-        let load = (arrives << LOAD_BITS).div_ceil(serves);
+        let capacity = u128::from(self.capacity_millis.max(1)) * share * servers;
+        let load = (arrives << LOAD_BITS).div_ceil(capacity);
         let full = counted << LOAD_BITS;
         if load >= full {
             return ENDLESS_US;
@@ -140,7 +140,10 @@ mod tests {
     #[test]
     fn one_queue_waits_less_than_one_in_front_of_each() {
         let shared = queue(9_000, 1_000, 2);
-        let apart = Queue { shared: false, ..shared };
+        let apart = Queue {
+            shared: false,
+            ..shared
+        };
         for replicas in 10..40 {
             assert!(shared.wait_us(replicas) <= apart.wait_us(replicas), "{replicas}");
         }

@@ -66,7 +66,7 @@ pub(super) fn choose(nodes: &[Node], target_us: u64, tail_permille: u64) -> Choi
             break;
         }
     }
-    let mut best = (course.cost(&course.replicas), course.replicas.clone());
+    let mut best = (cost(nodes, &course.replicas), course.replicas.clone());
     for replicas in visited {
         course.go_to(replicas);
         for at in 0..nodes.len() {
@@ -77,7 +77,7 @@ pub(super) fn choose(nodes: &[Node], target_us: u64, tail_permille: u64) -> Choi
             if let Some(slot) = end.get_mut(at) {
                 *slot = count;
             }
-            let cost = course.cost(&end);
+            let cost = cost(nodes, &end);
             if cost < best.0 {
                 best = (cost, end);
             }
@@ -95,6 +95,13 @@ pub(super) fn estimate(nodes: &[Node], replicas: &[u32], tail_permille: u64) -> 
         .map(|(node, &count)| course.latency(node, count))
         .collect();
     course.longest(&latencies, None)
+}
+
+/// Price of so many replicas.
+pub(super) fn cost(nodes: &[Node], replicas: &[u32]) -> u128 {
+    let all = nodes.iter().zip(replicas);
+    all.map(|(node, &count)| u128::from(node.price) * u128::from(count))
+        .sum()
 }
 
 /// A point of the sequence.
@@ -136,11 +143,6 @@ impl<'a> Course<'a> {
         node.queue.service_us().saturating_add(wait)
     }
 
-    fn cost(&self, replicas: &[u32]) -> u128 {
-        let all = self.nodes.iter().zip(replicas);
-        all.map(|(node, &count)| u128::from(node.price) * u128::from(count)).sum()
-    }
-
     /// The longest path, where the stage at `other.0` takes `other.1`.
     fn longest(&self, latencies: &[u64], other: Option<(usize, u64)>) -> u64 {
         self.paths(latencies, other).into_iter().max().unwrap_or(0)
@@ -175,7 +177,11 @@ impl<'a> Course<'a> {
                     best = Some((saved, price, at));
                 }
             }
-            here = node.callers.iter().copied().max_by_key(|&caller| (done.get(caller), std::cmp::Reverse(caller)));
+            here = node
+                .callers
+                .iter()
+                .copied()
+                .max_by_key(|&caller| (done.get(caller), std::cmp::Reverse(caller)));
         }
         let Some((_, _, at)) = best else { return false };
         let (Some(node), Some(count)) = (self.nodes.get(at), self.replicas.get_mut(at)) else {

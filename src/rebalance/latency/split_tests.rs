@@ -57,13 +57,9 @@ fn target_us(dice: &mut Dice, nodes: &[Node]) -> u64 {
     most * 9 / 10 + dice.below(span * 5 / 4 + 2)
 }
 
-fn cost(nodes: &[Node], replicas: &[u32]) -> u64 {
-    nodes.iter().zip(replicas).map(|(node, &count)| node.price * u64::from(count)).sum()
-}
-
 /// The cheapest replicas that keep the target, by trying all.
-fn exhaustive(nodes: &[Node], target_us: u64) -> Option<u64> {
-    let mut best: Option<u64> = None;
+fn exhaustive(nodes: &[Node], target_us: u64) -> Option<u128> {
+    let mut best: Option<u128> = None;
     let mut replicas: Vec<u32> = nodes.iter().map(|node| node.least).collect();
     loop {
         if estimate(nodes, &replicas, TAIL) <= target_us {
@@ -93,13 +89,19 @@ fn the_target_is_kept_wherever_the_most_replicas_keep_it() {
         match choose(&nodes, target, TAIL) {
             Choice::Kept(replicas) => {
                 kept += 1;
-                assert!(estimate(&nodes, &replicas, TAIL) <= target, "seed {seed}: {nodes:?}, {replicas:?}");
+                assert!(
+                    estimate(&nodes, &replicas, TAIL) <= target,
+                    "seed {seed}: {nodes:?}, {replicas:?}"
+                );
                 for (node, &count) in nodes.iter().zip(&replicas) {
                     assert!((node.least..=node.most).contains(&count), "seed {seed}: {replicas:?}");
                 }
             }
             Choice::OutOfReach(latency) => {
-                assert!(latency == reach && reach > target, "seed {seed}: {latency}, {reach}, {target}");
+                assert!(
+                    latency == reach && reach > target,
+                    "seed {seed}: {latency}, {reach}, {target}"
+                );
             }
         }
     }
@@ -146,7 +148,10 @@ fn small_pipelines_cost_within_a_few_per_cent_of_the_best() {
         }
     }
     let mean = ours as f64 / best as f64;
-    println!("{cases} cases, {optimal} optimal, {mean:.4} in the mean, {:.3} at worst (seed {})", worst.0, worst.1);
+    println!(
+        "{cases} cases, {optimal} optimal, {mean:.4} in the mean, {:.3} at worst (seed {})",
+        worst.0, worst.1
+    );
     assert!(mean < 1.01 && worst.0 < 1.25, "{mean}, {worst:?}");
     assert!(cases > 2_000 && optimal * 10 > cases * 9, "{optimal} of {cases}");
 }

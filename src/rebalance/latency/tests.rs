@@ -123,6 +123,40 @@ fn headroom_that_stands_still_is_no_change() {
 }
 
 #[test]
+fn a_restart_finds_headroom_where_it_was_left() {
+    let mut moved = 0;
+    for down_ms in ["0", "300000"] {
+        let text = chain("objective 6000").replace("target 800", &format!("target 800 down {down_ms}"));
+        for load in (200..8_000).step_by(450) {
+            for percent in [95, 100, 105] {
+                let mut bench = Bench::new(&text, &[load, load]);
+                let before = bench.run(400).replicas();
+                // Load moves within the tolerance, and the operator starts anew.
+                bench.load = vec![Some(load * percent / 100); 2];
+                if bench.run(400).replicas() != before {
+                    moved += 1;
+                    continue;
+                }
+                bench.state = State::new();
+                let case = format!("load {load}, {percent} % of it later, down {down_ms}");
+                assert_eq!(bench.run(20).replicas(), before, "{case}");
+                assert_eq!(bench.run(400).replicas(), before, "{case}, later");
+            }
+        }
+    }
+    assert!(moved < 20, "in {moved} cases load moved out of the tolerance");
+}
+
+#[test]
+fn headroom_is_added_to_what_is_found_too_small_under_a_load_that_stands_still() {
+    let text = chain("objective 6000").replace("target 800", "target 800 down 300000");
+    let mut bench = Bench::new(&text, &LOAD);
+    let replicas = bench.run(60).replicas();
+    assert!(replicas[0] > 4 && replicas[1] > 4, "{replicas:?}");
+    assert!(matches!(bench.prospect(), Some(Prospect::Kept(_))));
+}
+
+#[test]
 fn an_objective_that_load_alone_keeps_changes_nothing() {
     for load in [[0, 0], [500, 500], [3_000, 3_000], [20_000, 20_000]] {
         let mut with = Bench::new(&chain("objective 3600000"), &load);
@@ -132,7 +166,11 @@ fn an_objective_that_load_alone_keeps_changes_nothing() {
             without.run(1);
             assert_eq!(with.decided, without.decided, "at load {load:?}");
         }
-        assert!(matches!(with.prospect(), Some(Prospect::Kept(_))), "{:?}", with.prospect());
+        assert!(
+            matches!(with.prospect(), Some(Prospect::Kept(_))),
+            "{:?}",
+            with.prospect()
+        );
         assert_eq!(without.prospect(), None);
     }
 }
@@ -143,8 +181,15 @@ fn a_tighter_objective_never_takes_capacity() {
     for objective in [20_000, 10_000, 8_000, 6_000, 5_000, 4_000, 3_500, 3_200, 3_050] {
         let mut bench = Bench::new(&chain(&format!("objective {objective}")), &LOAD);
         let replicas = bench.run(60).replicas();
-        assert!(matches!(bench.prospect(), Some(Prospect::Kept(_))), "{objective}: {:?}", bench.prospect());
-        assert!(replicas[0] >= before[0] && replicas[1] >= before[1], "{objective}: {replicas:?} after {before:?}");
+        assert!(
+            matches!(bench.prospect(), Some(Prospect::Kept(_))),
+            "{objective}: {:?}",
+            bench.prospect()
+        );
+        assert!(
+            replicas[0] >= before[0] && replicas[1] >= before[1],
+            "{objective}: {replicas:?} after {before:?}"
+        );
         before = replicas;
     }
     assert!(before[0] > 8 && before[1] > 6, "{before:?}");
@@ -205,7 +250,11 @@ fn an_edit_of_the_objective_is_what_sets_the_change_off() {
     });
     bench.run(1);
     assert!(!bench.decided.is_empty());
-    assert!(bench.decided.iter().all(|one| one.trigger == Trigger::SpecChanged), "{:?}", bench.decided);
+    assert!(
+        bench.decided.iter().all(|one| one.trigger == Trigger::SpecChanged),
+        "{:?}",
+        bench.decided
+    );
     let with = bench.run(60).replicas();
     bench.fixture.world.pipelines[0].objective = None;
     let without = bench.run(60).replicas();
@@ -235,7 +284,10 @@ fn the_tail_of_waits_is_covered_at_every_percentile() {
         for stages in 1..=32 {
             for busy in (1..100).map(|percent| f64::from(percent) / 100.0) {
                 let late = late(stages, busy, factor * busy * f64::from(stages));
-                assert!(late <= allowed * 1.04, "p{percentile}, {stages} stages busy {busy}: {late} late");
+                assert!(
+                    late <= allowed * 1.04,
+                    "p{percentile}, {stages} stages busy {busy}: {late} late"
+                );
             }
         }
     }
@@ -248,9 +300,9 @@ fn row(objective_ms: Option<u64>) -> String {
     let text = format!(
         "pipe support {declared}
          pool arm 500 cpu\npool gpu 100
-         stage retrieve uniform rated target 800
+         stage retrieve uniform rated target 800 tolerance 0
            arm cap 10 concurrency 4 cost 1 has 3/3
-         stage generate uniform rated target 800 after retrieve 1
+         stage generate uniform rated target 800 tolerance 0 after retrieve 1
            gpu cap 2 concurrency 8 cost 12 has 13/13"
     );
     let mut bench = Bench::new(&text, &[20_000, 20_000]);
@@ -258,7 +310,8 @@ fn row(objective_ms: Option<u64>) -> String {
     // Prices of the page are a tenth of the fixture's whole dollars.
     let cents = replicas[0] * 10 + replicas[1] * 120;
     let split = bench.state.latency.pipelines.values().next();
-    let nodes = split.map_or_else(|| nodes(&bench.state, &[0, 1]).unwrap(), |split| split.nodes.clone());
+    let sight = split.map_or_else(|| sight(&bench.state, &[0, 1]).unwrap(), |split| split.sight.clone());
+    let nodes = sight.nodes;
     let tail = tail_permille(95);
     let share = |at: usize| {
         let node = Node {

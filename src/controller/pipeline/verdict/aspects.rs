@@ -197,10 +197,7 @@ pub(super) fn within_objective(valid: &ValidatedPipeline, view: Option<&Pipeline
     let objective = valid.objective?;
     let (latency_ms, percentile) = (objective.latency_ms, objective.percentile);
     let goal = format!("{latency_ms} ms at the {percentile}th percentile");
-    let (status, reason, message) = if !valid.refusals.is_empty() {
-        let message = format!("{goal} cannot be planned for while part of the spec is refused");
-        (Status::Unknown, Reason::Refused, message)
-    } else {
+    let (status, reason, message) = if valid.refusals.is_empty() {
         match view.and_then(|view| view.objective.as_ref()) {
             None => (Status::Unknown, Reason::Pending, "nothing has been planned yet".into()),
             Some(Prospect::Kept) => (
@@ -230,6 +227,9 @@ pub(super) fn within_objective(valid: &ValidatedPipeline, view: Option<&Pipeline
                 (Status::Unknown, Reason::MetricsStale, message)
             }
         }
+    } else {
+        let message = format!("{goal} cannot be planned for while part of the spec is refused");
+        (Status::Unknown, Reason::Refused, message)
     };
     Some(New {
         type_: Type::WithinObjective,

@@ -90,7 +90,9 @@ fn closed(log: DecisionLog, written: Written) {
 
 fn lost(metrics: &Metrics) -> u64 {
     let text = metrics.encode(Exposition::OpenMetrics);
-    let line = text.lines().find(|line| line.starts_with("tiercel_decision_log_lost_steps_total"));
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("tiercel_decision_log_lost_steps_total"));
     line.unwrap().rsplit_once(' ').unwrap().1.parse().unwrap()
 }
 
@@ -108,11 +110,19 @@ fn what_the_operator_records_replays_to_the_same_decisions() {
     let decided = run(&mut log, 120);
     closed(log, written);
     let replay = replayed(std::slice::from_ref(&path));
-    assert_eq!((replay.steps, replay.decisions, replay.different), (120, decided, 0), "{replay:?}");
+    assert_eq!(
+        (replay.steps, replay.decisions, replay.different),
+        (120, decided, 0),
+        "{replay:?}"
+    );
     assert!(decided >= 5, "{decided} decisions say little");
     assert_eq!(lost(&metrics), 0);
     let text = std::fs::read_to_string(&path).unwrap();
-    assert_eq!(text.matches("\"demandMillis\"").count(), decided, "people are told of each");
+    assert_eq!(
+        text.matches("\"demandMillis\"").count(),
+        decided,
+        "people are told of each"
+    );
 }
 
 #[test]
@@ -152,7 +162,10 @@ fn a_full_file_is_put_aside_and_both_replay_as_one() {
     let replay = replayed(&[old, path.clone()]);
     assert_eq!((replay.starts, replay.steps as u64, replay.skipped), (1, steps, 0));
     let second = std::fs::read(&path).unwrap();
-    assert!(matches!(decision_log::replay(second.as_slice()), Err(decision_log::Error::Continues)));
+    assert!(matches!(
+        decision_log::replay(second.as_slice()),
+        Err(decision_log::Error::Continues)
+    ));
 }
 
 /// A disk in memory that does what the test says.
@@ -254,7 +267,11 @@ fn a_full_disk_leaves_a_gap_and_the_log_goes_on_when_there_is_room() {
     run(&mut log, 40);
     closed(log, written);
     let replay = replay(text.lock().unwrap().as_slice()).unwrap();
-    assert_eq!((replay.steps, replay.skipped, lost(&metrics)), (10, 25, 5), "{replay:?}");
+    assert_eq!(
+        (replay.steps, replay.skipped, lost(&metrics)),
+        (10, 25, 5),
+        "{replay:?}"
+    );
     assert_eq!(replay.gaps[0].1.steps, 5);
     assert!(replay.gaps[0].1.because.contains("space"), "{replay:?}");
 }
