@@ -29,6 +29,7 @@ use tokio::time::Instant;
 pub use status::compute_status;
 
 use super::capacity::observe;
+use super::report::ShadowPrices;
 use super::view::{NodeView, PodView, coalesced, watcher_config};
 use crate::api::compute_pool::ComputePoolStatus;
 use crate::api::{ComputePool, labels};
@@ -52,6 +53,8 @@ pub struct Context {
     pub nodes: Store<NodeView>,
     /// All pods that hold requests.
     pub pods: Store<PodView>,
+    /// What the rebalancer says about room that is short.
+    pub prices: ShadowPrices,
     /// By UID; pools that are gone are forgotten.
     memory: Mutex<BTreeMap<String, Memory>>,
 }
@@ -78,12 +81,14 @@ impl Context {
         pools: Store<DeserializeGuard<ComputePool>>,
         nodes: Store<NodeView>,
         pods: Store<PodView>,
+        prices: ShadowPrices,
     ) -> Self {
         Self {
             client,
             pools,
             nodes,
             pods,
+            prices,
             memory: Mutex::default(),
         }
     }
@@ -159,7 +164,7 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ComputePool>>, ctx: Arc<Cont
         }
         written => (pool.status.clone(), written.as_ref().map(|written| written.at)),
     });
-    let status = compute_status(pool, observation, previous.as_ref(), &now());
+    let status = compute_status(pool, observation, &ctx.prices, previous.as_ref(), &now());
     let action = match urgency(previous.as_ref(), &status) {
         Urgency::Nothing => repeat(&uid),
         Urgency::Numbers if let Some(wait) = last_write.and_then(settling) => Action::requeue(wait),
@@ -187,12 +192,7 @@ fn urgency(previous: Option<&ComputePoolStatus>, status: &ComputePoolStatus) -> 
     let Some(previous) = previous else {
         return Urgency::Conditions;
     };
-    // Another writer's field.
-    let previous = ComputePoolStatus {
-        shadow_price: None,
-        ..previous.clone()
-    };
-    if previous == *status {
+    if previous == status {
         return Urgency::Nothing;
     }
     let verdicts = |status: &ComputePoolStatus| -> BTreeMap<String, (String, String)> {
@@ -201,7 +201,7 @@ fn urgency(previous: Option<&ComputePoolStatus>, status: &ComputePoolStatus) -> 
             .map(|c| (c.type_.clone(), (c.status.clone(), c.reason.clone())))
             .collect()
     };
-    let same = previous.observed_generation == status.observed_generation && verdicts(&previous) == verdicts(status);
+    let same = previous.observed_generation == status.observed_generation && verdicts(previous) == verdicts(status);
     if same { Urgency::Numbers } else { Urgency::Conditions }
 }
 

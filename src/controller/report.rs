@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::api::tiered_pipeline::DecisionSummary;
 use crate::rebalance::decision::{HoldReason, Lack, NotUsed, Reason};
+use crate::rebalance::world::Resources;
 
 /// Decisions kept per pipeline.
 pub const DECISIONS_MAX: usize = 5;
@@ -105,5 +106,47 @@ impl Views {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|uid, _| live(uid));
+    }
+}
+
+/// What one more of a pool's resources would save per hour, by the pool's name: millionths of a dollar for a core, a GiB and
+/// a device. Only of pools that are short. Written by the rebalancer, read by the pools' reconciler.
+#[derive(Clone, Debug, Default)]
+pub struct ShadowPrices(Arc<RwLock<BTreeMap<String, [u64; 3]>>>);
+
+impl ShadowPrices {
+    /// Replaces all.
+    pub fn set(&self, prices: BTreeMap<String, [u64; 3]>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = prices;
+    }
+
+    /// What one more node would save per hour, millionths of a dollar; none if its pool is not short.
+    pub fn of_node(&self, pool: &str, node: &Resources) -> Option<u64> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let [core, gib, device] = all.get(pool)?.map(u128::from);
+        let micros = core * u128::from(node.cpu_millis) / 1_000
+            + gib * u128::from(node.memory_kib) / (1 << 20)
+            + device * u128::from(node.device_millis) / 1_000;
+        u64::try_from(micros).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_saves_what_its_cores_memory_and_devices_save() {
+        let prices = ShadowPrices::default();
+        let node = Resources {
+            cpu_millis: 4_500,
+            memory_kib: 2 << 20,
+            device_millis: 8_000,
+        };
+        assert_eq!(prices.of_node("a", &node), None);
+        prices.set(BTreeMap::from([("a".to_owned(), [2_000, 30, 100])]));
+        assert_eq!(prices.of_node("a", &node), Some(9_000 + 60 + 800));
+        prices.set(BTreeMap::new());
+        assert_eq!(prices.of_node("a", &node), None, "not short any more");
     }
 }

@@ -14,7 +14,7 @@ use super::events::Events;
 use super::outcome::Outcomes;
 use super::pools::Look;
 use super::rebalancer::{self, record::DecisionLog};
-use super::report::Views;
+use super::report::{ShadowPrices, Views};
 use super::watch::{Pipeline, Watched};
 use super::{compute_pool, pipeline};
 use crate::signals::scraper::{ScrapeConfig, Scraper};
@@ -94,6 +94,7 @@ pub async fn lead(
         }
     };
     let views = Views::default();
+    let prices = ShadowPrices::default();
     let (look, looks) = watch::channel(Arc::new(Look::default()));
     let (stopping, stopped) = watch::channel(false);
     let (events, telling) = Events::start(
@@ -107,6 +108,7 @@ pub async fn lead(
         client: clients.fast,
         stores: stores.clone(),
         views: views.clone(),
+        prices: prices.clone(),
         events: events.clone(),
         wake: wake.0,
         look,
@@ -139,7 +141,7 @@ pub async fn lead(
         [changes(looks), changes(all)],
         stopped.clone(),
     ));
-    let pools = compute_pool::Context::new(clients.calls, stores.pools, stores.nodes, stores.pods);
+    let pools = compute_pool::Context::new(clients.calls, stores.pools, stores.nodes, stores.pods, prices);
     let pools = tokio::spawn(compute_pool::run(
         Arc::new(pools),
         clients.watch,

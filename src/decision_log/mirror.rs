@@ -7,6 +7,7 @@ use std::borrow::Borrow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::rebalance::propose;
 use crate::rebalance::world::{self, Key, PipelineIdx, PoolIdx, Resources, StageIdx, VariantIdx};
 
 /// Declares a mirror of a type of the core with conversions both ways. Fields are plain (`name`), wrapped numbers
@@ -220,6 +221,50 @@ impl From<World> for world::World {
     }
 }
 
+/// Counts are pairs of variant and replicas; prices are of a pool, a resource and so many millionths.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Proposal {
+    world: u64,
+    counts: Vec<(u32, u32)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gap_ppm: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gap_in_force_ppm: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    prices: Vec<(u32, u8, u64)>,
+}
+
+impl From<&propose::Proposal> for Proposal {
+    fn from(of: &propose::Proposal) -> Self {
+        let price = |&(pool, resource, micros): &(PoolIdx, u8, u64)| (pool.0, resource, micros);
+        Self {
+            world: of.world,
+            counts: of.counts.iter().map(|&(variant, count)| (variant.0, count)).collect(),
+            gap_ppm: of.certificate.gap_ppm,
+            gap_in_force_ppm: of.certificate.gap_in_force_ppm,
+            prices: of.certificate.prices.iter().map(price).collect(),
+        }
+    }
+}
+
+impl From<Proposal> for propose::Proposal {
+    fn from(of: Proposal) -> Self {
+        let counts = of.counts.into_iter();
+        let prices = of.prices.into_iter();
+        Self {
+            world: of.world,
+            counts: counts.map(|(variant, count)| (VariantIdx(variant), count)).collect(),
+            certificate: propose::Certificate {
+                gap_ppm: of.gap_ppm,
+                gap_in_force_ppm: of.gap_in_force_ppm,
+                prices: prices
+                    .map(|(pool, resource, micros)| (PoolIdx(pool), resource, micros))
+                    .collect(),
+            },
+        }
+    }
+}
+
 /// Declares the mirror of the core's events: those that carry one value, boxed or not (`Name(Mirror of Origin)`), and
 /// behind the `;` those with fields (`Name { field: Mirror }`).
 macro_rules! events {
@@ -253,7 +298,7 @@ macro_rules! events {
 }
 
 events! {
-    World(World of world::World);
+    World(World of world::World), Proposal(Proposal of propose::Proposal);
     Replicas { variant: At, desired: u32, ready: u32 },
     Leaving { variant: At, count: u32 },
     Reading { variant: At, reading: Reading },

@@ -24,8 +24,8 @@
 //! 5. `verify`: every decision is checked by code that shares nothing with the planner.
 //! 6. `guard`, `report`: why the rest does not happen now, and why each pool is not used more.
 //!
-//! The joint plan is greedy where pools are short. `solve` plans such worlds at prices per pool, with a certified bound;
-//! it is to take the place of `scarcity` and does not yet: `tiercel solve` is its only caller.
+//! Where pools are short the plan of a step is greedy (`scarcity`), and at once. `solve` plans such worlds at prices per
+//! pool, with a certified bound; what it finds aside comes back as an event (`propose`) and is taken if it is better.
 //!
 //! # What holds at every write
 //!
@@ -48,9 +48,6 @@
 //! short, floors apart, until something changes: whoever ran before knew more.
 //!
 //! # What does not hold
-//!
-//! The joint plan is no optimum: two stages that would have to swap full pools for their price alone stay where they
-//! are.
 //!
 //! Of 2,500 simulated worlds three still show a defect, all of them where something is short: seed 1236 of `campaign`
 //! does not come to rest, 1354 and 2368 write after a restart. Equals that compete for a pool that is short are served in
@@ -79,6 +76,7 @@ mod oracle;
 mod plan;
 #[cfg(test)]
 mod properties;
+pub mod propose;
 mod report;
 mod scarcity;
 #[cfg(test)]

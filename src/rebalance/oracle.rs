@@ -37,14 +37,19 @@ pub(super) struct Item {
 }
 
 impl Item {
-    /// Price of a replica that is there already: one part in twenty less, which is what a move must save at least.
-    /// At least one and below the price of a new one, so that fewer and unmoved win ties even where nodes are free.
+    /// What a replica that is there already counts, and a new one: one part in twenty less, which is what a move must save
+    /// at least. At least one and below the price of a new one, so that fewer and unmoved win ties even where nodes are
+    /// free.
+    pub(super) fn prices(price: u128) -> (u128, u128) {
+        (price - price / 20 + 1, price + 2)
+    }
+
     fn price_kept(&self) -> u128 {
-        self.price - self.price / 20 + 1
+        Self::prices(self.price).0
     }
 
     fn price_new(&self) -> u128 {
-        self.price + 2
+        Self::prices(self.price).1
     }
 
     /// Price of so many replicas here.

@@ -3,7 +3,8 @@
 //! If the cheapest covers of all stages fit side by side, together they are the optimum and nothing else is looked at.
 //! Where pools or budgets are short, floors are reserved first, by priority; then each stage takes its cheapest cover
 //! from what is left, by priority and, among equals, by regret: what it would lose without the contested pools. Passes
-//! of one-stage re-optimisation follow. Demand that finds no room stays unserved; there is always a plan.
+//! of one-stage re-optimisation follow. Demand that finds no room stays unserved; there is always a plan. Better ones are
+//! looked for aside (`propose`).
 
 use super::demand::capacity;
 use super::ledger::Ledger;
@@ -22,6 +23,9 @@ pub(super) struct Ask {
     pub(super) aside: bool,
     /// What runs was found so: where not everybody gets the best, this stage grows or shrinks, but does not shift.
     pub(super) found: bool,
+    /// Some of its replicas are full, and nobody can tell how much more there is to serve: what it lacks is a guess, for
+    /// which nobody else gives up anything.
+    pub(super) guessed: bool,
 }
 
 /// How many replicas a variant must keep and may have.
@@ -41,6 +45,8 @@ pub(super) struct Problem<'a> {
     pub(super) current: &'a [u32],
     /// The last plan, by variant; where there was none, what is asked for now.
     pub(super) previous: &'a [u32],
+    /// A plan that was made aside, by variant.
+    pub(super) proposal: Option<&'a [u32]>,
 }
 
 /// Wanted replicas and what they leave open.
@@ -89,6 +95,7 @@ pub(super) fn plan(problem: &Problem<'_>, oracle: &mut Oracle) -> Plan {
         },
         scarce: vec![false; problem.world.pools.len()],
         sticky: false,
+        mates: Vec::new(),
     };
     if !build.all_at_once() {
         build.by_turns();
@@ -107,6 +114,8 @@ pub(super) struct Build<'a, 'b> {
     pub(super) scarce: Vec<bool>,
     /// What was planned is priced like what runs.
     pub(super) sticky: bool,
+    /// Stages of every pipeline; filled where something is short.
+    pub(super) mates: Vec<Vec<usize>>,
 }
 
 impl Build<'_, '_> {
@@ -159,6 +168,13 @@ impl Build<'_, '_> {
 
     /// Asks the oracle about one stage with what is left. The counts stay in the oracle.
     pub(super) fn solve(&mut self, stage: usize, need: &Need, aim: Aim, avoid_scarce: bool, keep: bool) -> Value {
+        self.look(stage, aim, avoid_scarce, keep);
+        let budget = self.plan.ledger.budget(self.pipeline(stage));
+        self.oracle.solve(&self.items, need, budget).value
+    }
+
+    /// Lists the pools of a stage as they are with what is left.
+    pub(super) fn look(&mut self, stage: usize, aim: Aim, avoid_scarce: bool, keep: bool) {
         self.items.clear();
         let range = self.range(stage);
         let held = self.held(stage);
@@ -203,8 +219,6 @@ impl Build<'_, '_> {
                 upper,
             });
         }
-        let budget = self.plan.ledger.budget(self.pipeline(stage));
-        self.oracle.solve(&self.items, need, budget).value
     }
 
     /// Writes the oracle's last counts for a stage and takes them out of the ledger.

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use super::demand::{capacity, cut};
 use super::ledger::Ledger;
+use super::moves::serve;
 use super::oracle::{Need, Value, value_of};
 use super::plan::{Aim, Build, Plan, price, variants_of};
 use super::world::World;
 
 /// Passes of one-stage re-optimisation after the first assignment.
-const PASSES_MAX: usize = 2;
+const PASSES_MAX: usize = 6;
 
 /// Unserved demand is compared in steps of this many thousandths of a stage's demand: less is not worth a reshuffle.
 const UNSERVED_STEP_PERMILLE: u128 = 10;
@@ -19,23 +20,32 @@ const UNSERVED_STEP_PERMILLE: u128 = 10;
 #[derive(Clone, Copy, Debug, Default)]
 struct Missing {
     floors: u64,
-    /// Of the worst stage of each pipeline, thousandths of its demand.
+    /// Stages that serve nothing.
+    idle: u64,
+    /// Of the worst other stage of each pipeline, thousandths of its demand. What the rest of a pipeline could serve beyond
+    /// that, it serves nobody.
     worst: u128,
-    /// Of all stages.
-    all: u128,
+    /// The same of stages whose demand is a guess: no reason to take anything from an equal.
+    guessed: u128,
 }
 
 impl Missing {
-    fn rank(self, floors_alone: bool) -> (u64, u128, u128) {
+    fn rank(self, floors_alone: bool) -> (u64, u64, u128, u128) {
         if floors_alone {
-            return (self.floors, 0, 0);
+            return (self.floors, 0, 0, 0);
         }
-        (
-            self.floors,
-            self.worst / UNSERVED_STEP_PERMILLE,
-            self.all / UNSERVED_STEP_PERMILLE,
-        )
+        let steps = |permille: u128| permille / UNSERVED_STEP_PERMILLE;
+        (self.floors, self.idle, steps(self.worst), steps(self.guessed))
     }
+}
+
+/// Where a stage's counts are taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Given {
+    /// What runs, whatever its bounds.
+    Running,
+    Planned,
+    Proposed,
 }
 
 /// A stage's place in the queue for scarce pools; smaller is earlier.
@@ -48,20 +58,35 @@ type Turn = (
 );
 
 impl Build<'_, '_> {
-    /// Two candidates: the last plan, brought up to date stage by stage, and one built from nothing, in order of need. Both
-    /// are priced alike, what runs and what was planned a little lower. The new one must be better: as long as nothing
-    /// that goes into it changes, every change of plan is an improvement by the same measure, so there is an end to them.
+    /// Candidates: the last plan, brought up to date stage by stage, one built from nothing, in order of need, and what was
+    /// proposed. All are priced alike, what runs and what was planned a little lower. A new one must be better: as long as
+    /// nothing that goes into it changes, every change of plan is an improvement by the same measure, so there is an end
+    /// to them.
     pub(super) fn by_turns(&mut self) {
         let whole = Ledger::new(self.problem.world);
         self.sticky = true;
         let turns = self.turns(&whole);
         let stages: Vec<usize> = turns.iter().map(|turn| turn.4).collect();
+        self.mates.resize(self.problem.world.pipelines.len(), Vec::new());
+        for &stage in &stages {
+            let pipeline = self.pipeline(stage);
+            if let Some(mates) = self.mates.get_mut(pipeline) {
+                mates.push(stage);
+            }
+        }
+        let mut others = Vec::with_capacity(2);
+        if self.problem.proposal.is_some() {
+            self.start_from(Given::Proposed, &stages, whole.clone());
+            others.push(std::mem::take(&mut self.plan));
+        }
         self.build_anew(&stages, whole.clone());
-        let fresh = std::mem::take(&mut self.plan);
-        let all = self.keep_previous(&stages, whole);
+        others.push(std::mem::take(&mut self.plan));
+        let all = self.start_from(Given::Planned, &stages, whole);
         let found = all && self.problem.asks.iter().any(|ask| ask.found);
-        if self.is_better(&turns, &fresh, found) {
-            self.plan = fresh;
+        for other in others {
+            if self.is_better(&turns, &other, found) {
+                self.plan = other;
+            }
         }
     }
 
@@ -77,12 +102,21 @@ impl Build<'_, '_> {
             .filter(|&stage| self.is_aside(stage))
             .collect::<Vec<_>>()
         {
-            self.take_given(stage, false);
+            self.take_given(stage, Given::Running);
         }
     }
 
-    /// Hands a stage what was planned for it, or, not `bounded`, what it has, as far as that fits.
-    fn take_given(&mut self, stage: usize, bounded: bool) {
+    fn counts(&self, given: Given) -> &[u32] {
+        match given {
+            Given::Running => self.problem.current,
+            Given::Planned => self.problem.previous,
+            Given::Proposed => self.problem.proposal.unwrap_or_default(),
+        }
+    }
+
+    /// Hands a stage what is given, as far as that fits.
+    fn take_given(&mut self, stage: usize, given: Given) {
+        let bounded = given != Given::Running;
         let pipeline = self.pipeline(stage);
         let ceiling = if bounded { self.need(stage).ceiling } else { u32::MAX };
         let mut left = ceiling;
@@ -92,12 +126,8 @@ impl Build<'_, '_> {
                 continue;
             };
             let bound = self.problem.bounds.get(at).copied().unwrap_or_default();
-            let given = if bounded {
-                self.problem.previous
-            } else {
-                self.problem.current
-            };
-            let here = given
+            let here = self
+                .counts(given)
                 .get(at)
                 .copied()
                 .unwrap_or(0)
@@ -227,18 +257,54 @@ impl Build<'_, '_> {
             .sum()
     }
 
-    /// Takes what was planned before and improves it. Whether all of it could be taken.
-    fn keep_previous(&mut self, stages: &[usize], whole: Ledger) -> bool {
+    /// Takes what is given and improves it. Whether all of it could be taken.
+    fn start_from(&mut self, given: Given, stages: &[usize], whole: Ledger) -> bool {
         self.clear(whole);
         let mut all = true;
         for &stage in stages {
-            self.take_given(stage, true);
+            self.take_given(stage, given);
             all &= self
                 .range(stage)
-                .all(|at| self.plan.counts.get(at) == self.problem.previous.get(at));
+                .all(|at| self.plan.counts.get(at) == self.counts(given).get(at));
+            self.rate(stage);
         }
         self.improve_all(stages);
         all
+    }
+
+    /// Notes what a stage's counts are worth.
+    fn rate(&mut self, stage: usize) {
+        self.look(stage, Aim::Price, false, true);
+        let counts = self.plan.counts.get(self.range(stage)).unwrap_or_default();
+        let value = value_of(&self.items, &self.need(stage), counts);
+        if let Some(slot) = self.plan.values.get_mut(stage) {
+            *slot = value;
+        }
+    }
+
+    /// What a stage can use: of its demand, the share that every other stage of its pipeline passes on. Those that serve
+    /// nothing at all are left out: it says more about them than about what arrives here. So are those whose demand is a
+    /// guess. After a start less is known, which is no reason to serve less than what runs does.
+    fn usable(&self, stage: usize) -> Need {
+        let need = self.need(stage);
+        let mut demand = need.demand;
+        for &mate in self.mates.get(self.pipeline(stage)).into_iter().flatten() {
+            let asks = self.need(mate).demand;
+            let open = self.plan.values.get(mate).map_or(0, |value| value.unserved);
+            let guessed = self.problem.asks.get(mate).is_some_and(|ask| ask.guessed);
+            if mate == stage || open == 0 || open >= asks || guessed {
+                continue;
+            }
+            let passed = (u128::from(need.demand) * u128::from(asks - open)).div_ceil(u128::from(asks));
+            demand = demand.min(cut(passed));
+        }
+        if self.problem.asks.get(stage).is_some_and(|ask| ask.found) {
+            let declared = self.problem.world.variants.get(self.range(stage)).unwrap_or_default();
+            let runs = self.problem.current.get(self.range(stage)).unwrap_or_default();
+            let runs = runs.iter().copied().zip(declared.iter().map(capacity));
+            demand = demand.max(serve(need.uniform, runs)).min(need.demand);
+        }
+        Need { demand, ..need }
     }
 
     fn improve_all(&mut self, stages: &[usize]) {
@@ -264,8 +330,13 @@ impl Build<'_, '_> {
                 let value = plan.values.get(stage).copied().unwrap_or_default();
                 let share = u128::from(value.unserved) * 1_000 / u128::from(demand.max(1));
                 lacks.floors = lacks.floors.saturating_add(value.short);
-                lacks.worst = lacks.worst.max(share);
-                lacks.all += share;
+                if demand > 0 && value.unserved >= demand {
+                    lacks.idle += 1;
+                } else if self.problem.asks.get(stage).is_some_and(|ask| ask.guessed) {
+                    lacks.guessed = lacks.guessed.max(share);
+                } else {
+                    lacks.worst = lacks.worst.max(share);
+                }
                 *price += value.price;
             }
         }
@@ -273,8 +344,9 @@ impl Build<'_, '_> {
         for ((priority, _), both) in worst {
             for (class, lacks) in classes.entry(priority).or_default().iter_mut().zip(both) {
                 class.floors = class.floors.saturating_add(lacks.floors);
+                class.idle += lacks.idle;
                 class.worst += lacks.worst;
-                class.all += lacks.all;
+                class.guessed += lacks.guessed;
             }
         }
         for [mine, theirs] in classes.into_values() {
@@ -314,7 +386,8 @@ impl Build<'_, '_> {
         }
     }
 
-    /// Re-optimises one stage with everything else as it is. Keeps what it has unless something is better.
+    /// Re-optimises one stage with everything else as it is, for what its pipeline lets it serve. Keeps what it has unless
+    /// something is better.
     fn improve(&mut self, stage: usize) -> bool {
         let before: Vec<u32> = self
             .plan
@@ -322,7 +395,7 @@ impl Build<'_, '_> {
             .get(self.range(stage))
             .map(<[u32]>::to_vec)
             .unwrap_or_default();
-        let need = self.need(stage);
+        let need = self.usable(stage);
         self.give_back(stage);
         let best = self.solve(stage, &need, Aim::Price, false, true);
         let kept = value_of(&self.items, &need, &before);
@@ -335,7 +408,8 @@ impl Build<'_, '_> {
         if !better {
             self.oracle.counts.clone_from(&before);
         }
-        self.take(stage, if better { best } else { kept });
+        let value = value_of(&self.items, &self.need(stage), &self.oracle.counts);
+        self.take(stage, value);
         better
     }
 

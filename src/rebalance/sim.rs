@@ -3,6 +3,8 @@
 #![allow(clippy::cast_possible_truncation, reason = "small numbers by construction")]
 
 use super::decision::{Decision, Move};
+use super::propose::{Proposal, propose};
+use super::solve::{Memory, Settings};
 use super::state::State;
 use super::step::step;
 use super::world::{
@@ -86,6 +88,11 @@ pub(super) struct Sim {
     capacity_full: Vec<Resources>,
     random: Random,
     pub(super) violations: Vec<String>,
+    /// What was planned aside since the last tick.
+    proposal: Option<Proposal>,
+    solver: Memory,
+    /// Proposals that arrived.
+    pub(super) proposals: usize,
 }
 
 impl Sim {
@@ -105,6 +112,9 @@ impl Sim {
             capacity_full,
             random: Random::new(seed),
             violations: Vec::new(),
+            proposal: None,
+            solver: Memory::default(),
+            proposals: 0,
         };
         sim.restart();
         sim
@@ -113,6 +123,7 @@ impl Sim {
     /// Forgets all the core knew.
     pub(super) fn restart(&mut self) {
         self.state = State::new();
+        self.proposal = None;
         let _nothing_is_observed_yet = step(&mut self.state, &[Event::World(self.world.clone())], self.now_ms);
     }
 
@@ -149,8 +160,16 @@ impl Sim {
         self.now_ms += TICK_MS;
         self.break_things(faults);
         self.run_pods();
-        let events = self.observe(faults);
+        let mut events = self.observe(faults);
+        if let Some(proposal) = self.proposal.take() {
+            self.proposals += 1;
+            events.push(Event::Proposal(Box::new(proposal)));
+        }
         let decisions = step(&mut self.state, &events, self.now_ms);
+        if let Some(question) = self.state.question() {
+            let settings = Settings::default();
+            self.proposal = Some(propose(&question, &mut self.solver, &settings, &mut || true));
+        }
         for decision in &decisions {
             for one in &decision.moves {
                 if decision.advisory || self.random.chance(faults.lost_writes) {

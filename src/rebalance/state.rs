@@ -8,9 +8,10 @@ use super::edit::Before;
 use super::history::{Allowance, Dry, Pending};
 use super::latency;
 use super::oracle::Oracle;
-use super::plan::{Ask, Bound, Plan};
+use super::plan::{Ask, Bound, Plan, variants_of};
+use super::propose::Asked;
 use super::verify::Violation;
-use super::world::{DryReason, Event, Key, Reading, Variant, VariantIdx, World};
+use super::world::{DryReason, Event, Key, PoolIdx, Reading, Variant, VariantIdx, World};
 
 /// How long a write may take to be observed before what is observed counts again.
 const WRITE_GRACE_MS: u64 = 5_000;
@@ -31,6 +32,16 @@ pub struct State {
     /// Something has changed since the start. Until then what runs is what was found, and where pools or budgets are short
     /// it is taken for the best that could be reached: whoever ran before knew more.
     pub(super) changed: bool,
+    /// Worlds seen so far: a proposal for an older one is about other variants.
+    pub(super) worlds: u64,
+    /// What was last asked of those who plan aside.
+    pub(super) asked: Option<Asked>,
+    /// What they propose, by variant, and its gap. Looked at once.
+    pub(super) proposal: Option<(Vec<u32>, Option<u64>)>,
+    /// Gap of the plan in force while something is short, millionths.
+    pub(super) gap_ppm: Option<u64>,
+    /// What more room in pools that are short would save.
+    pub(super) prices: Vec<(PoolIdx, u8, u64)>,
     pub(super) oracle: Oracle,
     /// Latency objectives, and what they add to demand.
     pub(super) latency: latency::Memory,
@@ -419,7 +430,16 @@ impl State {
                 }
                 self.note(*variant, Some(Trigger::CapacityLost));
             }
+            Event::Proposal(proposal) => self.take_proposal(proposal),
         }
+    }
+
+    /// Whether some replicas of a stage are full, so that what it has to serve may be anything above what is seen.
+    pub(super) fn saturated(&self, stage: usize) -> bool {
+        let range = variants_of(&self.world, stage);
+        let seen = self.variants.get(range.clone()).unwrap_or_default().iter();
+        let mut pairs = self.world.variants.get(range).unwrap_or_default().iter().zip(seen);
+        pairs.any(|(variant, seen)| seen.reading.is_some_and(|reading| seen.saturated(variant, &reading)))
     }
 
     pub(super) fn age(&mut self, now_ms: u64) {
@@ -498,6 +518,9 @@ impl State {
             self.stages.push(memory);
         }
         self.plan = None;
+        self.worlds += 1;
+        (self.proposal, self.gap_ppm) = (None, None);
+        self.prices.clear();
         self.reports.clear();
     }
 }

@@ -57,10 +57,11 @@ pub(super) fn mode(pipeline: Option<&Pipeline>) -> Mode {
 
 fn replan(state: &mut State, now_ms: u64) {
     let aside = |stage: &Stage| mode(state.world.pipelines.get(stage.pipeline.0 as usize)) == Mode::Advisory;
-    let asks: Vec<Ask> = (state.world.stages.iter().zip(&state.stages))
-        .map(|(stage, memory)| Ask {
+    let asks: Vec<Ask> = (state.world.stages.iter().zip(&state.stages).enumerate())
+        .map(|(at, (stage, memory))| Ask {
             aside: aside(stage),
             found: !state.changed,
+            guessed: state.saturated(at),
             ..memory.ask
         })
         .collect();
@@ -76,7 +77,8 @@ fn replan(state: &mut State, now_ms: u64) {
         .collect();
     // Once a plan is reached, it is made once more from there: what runs is what a restart would start from.
     let reached = |plan: &Plan| plan.counts == current && state.planned_from != current;
-    let unchanged = state.planned_asks == asks && !bounds_changed;
+    let proposal = state.proposal.take();
+    let unchanged = state.planned_asks == asks && !bounds_changed && proposal.is_none();
     if unchanged && state.plan.as_ref().is_some_and(|plan| !reached(plan)) {
         return;
     }
@@ -86,8 +88,16 @@ fn replan(state: &mut State, now_ms: u64) {
         bounds: &bounds,
         current: &current,
         previous: &previous,
+        proposal: proposal.as_ref().map(|(counts, _)| counts.as_slice()),
     };
     let plan = plan::plan(&problem, &mut state.oracle);
+    match proposal {
+        // Exactly what was proposed: so is its proof.
+        Some((counts, gap_ppm)) if counts == plan.counts => state.gap_ppm = gap_ppm,
+        Some(_) => {}
+        None if state.planned_asks == asks && plan.counts == previous => {}
+        None => state.gap_ppm = None,
+    }
     // A plan for what has not been seen yet binds nothing.
     for ((memory, variant), &count) in state.variants.iter_mut().zip(&state.world.variants).zip(&plan.counts) {
         let stage = state.stages.get(variant.stage.0 as usize);

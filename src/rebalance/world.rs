@@ -4,6 +4,8 @@
 //! millicores, memory in KiB, devices in thousandths, capacity and demand in thousandths of the stage's unit (requests
 //! per second where the stage declares them, else replicas' worth of work), time in monotonic milliseconds.
 
+use super::propose::Proposal;
+
 /// Stable identity of a pipeline, stage, pool or variant across worlds. Carries history over; never decides a tie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub u64);
@@ -284,4 +286,6 @@ pub enum Event {
         /// Why.
         reason: DryReason,
     },
+    /// A plan that was made aside, see [`propose`](super::propose). It is taken only if it is better.
+    Proposal(Box<Proposal>),
 }

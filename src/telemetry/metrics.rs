@@ -91,6 +91,9 @@ struct Inner {
     holds: Family<Reason, Counter>,
     plans_rejected: Counter,
     log_lost: Counter,
+    /// Not a number while unknown: missing is not zero.
+    plan_gap: Gauge<f64, std::sync::atomic::AtomicU64>,
+    plan_solve_duration: Histogram,
     reaction: Histogram,
     scale_writes: Family<Outcome, Counter>,
     scaled_replicas: Family<Direction, Counter>,
@@ -112,6 +115,8 @@ impl Metrics {
             version: env!("CARGO_PKG_VERSION"),
         });
         registry.register("build", "The operator's version", build);
+        let unknown = Gauge::default();
+        unknown.set(f64::NAN);
         let inner = Inner {
             objects: Arc::new(Objects::new(series_max)),
             reconcile_duration: Family::new_with_constructor(Buckets(RECONCILE_BUCKETS)),
@@ -127,6 +132,8 @@ impl Metrics {
             holds: Family::default(),
             plans_rejected: Counter::default(),
             log_lost: Counter::default(),
+            plan_gap: unknown,
+            plan_solve_duration: Buckets(DECISION_BUCKETS).new_metric(),
             scale_writes: Family::default(),
             scaled_replicas: Family::default(),
             signal_errors: Family::default(),
@@ -218,6 +225,18 @@ impl Metrics {
     /// Steps of the core are missing from the decision log.
     pub fn decision_log_lost(&self, steps: u64) {
         self.0.log_lost.inc_by(steps);
+    }
+
+    /// How far the plan in force is from the best there can be, millionths of the best; none: nobody knows.
+    pub fn set_plan_gap(&self, gap_ppm: Option<u64>) {
+        #[expect(clippy::cast_precision_loss, reason = "a share, for people")]
+        let ratio = gap_ppm.map_or(f64::NAN, |ppm| ppm as f64 / 1e6);
+        self.0.plan_gap.set(ratio);
+    }
+
+    /// The solver searched so long, beside the decisions.
+    pub fn plan_solved(&self, took: Duration) {
+        self.0.plan_solve_duration.observe(took.as_secs_f64());
     }
 
     /// From the sampling of the signal to the acknowledgement of the write.
@@ -317,6 +336,15 @@ impl Inner {
         registry.register("decision_rejected_plans", help, self.plans_rejected.clone());
         let help = "Steps of the planner that are missing from the decision log: the disk was slow or full";
         registry.register("decision_log_lost_steps", help, self.log_lost.clone());
+        let help = "Cost of the plan in force beyond the proven bound, as a share of the bound; NaN while unknown";
+        registry.register("plan_gap_ratio", help, self.plan_gap.clone());
+        let help = "How long the solver searched, beside the decisions";
+        registry.register_with_unit(
+            "plan_solve_duration",
+            help,
+            Unit::Seconds,
+            self.plan_solve_duration.clone(),
+        );
         let help = "From the sampling of a signal to the acknowledged write";
         registry.register_with_unit("scale_reaction", help, Unit::Seconds, self.reaction.clone());
         registry.register(

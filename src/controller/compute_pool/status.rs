@@ -8,12 +8,14 @@ use crate::api::conditions::{self, New, Reason, Status, Type};
 use crate::api::decimal::money;
 use crate::controller::capacity::arithmetic::{has_room, minus};
 use crate::controller::capacity::{NodeRoom, PoolObservation, Problem, summary};
+use crate::controller::report::ShadowPrices;
 use crate::rebalance::world::Resources;
 
 /// The status that `observation` asks for. Transition times come from `previous` where a condition's status stays.
 pub fn compute_status(
     pool: &ComputePool,
     observation: &PoolObservation,
+    prices: &ShadowPrices,
     previous: Option<&ComputePoolStatus>,
     now: &Time,
 ) -> ComputePoolStatus {
@@ -28,8 +30,9 @@ pub fn compute_status(
         capacity: capacity(observation),
         free: free(observation),
         cost_per_hour: cost.map(|micros| money(micros.saturating_mul(u64::from(observation.nodes)))),
-        // Comes from the joint solver's prices; what is not known is not written.
-        shadow_price: None,
+        shadow_price: (observation.shape)
+            .and_then(|node| prices.of_node(&observation.name, &node))
+            .map(money),
         conditions: {
             let mut conditions = previous.map(|status| status.conditions.clone()).unwrap_or_default();
             let ready = ready(observation);

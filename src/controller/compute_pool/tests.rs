@@ -15,7 +15,13 @@ fn at(second: i64) -> Time {
 fn status_of(world: &World) -> ComputePoolStatus {
     let observed = world.observe();
     let index = observed.len() - 1;
-    compute_status(&world.pools[index], &observed[index], None, &at(1))
+    compute_status(
+        &world.pools[index],
+        &observed[index],
+        &ShadowPrices::default(),
+        None,
+        &at(1),
+    )
 }
 
 /// Conditions of the last pool as `Type=Status/Reason`.
@@ -228,9 +234,15 @@ fn numbers_are_quantities_and_money() {
 #[test]
 fn transition_times_move_with_the_status_only_and_passing_conditions_go() {
     let empty = world(json!({}));
-    let first = compute_status(&empty.pools[0], &empty.only(), None, &at(1));
+    let first = compute_status(&empty.pools[0], &empty.only(), &ShadowPrices::default(), None, &at(1));
     let filled = world(json!({})).node("n", "a", json!({}));
-    let second = compute_status(&filled.pools[0], &filled.only(), Some(&first), &at(2));
+    let second = compute_status(
+        &filled.pools[0],
+        &filled.only(),
+        &ShadowPrices::default(),
+        Some(&first),
+        &at(2),
+    );
     assert!(!conditions(&second).contains("Reconciling"), "{}", conditions(&second));
     assert!(
         second
@@ -239,7 +251,13 @@ fn transition_times_move_with_the_status_only_and_passing_conditions_go() {
             .all(|condition| condition.last_transition_time == at(2))
     );
     let grown = world(json!({})).node("n", "a", json!({})).node("m", "a", json!({}));
-    let third = compute_status(&grown.pools[0], &grown.only(), Some(&second), &at(3));
+    let third = compute_status(
+        &grown.pools[0],
+        &grown.only(),
+        &ShadowPrices::default(),
+        Some(&second),
+        &at(3),
+    );
     assert!(
         third
             .conditions
@@ -258,11 +276,7 @@ fn a_change_is_worth_what_people_wait_for() {
         shadow_price: Some("0.11".to_owned()),
         ..before.clone()
     };
-    assert_eq!(
-        urgency(Some(&priced), &before),
-        Urgency::Nothing,
-        "another writer's field"
-    );
+    assert_eq!(urgency(Some(&priced), &before), Urgency::Numbers, "not short any more");
     let numbers = status_of(
         &world(json!({}))
             .node("n", "a", json!({}))
@@ -301,7 +315,10 @@ fn context(world: &World) -> (Arc<Context>, Handle<Request<Body>, Response<Body>
     let pools = filled(world.pools.iter().map(|pool| DeserializeGuard(Ok((**pool).clone()))));
     let nodes = filled(world.nodes.iter().map(|node| (**node).clone()));
     let pods = filled(world.pods.iter().map(|pod| (**pod).clone()));
-    (Arc::new(Context::new(client, pools, nodes, pods)), handle)
+    (
+        Arc::new(Context::new(client, pools, nodes, pods, ShadowPrices::default())),
+        handle,
+    )
 }
 
 fn guard(pool: &ComputePool) -> Arc<DeserializeGuard<ComputePool>> {

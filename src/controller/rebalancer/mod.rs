@@ -4,6 +4,7 @@
 //! it, and sends the writes off. It waits for nothing else: a write's outcome is one more notice. The only field it
 //! writes is `spec.replicas`, through `/scale`.
 
+mod aside;
 pub mod children;
 mod execute;
 mod order;
@@ -25,8 +26,9 @@ use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, core::DeserializeGuard};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
+use self::aside::Aside;
 use self::children::{Child, Missing, Seen};
 use self::pods::Pods;
 use self::record::DecisionLog;
@@ -38,7 +40,7 @@ use super::events::Events;
 use super::pipeline::dereference::dereference;
 use super::pipeline::validate::validate;
 use super::pools::Look;
-use super::report::Views;
+use super::report::{ShadowPrices, Views};
 use super::stores::Stores;
 use super::view::{Change, PodView};
 use crate::api::TieredPipeline;
@@ -82,6 +84,8 @@ pub struct Context {
     pub stores: Stores,
     /// What the reconciler reads.
     pub views: Views,
+    /// What the pools' reconciler reads.
+    pub prices: ShadowPrices,
     /// Tells people.
     pub events: Events,
     /// Wakes the reconciler of one pipeline.
@@ -111,6 +115,7 @@ struct Rebalancer {
     decisions: HashMap<String, VecDeque<DecisionSummary>>,
     told_dry: BTreeMap<VariantIdx, u64>,
     writes: JoinSet<(Write, Outcome)>,
+    aside: Aside,
     /// Events for the next step.
     events: Vec<Event>,
     world_stale: bool,
@@ -146,6 +151,7 @@ pub async fn run(
         decisions: HashMap::new(),
         told_dry: BTreeMap::new(),
         writes: JoinSet::new(),
+        aside: Aside::new(),
         events: Vec::new(),
         world_stale: true,
         world_built_ms: None,
@@ -171,6 +177,7 @@ pub async fn run(
                 loop_.answer(answer);
             }
             Some(done) = loop_.writes.join_next() => loop_.written(done),
+            Some(answer) = loop_.aside.next() => loop_.proposed(answer),
             () = tokio::time::sleep(sleep) => {}
             _ = stopped.changed() => break,
         }
@@ -210,6 +217,11 @@ impl Rebalancer {
         }
         if self.claim_due_ms.is_some_and(|due| now_ms >= due) {
             self.claim_due_ms = self.claim(now_ms).then_some(now_ms + CLAIM_EVERY_MS);
+        }
+        if self.aside.is_free(now_ms)
+            && let Some(question) = self.state.question()
+        {
+            self.aside.ask(question, &self.ctx.clock);
         }
         self.views_stale |= !events.is_empty() || !decisions.is_empty();
         if let Some(log) = &mut self.ctx.log {
@@ -264,6 +276,15 @@ impl Rebalancer {
             self.ctx.metrics.signal_error("pod", targets::word(*why));
         }
         self.signals.record(answer);
+    }
+
+    /// The solver's answer is one more event.
+    fn proposed(&mut self, answer: Result<aside::Answer, JoinError>) {
+        let now_ms = self.ctx.clock.now_ms();
+        if let Some((proposal, took)) = self.aside.done(answer, now_ms) {
+            self.ctx.metrics.plan_solved(took);
+            self.events.push(Event::Proposal(Box::new(proposal)));
+        }
     }
 
     /// A Deployment as the watch shows it.

@@ -16,6 +16,9 @@ impl Rebalancer {
     pub(super) fn refresh(&mut self, now_ms: u64) {
         self.views_stale = false;
         self.views_built_ms = now_ms;
+        let (gap_ppm, prices) = self.state.certificate();
+        self.ctx.metrics.set_plan_gap(gap_ppm);
+        self.ctx.prices.set(self.index.by_pool(prices));
         for child in self.children.values_mut() {
             child.relax(now_ms);
         }

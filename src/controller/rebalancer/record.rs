@@ -143,6 +143,7 @@ fn parts_of(event: &Event) -> usize {
         Event::World(world) => {
             world.pools.len() + world.pipelines.len() + world.stages.len() * 2 + world.variants.len() * 2
         }
+        Event::Proposal(made) => made.counts.len() + made.certificate.prices.len(),
         _ => 1,
     }
 }

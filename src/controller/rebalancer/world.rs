@@ -22,6 +22,8 @@ const PREFERRED_PERMILLE: u32 = 1_000;
 /// What a number of the core stands for.
 #[derive(Debug, Default)]
 pub struct Index {
+    /// Names by [`PoolIdx`]; of pools that exist.
+    pub pools: Vec<String>,
     /// By [`PipelineIdx`].
     pub pipelines: Vec<PipelineId>,
     /// By [`StageIdx`].
@@ -75,6 +77,20 @@ impl Index {
         self.stages.get(index.0 as usize)
     }
 
+    /// Prices of a core, a GiB and a device by the pool's name.
+    pub fn by_pool(&self, prices: &[(PoolIdx, u8, u64)]) -> BTreeMap<String, [u64; 3]> {
+        let mut named: BTreeMap<String, [u64; 3]> = BTreeMap::new();
+        for &(pool, resource, micros) in prices {
+            let Some(name) = self.pools.get(pool.0 as usize) else {
+                continue;
+            };
+            if let Some(slot) = named.entry(name.clone()).or_default().get_mut(usize::from(resource)) {
+                *slot = micros;
+            }
+        }
+        named
+    }
+
     /// The pipeline at an index of the core.
     pub fn pipeline(&self, index: PipelineIdx) -> Option<&PipelineId> {
         self.pipelines.get(index.0 as usize)
@@ -91,6 +107,7 @@ pub fn world(pipelines: &[ValidatedPipeline], observed: &[PoolObservation]) -> (
             &observation.name,
             (PoolIdx(count(world.pools.len())), Some(observation)),
         );
+        index.pools.push(observation.name.clone());
         world.pools.push(pool(observation));
     }
     // Replicas may still run on a pool that is gone; it has no room for more.

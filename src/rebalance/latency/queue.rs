@@ -18,7 +18,7 @@ pub(super) const ENDLESS_US: u64 = 1 << 50;
 
 /// Servers that are counted one by one. More of them are taken for a part as large as this with its share of the load, which
 /// waits longer at the same utilization.
-const SERVERS_MAX: u64 = 1_024;
+const SERVERS_MAX: u64 = 256;
 /// Binary digits behind the point of loads.
 const LOAD_BITS: u32 = 24;
 /// Binary digits behind the point of `I`.

@@ -1,11 +1,16 @@
 //! Properties of the choice on drawn pipelines, with an exhaustive search as judge of the small ones.
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "small numbers by construction"
+)]
 
 use super::super::queue::Queue;
 use super::*;
 
 const TAIL: u64 = 7_358;
 
-/// A stream of numbers from one seed (SplitMix64).
+/// A stream of numbers from one seed (`SplitMix64`).
 struct Dice(u64);
 
 impl Dice {

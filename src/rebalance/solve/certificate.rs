@@ -93,8 +93,30 @@ pub(super) fn cost(instance: &Instance, plan: &Plan, unserved: &[u64]) -> i128 {
     plan.total() + constant + bottleneck::surcharge(instance, plan, unserved)
 }
 
-/// `cost` above `bound` in millionths of `bound`.
-pub(super) fn gap_ppm(cost: i128, bound: i128) -> Option<u64> {
+/// The objective that `counts` come to (flat, by the caller's options), in prices of the caller. Replicas beyond what an
+/// option may have count for nothing.
+pub fn worth(instance: &Instance, counts: &[u32]) -> i128 {
+    let mut plan = Plan::default();
+    plan.reset(instance);
+    let mut mine = Vec::new();
+    for (at, stage) in instance.stages.iter().enumerate() {
+        mine.clear();
+        mine.extend(
+            (stage.options.start as usize..stage.options.end as usize).map(|option| {
+                let given = counts.get(instance.outer_option[option] as usize).copied().unwrap_or(0);
+                given.saturating_sub(instance.base[option])
+            }),
+        );
+        plan.place(instance, at, &mine);
+    }
+    ceil(
+        cost(instance, &plan, &bottleneck::unserved(instance, &plan)),
+        instance.scale,
+    )
+}
+
+/// `cost` above `bound` in millionths of `bound`, rounded up; none where `bound` is not above zero and `cost` is.
+pub fn gap_ppm(cost: i128, bound: i128) -> Option<u64> {
     if cost <= bound {
         return Some(0);
     }

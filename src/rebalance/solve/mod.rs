@@ -75,7 +75,7 @@ mod warm;
 
 use self::build::build;
 use self::bundle_price::{Bundle, Step};
-pub use self::certificate::{Effort, Priced, Reason, Solution};
+pub use self::certificate::{Effort, Priced, Reason, Solution, gap_ppm, worth};
 use self::dual::{Evaluation, evaluate, evaluate_front};
 use self::generate::Dice;
 use self::improve::Improve;

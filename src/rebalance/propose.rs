@@ -1,0 +1,282 @@
+//! Plans made aside: where pools or budgets are short, the joint problem goes to the certified solver, and what it finds
+//! comes back as an event.
+//!
+//! [`step`](super::step) never waits for it. It answers every event at once with the greedy plan of `scarcity`; whoever
+//! calls it asks [`State::question`] afterwards, has [`propose`] answer it on a thread of its own and within a slice of
+//! time, and hands the answer in as [`Event::Proposal`](super::world::Event::Proposal). A proposal is one more candidate:
+//! it is fitted to what is true when it arrives, and the plan in force stays unless the proposal is better by the measure
+//! that holds for all plans, in which what runs is priced lower than what would have to move. So a stale or cut off answer
+//! costs nothing, and a log that holds the proposals replays without the solver.
+//!
+//! # What the solver is asked
+//!
+//! Prices are the plan's own. What is missing is worth more than any price: a hundredth of a stage's demand as much as the
+//! dearest replica of all, in the lowest class of priority; the classes above share twelve powers of two, which is as far as
+//! whole numbers reach. Pipelines are planned end to end: what one stage cannot pass on, the others need not hold.
+
+use super::demand::capacity;
+use super::ledger::Ledger;
+use super::moves::serve;
+use super::oracle::Item;
+use super::plan::{Ask, Bound, Plan, price, variants_of};
+use super::solve::rows::{GroupRow, OptionRow, PoolRow, Rows, StageRow};
+use super::solve::{Instance, Memory, Priced, Settings, Solution, Traffic, gap_ppm, solve, worth};
+use super::state::State;
+use super::world::{PoolIdx, VariantIdx};
+
+/// Bits of the price of the dearest replica.
+const PRICE_BITS: u32 = 24;
+/// Bits by which the worth of the highest class of priority may exceed that of the lowest.
+const CLASS_BITS: u32 = 12;
+/// What a stage's whole demand is worth in the lowest class, in prices of the dearest replica.
+const DEMAND_WORTH: u64 = 100;
+
+/// Room of what is counted in millicores, KiB and thousandths of a device, per core, GiB and device.
+const PER_WHOLE: [u128; 3] = [1_000, 1 << 20, 1_000];
+
+/// A joint problem, taken out of a state. Self-contained: it may be answered on any thread, or not at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Question {
+    /// World for which it holds; answers to older worlds are not taken.
+    world: u64,
+    rows: Rows,
+    /// Variant of every option.
+    variants: Vec<VariantIdx>,
+    /// The plan in force, by option.
+    in_force: Vec<u32>,
+    /// A price of the rows times two to this is one of the plan.
+    shift: u32,
+}
+
+/// An answer, as an event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proposal {
+    /// World for which it was made.
+    pub world: u64,
+    /// Replicas that are proposed. What is not named stands apart.
+    pub counts: Vec<(VariantIdx, u32)>,
+    /// How good that is, and what was in force.
+    pub certificate: Certificate,
+}
+
+/// How far plans are from the best there can be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Certificate {
+    /// Cost of the proposal beyond the bound, millionths of the bound, rounded up; absent where the bound is zero.
+    pub gap_ppm: Option<u64>,
+    /// The same of the plan that was in force when the question was asked.
+    pub gap_in_force_ppm: Option<u64>,
+    /// What one more of a pool's resources would save: the pool, which (0 a core, 1 a GiB, 2 a device), and millionths of
+    /// a dollar per hour. Only of what is short, and only where all demand is served: what is missing has no price in money.
+    pub prices: Vec<(PoolIdx, u8, u64)>,
+}
+
+/// What a question was made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    world: u64,
+    asks: Vec<Ask>,
+    bounds: Vec<Bound>,
+    from: Vec<u32>,
+    counts: Vec<u32>,
+}
+
+/// Answers a question. `go_on` is asked at short intervals; after a no, the best there is comes back soon.
+pub fn propose(
+    question: &Question,
+    memory: &mut Memory,
+    settings: &Settings,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Proposal {
+    let instance = Instance::new(&question.rows);
+    let solution = solve(&instance, memory, settings, go_on);
+    let in_force = worth(&instance, &question.in_force);
+    let pairs = question.variants.iter().copied().zip(solution.counts.iter().copied());
+    Proposal {
+        world: question.world,
+        counts: pairs.collect(),
+        certificate: Certificate {
+            gap_ppm: solution.gap_ppm,
+            gap_in_force_ppm: gap_ppm(in_force, solution.bound),
+            prices: prices(question, &solution),
+        },
+    }
+}
+
+fn prices(question: &Question, solution: &Solution) -> Vec<(PoolIdx, u8, u64)> {
+    if solution.unserved.iter().any(|&open| open > 0) || solution.short.iter().any(|&short| short > 0) {
+        return Vec::new();
+    }
+    let priced = solution.prices.iter().filter_map(|&(what, price)| {
+        let Priced::Pool { pool, resource } = what else {
+            return None;
+        };
+        // From 2^-24 of a shifted price per unit to what a whole one costs; a price is micros × 1000 × 16.
+        let whole = (u128::from(price) << question.shift).checked_mul(*PER_WHOLE.get(resource)?)?;
+        let micros = u64::try_from((whole >> 24) / 16_000).ok()?;
+        Some((PoolIdx(pool), u8::try_from(resource).ok()?, micros))
+    });
+    priced.collect()
+}
+
+impl State {
+    /// The joint problem as it is after the last step, if something is short and it was not asked before: a plan that
+    /// might be better is worth looking for. See [`propose`].
+    pub fn question(&mut self) -> Option<Question> {
+        let plan = self.plan.as_ref().filter(|plan| plan.crowded && self.changed)?;
+        let asked = Asked {
+            world: self.worlds,
+            asks: self.planned_asks.clone(),
+            bounds: self.variants.iter().map(|memory| memory.bound).collect(),
+            from: self.planned_from.clone(),
+            counts: plan.counts.clone(),
+        };
+        if self.asked.as_ref() == Some(&asked) {
+            return None;
+        }
+        let question = ask(self, plan, &asked);
+        self.asked = Some(asked);
+        Some(question)
+    }
+
+    /// How far the plan in force is from the best there can be, millionths of the best, and what more room would save.
+    /// Zero where everybody has the cheapest there is; absent while nobody has looked.
+    pub fn certificate(&self) -> (Option<u64>, &[(PoolIdx, u8, u64)]) {
+        match &self.plan {
+            Some(plan) if !plan.crowded => (Some(0), &[]),
+            Some(_) => (self.gap_ppm, &self.prices),
+            None => (None, &[]),
+        }
+    }
+
+    pub(super) fn take_proposal(&mut self, proposal: &Proposal) {
+        if proposal.world != self.worlds {
+            return;
+        }
+        let mut counts = self.plan.as_ref().map_or_else(Vec::new, |plan| plan.counts.clone());
+        for &(variant, count) in &proposal.counts {
+            if let Some(slot) = counts.get_mut(variant.0 as usize) {
+                *slot = count;
+            }
+        }
+        self.prices.clone_from(&proposal.certificate.prices);
+        self.proposal = Some((counts, proposal.certificate.gap_ppm));
+        self.gap_ppm = proposal.certificate.gap_in_force_ppm;
+    }
+}
+
+fn ask(state: &State, plan: &Plan, asked: &Asked) -> Question {
+    let world = &state.world;
+    let mut room = Ledger::new(world);
+    let aside = |stage: usize| asked.asks.get(stage).is_some_and(|ask| ask.aside);
+    let (mut dearest, mut classes) = (1_u128, Vec::new());
+    for (at, stage) in world.stages.iter().enumerate() {
+        for variant in variants_of(world, at) {
+            let Some(declared) = world.variants.get(variant) else {
+                continue;
+            };
+            dearest = dearest.max(price(declared).max(1));
+            if aside(at) {
+                let runs = asked.from.get(variant).copied().unwrap_or(0);
+                room.take(stage.pipeline.0 as usize, declared, runs);
+            }
+        }
+        if !aside(at) {
+            classes.push(priority(world, at));
+        }
+    }
+    classes.sort_unstable();
+    classes.dedup();
+    let shift = (u128::BITS - dearest.leading_zeros()).saturating_sub(PRICE_BITS);
+    let mut question = Question {
+        world: asked.world,
+        shift,
+        ..Question::default()
+    };
+    let cut = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    question.rows.pools = (world.pools.iter().zip(&room.pools))
+        .map(|(pool, room)| PoolRow {
+            reliable: pool.reliable,
+            cpu_millis: cut(room.cpu_millis),
+            memory_kib: cut(room.memory_kib),
+            device_millis: cut(room.device_millis),
+        })
+        .collect();
+    question.rows.groups = (world.pipelines.iter())
+        .map(|pipeline| GroupRow {
+            money_max_micros: pipeline.budget_micros,
+            power_max_milliwatts: None,
+        })
+        .collect();
+    let worth = u64::try_from(dearest >> shift).unwrap_or(1 << PRICE_BITS).max(1) * DEMAND_WORTH;
+    for (at, stage) in world.stages.iter().enumerate().filter(|&(at, _)| !aside(at)) {
+        let mut need = asked.asks.get(at).map(|ask| ask.need).unwrap_or_default();
+        let guessed = asked.asks.get(at).is_some_and(|ask| ask.guessed);
+        if guessed {
+            // Nobody gives up anything for a guess: it keeps what it has.
+            let range = variants_of(world, at);
+            let declared = world.variants.get(range.clone()).unwrap_or_default().iter();
+            let counts = plan.counts.get(range).unwrap_or_default().iter().copied();
+            need.demand = need.demand.min(serve(need.uniform, counts.zip(declared.map(capacity))));
+        }
+        let class = classes.partition_point(|&other| other < priority(world, at));
+        let above =
+            u32::try_from(class).unwrap_or(0) * CLASS_BITS / u32::try_from(classes.len()).map_or(1, |n| n.max(2) - 1);
+        let mut row = StageRow {
+            demand_millis: need.demand,
+            min: need.floor,
+            max: need.ceiling,
+            reliable_min: need.reliable_floor,
+            traffic: if need.uniform { Traffic::Uniform } else { Traffic::Pull },
+            penalty: ((worth << above) / need.demand.max(1)).max(1),
+            priority: priority(world, at),
+            pipeline: Some(stage.pipeline.0),
+            groups: vec![stage.pipeline.0],
+            options: Vec::new(),
+        };
+        for variant in variants_of(world, at) {
+            let Some(declared) = world.variants.get(variant) else {
+                continue;
+            };
+            let bound = asked.bounds.get(variant).copied().unwrap_or_default();
+            let count = |counts: &[u32]| counts.get(variant).copied().unwrap_or(0);
+            let upper = bound.upper.min(declared.max);
+            let (kept, new) = Item::prices(price(declared));
+            let (kept, new) = (kept >> shift, new >> shift);
+            let kept = kept.min(new.saturating_sub(1));
+            row.options.push(OptionRow {
+                pool: declared.pool.0,
+                request: declared.request,
+                price: u64::try_from(kept).unwrap_or(u64::MAX),
+                move_up: u64::try_from(new - kept).unwrap_or(u64::MAX),
+                cost_micros: declared.cost_micros,
+                // No replica serves more than there is to serve.
+                capacity_millis: capacity(declared).min(need.demand.max(1)),
+                current: count(&asked.from).max(count(&plan.counts)),
+                lower: bound.lower.min(upper),
+                upper,
+                ..OptionRow::default()
+            });
+            question
+                .variants
+                .push(VariantIdx(u32::try_from(variant).unwrap_or(u32::MAX)));
+            question.in_force.push(count(&plan.counts));
+        }
+        if guessed || row.options.iter().all(|option| option.upper == 0) {
+            // It tells nothing about what the others need.
+            row.pipeline = None;
+        }
+        question.rows.stages.push(row);
+    }
+    question
+}
+
+fn priority(world: &super::world::World, stage: usize) -> u16 {
+    let pipeline = world.stages.get(stage).map(|stage| stage.pipeline.0 as usize);
+    pipeline
+        .and_then(|at| world.pipelines.get(at))
+        .map_or(0, |pipeline| pipeline.priority)
+}
+
+#[cfg(test)]
+mod tests;
