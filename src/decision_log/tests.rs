@@ -190,3 +190,54 @@ fn a_log_holds_numbers_and_closed_words_only() {
         }
     }
 }
+
+#[test]
+fn every_kind_of_event_comes_back_as_it_was() {
+    use crate::rebalance::propose::{Certificate, Proposal};
+    use crate::rebalance::world::{DryReason, Event as Told, Objective, PoolIdx, Reading, VariantIdx};
+
+    let mut world = chain().world;
+    world.pipelines[0].objective = Some(Objective {
+        latency_ms: 1_500,
+        percentile: 95,
+    });
+    let variant = VariantIdx(1);
+    let reading = Reading {
+        taken_ms: 9,
+        sampled: 1,
+        expected: 2,
+        running_millis: Some(3),
+        waiting_millis: None,
+        utilization_permille: Some(4),
+        rate_millis: Some(5),
+    };
+    let proposal = Proposal {
+        world: 7,
+        counts: vec![(variant, 3)],
+        certificate: Certificate {
+            gap_ppm: Some(1_000),
+            gap_in_force_ppm: None,
+            prices: vec![(PoolIdx(1), 2, 30)],
+        },
+    };
+    let events = [
+        Told::World(world),
+        Told::Replicas {
+            variant,
+            desired: 2,
+            ready: 1,
+        },
+        Told::Leaving { variant, count: 1 },
+        Told::Reading { variant, reading },
+        Told::Dry {
+            variant,
+            reason: DryReason::CannotStart,
+        },
+        Told::Proposal(Box::new(proposal)),
+    ];
+    for told in events {
+        let text = serde_json::to_string(&Event::from(&told)).unwrap();
+        let back: Event = serde_json::from_str(&text).unwrap();
+        assert_eq!(Told::from(back), told, "{text}");
+    }
+}
