@@ -17,6 +17,7 @@
 pub mod api;
 pub mod cli;
 pub mod controller;
+pub mod decision_log;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod quantity;

@@ -23,6 +23,8 @@ pub enum Type {
     WithinBudget,
     /// Every stage runs on the tier that its hint prefers.
     PreferredTier,
+    /// Capacity is planned that keeps the latency objective; only there if one is declared.
+    WithinObjective,
 }
 
 impl Type {
@@ -37,6 +39,7 @@ impl Type {
             Self::Balanced => "Balanced",
             Self::WithinBudget => "WithinBudget",
             Self::PreferredTier => "PreferredTier",
+            Self::WithinObjective => "WithinObjective",
         }
     }
 }
@@ -106,6 +109,12 @@ reasons! {
     OnPreferredTier,
     /// Stages run below the tier that their hint prefers.
     BelowPreferredTier,
+    /// Headroom is planned that keeps the latency objective.
+    HeadroomPlanned,
+    /// No number of replicas that is allowed keeps the latency objective.
+    OutOfReach,
+    /// A stage does not declare what the latency objective needs to know of it.
+    NotDeclared,
     /// Two pools select the same node.
     PoolsOverlap,
     /// No node matches the pool and it cannot grow.

@@ -50,7 +50,7 @@ pub struct TieredPipelineSpec {
     /// Ceilings that are never crossed, surge included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
-    /// End-to-end latency to keep. Replicas do not follow it yet.
+    /// End-to-end latency to keep. Stages get more capacity than their load asks for where that saves most time per price. Needs `capacity.requestsPerSecond` and `capacity.concurrency` of every stage; `WithinObjective` says what becomes of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objective: Option<Objective>,
     /// Gateway that weighted traffic enters through.
@@ -157,7 +157,7 @@ pub struct TieredPipelineStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5))]
     pub decisions: Vec<DecisionSummary>,
-    /// Conditions: `Ready`, `SignalsAvailable`, `CapacityAvailable`, `Balanced`, `WithinBudget` and `PreferredTier`; `Reconciling` and `Stalled` only while true.
+    /// Conditions: `Ready`, `SignalsAvailable`, `CapacityAvailable`, `Balanced`, `WithinBudget` and `PreferredTier`; `WithinObjective` if an objective is declared; `Reconciling` and `Stalled` only while true.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

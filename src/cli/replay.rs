@@ -1,17 +1,18 @@
 //! `tiercel replay`: a recorded decision log through today's core.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::PathBuf;
 
-use crate::simulate::log;
+use crate::decision_log as log;
 
 /// Arguments of `tiercel replay`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// A decision log, as `tiercel simulate --decisions` writes it.
-    #[arg(value_name = "LOG")]
-    log: PathBuf,
+    /// A decision log, as `tiercel run --decision-log` and `tiercel simulate --decisions` write it. One that went on in a
+    /// second file: both, the older (`.1`) first.
+    #[arg(value_name = "LOG", required = true)]
+    logs: Vec<PathBuf>,
 }
 
 /// A replay failed, or came out differently.
@@ -28,6 +29,20 @@ pub enum Error {
     /// The log cannot be replayed.
     #[error(transparent)]
     Log(#[from] log::Error),
+    /// Steps are missing.
+    #[error(
+        "line {line} of the log says that {steps} steps are missing there ({because}): {skipped} steps behind them could not be replayed; all others are identical"
+    )]
+    Gap {
+        /// Where, counted from 1.
+        line: usize,
+        /// How many.
+        steps: u64,
+        /// What kept them from being written.
+        because: String,
+        /// Steps on record that could not be taken.
+        skipped: usize,
+    },
     /// The core decides otherwise today.
     #[error("{different} of {steps} steps are decided differently")]
     Different {
@@ -41,13 +56,17 @@ pub enum Error {
 /// Runs the command.
 ///
 /// # Errors
-/// When the log cannot be replayed, or the decisions are not the same.
+/// When the log cannot be replayed whole, or the decisions are not the same.
 pub fn run(arguments: &Arguments) -> Result<(), Error> {
-    let file = File::open(&arguments.log).map_err(|source| Error::Open {
-        path: arguments.log.clone(),
-        source,
-    })?;
-    let replay = log::replay(BufReader::new(file))?;
+    let mut all: Box<dyn Read> = Box::new(std::io::empty());
+    for path in &arguments.logs {
+        let file = File::open(path).map_err(|source| Error::Open {
+            path: path.clone(),
+            source,
+        })?;
+        all = Box::new(all.chain(file));
+    }
+    let replay = log::replay(BufReader::new(all))?;
     for difference in &replay.differences {
         println!("{difference}");
     }
@@ -58,6 +77,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         return Err(Error::Different {
             different: replay.different,
             steps: replay.steps,
+        });
+    }
+    if let Some((line, gap)) = replay.gaps.into_iter().next() {
+        return Err(Error::Gap {
+            line,
+            steps: gap.steps,
+            because: gap.because,
+            skipped: replay.skipped,
         });
     }
     println!("identical: {} steps, {} decisions", replay.steps, replay.decisions);

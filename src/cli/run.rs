@@ -73,7 +73,8 @@ pub struct Arguments {
     #[arg(long, env = "TIERCEL_KUBE_WRITES_PER_SECOND", default_value_t = 50, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     kube_writes_per_second: u32,
-    /// Append every decision to this file, one line of JSON each.
+    /// Append every step of the planner to this file, one line of JSON each, for `tiercel replay`: what it was told, and what
+    /// it decided. At 384 MiB the file becomes FILE.1.
     #[arg(long, env = "TIERCEL_DECISION_LOG", value_name = "FILE")]
     decision_log: Option<PathBuf>,
     /// Let pipelines name Secrets of their namespace in `env` and `volumes`.

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use crate::controller::clock::Clock;
+use crate::decision_log as log;
 use crate::simulate::demand::{bound, initial};
 use crate::simulate::engine::{self, Fault, Options};
+use crate::simulate::html;
 use crate::simulate::input::{self, Nodes, Objects};
 use crate::simulate::load::{self, Change, Load};
 use crate::simulate::outcome::Outcome;
@@ -16,7 +18,6 @@ use crate::simulate::policy::tiercel::Tiercel;
 use crate::simulate::policy::{self, KINDS, Spec};
 use crate::simulate::scenario::Scenario;
 use crate::simulate::table;
-use crate::simulate::{html, log};
 
 /// Arguments of `tiercel simulate`.
 #[derive(Debug, clap::Args)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::api::tiered_pipeline::DecisionSummary;
-use crate::rebalance::decision::{HoldReason, NotUsed, Reason};
+use crate::rebalance::decision::{HoldReason, Lack, NotUsed, Reason};
 use crate::rebalance::world::Resources;
 
 /// Decisions kept per pipeline.
@@ -18,6 +18,21 @@ pub struct PipelineView {
     pub stages: BTreeMap<String, StageView>,
     /// The last decisions, newest first.
     pub decisions: VecDeque<DecisionSummary>,
+    /// What becomes of the latency objective; absent without one.
+    pub objective: Option<Prospect>,
+}
+
+/// What becomes of a latency objective, in names. Nothing in it moves on every tick.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prospect {
+    /// Headroom is planned that keeps it.
+    Kept,
+    /// All replicas that are allowed would take about so many milliseconds.
+    OutOfReach(u64),
+    /// A stage does not declare what is needed.
+    Undeclared(String, Lack),
+    /// The demand of a stage is not known.
+    Unseen(String),
 }
 
 /// One stage as the rebalancer sees it. Nothing in it moves on every tick.

@@ -24,6 +24,8 @@ use crate::telemetry::Metrics;
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// How long running passes and writes may take to end.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long the decision log may take to reach the disk at the end.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// What the operator was told.
 pub struct Settings {
@@ -83,9 +85,13 @@ pub async fn lead(
         capacity,
         mut tasks,
     } = watched;
-    let log = match settings.decision_log {
-        None => None,
-        Some(path) => Some(DecisionLog::open(&path).map_err(|source| Error { path, source })?),
+    let (log, recorded) = match settings.decision_log {
+        None => (None, None),
+        Some(path) => {
+            let opened = DecisionLog::open(&path, metrics.clone());
+            let (log, recorded) = opened.map_err(|source| Error { path, source })?;
+            (Some(log), Some(recorded))
+        }
     };
     let views = Views::default();
     let prices = ShadowPrices::default();
@@ -151,6 +157,10 @@ pub async fn lead(
     });
     if ended.await.is_err() {
         tracing::warn!("passes or writes did not end within {}s", DRAIN.as_secs());
+    }
+    if let Some(recorded) = recorded {
+        // A disk that stands still keeps nobody from ending.
+        let _ = tokio::time::timeout(FLUSH, recorded).await;
     }
     tasks.shutdown().await;
     Ok(())

@@ -101,6 +101,29 @@ pub enum NotUsed {
     Excluded,
 }
 
+/// What an end-to-end latency objective comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prospect {
+    /// What the stages were asked for keeps it by the model: estimated latency, milliseconds.
+    Kept(u64),
+    /// All replicas that bounds and pools allow would take so many milliseconds. Stages are asked for what demand alone
+    /// asks for.
+    OutOfReach(u64),
+    /// A stage does not say what the model needs: nothing is added for the objective.
+    Undeclared(StageIdx, Lack),
+    /// The demand of a stage is not known: what was added before stays.
+    Unseen(StageIdx),
+}
+
+/// What a stage must declare before a latency objective can be split over the pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// Requests per second that a replica serves.
+    Rate,
+    /// Requests that a replica handles at once.
+    Concurrency,
+}
+
 /// One decision about one stage: the moves to write now, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {

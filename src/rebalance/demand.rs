@@ -151,6 +151,8 @@ pub(super) fn of_silence(stage: &Stage, variant: &Variant, ready: u32) -> Range 
 #[derive(Clone, Debug)]
 pub(super) struct Level {
     held: Option<u64>,
+    /// What was seen when the level was taken from the replicas that were found; until it moves.
+    found: Option<u64>,
     lowest: Window,
     highest: Window,
     /// Since when readings have come without a gap.
@@ -172,6 +174,7 @@ impl Level {
     pub(super) fn new() -> Self {
         Self {
             held: None,
+            found: None,
             lowest: Window::new(Extreme::Lowest),
             highest: Window::new(Extreme::Highest),
             fresh_since_ms: None,
@@ -185,6 +188,12 @@ impl Level {
 
     pub(super) fn held(&self) -> Option<u64> {
         self.held
+    }
+
+    /// What was seen when the level was taken from the replicas found after a start, which may be more than that asks for.
+    /// Absent once the level has moved.
+    pub(super) const fn found(&self) -> Option<u64> {
+        self.found
     }
 
     /// Units or target changed: earlier values say nothing any more.
@@ -207,6 +216,7 @@ impl Level {
         let held = self.held.unwrap_or(0);
         if u128::from(low) * 1_000 > u128::from(held) * (1_000 + tolerance) {
             self.held = Some(low);
+            self.found = None;
         }
     }
 
@@ -235,6 +245,7 @@ impl Level {
             self.reversed_ms = Some(now_ms);
         }
         self.held = Some(demand);
+        self.found = None;
     }
 
     fn falls_to(&mut self, stage: &Stage, demand: u64, now_ms: u64) {
@@ -248,6 +259,7 @@ impl Level {
         }
         self.fell_ms = Some(now_ms);
         self.held = Some(demand);
+        self.found = None;
     }
 
     /// Follows a fresh demand. `supply` is what the replicas asked for can serve and `grain` the largest of them: after
@@ -258,6 +270,9 @@ impl Level {
         let lowest = self.lowest.push(now_ms, stage.up_window_ms, seen.low);
         let down_window_ms = self.down_window_ms(stage);
         let highest = self.highest.push(now_ms, down_window_ms, seen.high);
+        if self.held.is_none() {
+            self.found = Some(seen.low);
+        }
         let held = *self.held.get_or_insert_with(|| {
             let above = Range {
                 low: 0,

@@ -13,8 +13,8 @@
 
 use super::decision::Decision;
 use super::world::{
-    Edge, Event, Key, Mode, OnSignalLoss, Pipeline, PipelineIdx, Pool, PoolIdx, Reading, Resources, Stage, StageIdx,
-    Tier, Traffic, Variant, VariantIdx, World,
+    Edge, Event, Key, Mode, Objective, OnSignalLoss, Pipeline, PipelineIdx, Pool, PoolIdx, Reading, Resources, Stage,
+    StageIdx, Tier, Traffic, Variant, VariantIdx, World,
 };
 
 /// A parsed text.
@@ -50,11 +50,18 @@ impl Fixture {
             priority: 500,
             budget_micros: None,
             mode: Mode::Automatic,
+            objective: None,
         };
         for pair in words.chunks(2) {
             match pair {
                 ["priority", value] => pipe.priority = value.parse().unwrap(),
                 ["budget", value] => pipe.budget_micros = Some(value.parse::<u64>().unwrap() * 1_000_000),
+                ["objective", value] => {
+                    pipe.objective = Some(Objective {
+                        latency_ms: value.parse().unwrap(),
+                        percentile: 95,
+                    });
+                }
                 ["mode", "advisory"] => pipe.mode = Mode::Advisory,
                 ["mode", "paused"] => pipe.mode = Mode::Paused,
                 ["mode", "no-scale-in"] => pipe.mode = Mode::NoScaleIn,

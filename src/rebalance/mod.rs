@@ -13,7 +13,8 @@
 //!
 //! 1. `state`: events are absorbed. Nothing is decided while they are; what runs is observed, never stored progress.
 //! 2. `sense` and `demand`: readings become a demand per stage, callers before the called, so that a rise reaches all
-//!    stages of a pipeline in the same step. It is held still inside the tolerance and the windows.
+//!    stages of a pipeline in the same step. It is held still inside the tolerance and the windows. `latency` raises it
+//!    where a pipeline's end-to-end objective asks for headroom.
 //! 3. `plan`: if any input of the plan changed, the joint plan is made anew from `oracle` answers. What runs is
 //!    priced a little lower than what would be new, which makes plans stay: if `x` is the cheapest cover when `n` runs,
 //!    then `x` is also the cheapest when anything between `n` and `x` runs, because a coordinate's discount grows by at
@@ -77,6 +78,7 @@ mod guard;
 mod history;
 #[cfg(test)]
 mod judge;
+mod latency;
 mod ledger;
 mod moves;
 mod oracle;

@@ -4,6 +4,7 @@
 use super::bug::{Bug, seeded};
 use super::decision::Trigger;
 use super::demand::{self, Range};
+use super::latency;
 use super::moves;
 use super::oracle::Need;
 use super::plan::{Bound, variants_of};
@@ -29,6 +30,7 @@ pub(super) fn sense(state: &mut State, now_ms: u64) {
         }
         state.wake(wake_ms);
     }
+    latency::keep(state);
 }
 
 #[expect(
@@ -239,7 +241,7 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
         };
         need.floor = need.floor.max(held).min(need.ceiling);
     }
-    let before = memory.ask.need;
+    let before = state.latency.without(stage.key, memory.ask.need);
     // The first demand that is seen is no change.
     let first = memory.senses.blind || !memory.senses.observed;
     if before.demand != need.demand && !first {

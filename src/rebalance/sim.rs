@@ -496,6 +496,7 @@ pub(super) fn random_world(random: &mut Random) -> World {
             priority,
             budget_micros,
             mode: Mode::Automatic,
+            objective: None,
         });
     }
     for at in 0..random.within(1, 4) {

@@ -7,6 +7,7 @@ use super::decision::{StageReport, Trigger};
 use super::demand::{self, Level};
 use super::edit::Before;
 use super::history::{Allowance, Dry, Pending};
+use super::latency;
 use super::oracle::Oracle;
 use super::plan::{Ask, Bound, Plan, variants_of};
 use super::propose::Asked;
@@ -43,6 +44,8 @@ pub struct State {
     /// What more room in pools that are short would save.
     pub(super) prices: Vec<(PoolIdx, u8, u64)>,
     pub(super) oracle: Oracle,
+    /// Latency objectives, and what they add to demand.
+    pub(super) latency: latency::Memory,
     pub(super) next_id: u64,
     /// Decisions of the last step that failed their check, by stage.
     pub(super) violations: Vec<(usize, Violation)>,

@@ -71,6 +71,17 @@ pub struct Pipeline {
     pub budget_micros: Option<u64>,
     /// Whether decisions are taken and written.
     pub mode: Mode,
+    /// End-to-end latency to plan headroom for.
+    pub objective: Option<Objective>,
+}
+
+/// An end-to-end latency, and who must meet it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Objective {
+    /// Latency from the first stage to the last, milliseconds.
+    pub latency_ms: u64,
+    /// Share of requests that must meet it, per cent: 50 to 99.
+    pub percentile: u32,
 }
 
 /// What may be written for a pipeline.

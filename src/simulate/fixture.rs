@@ -17,7 +17,7 @@ fn cores(count: u64) -> Resources {
     }
 }
 
-pub(super) fn pool(at: u64, slots: u64) -> Pool {
+pub(crate) fn pool(at: u64, slots: u64) -> Pool {
     Pool {
         key: Key(100 + at),
         tier: Tier::Cpu,
@@ -27,7 +27,7 @@ pub(super) fn pool(at: u64, slots: u64) -> Pool {
 }
 
 /// A replica of one core: 10 s to start, so many thousandths of a request per second, so many cents per hour.
-pub(super) fn variant(stage: u32, pool: u32, capacity_millis: u64, cents: u64) -> Variant {
+pub(crate) fn variant(stage: u32, pool: u32, capacity_millis: u64, cents: u64) -> Variant {
     Variant {
         key: Key(1_000 + u64::from(stage) * 10 + u64::from(pool)),
         stage: StageIdx(stage),
@@ -44,7 +44,7 @@ pub(super) fn variant(stage: u32, pool: u32, capacity_millis: u64, cents: u64) -
     }
 }
 
-pub(super) fn stage(at: u32, variants: (u32, u32), after: Vec<Edge>) -> Stage {
+pub(crate) fn stage(at: u32, variants: (u32, u32), after: Vec<Edge>) -> Stage {
     Stage {
         key: Key(300 + u64::from(at)),
         pipeline: PipelineIdx(0),
@@ -69,7 +69,7 @@ pub(super) fn stage(at: u32, variants: (u32, u32), after: Vec<Edge>) -> Stage {
     }
 }
 
-pub(super) fn scenario(pools: Vec<Pool>, stages: Vec<Stage>, variants: Vec<Variant>) -> Scenario {
+pub(crate) fn scenario(pools: Vec<Pool>, stages: Vec<Stage>, variants: Vec<Variant>) -> Scenario {
     Scenario {
         pools: (0..pools.len()).map(|at| format!("pool{at}")).collect(),
         pipelines: vec![PipelineFacts {
@@ -98,6 +98,7 @@ pub(super) fn scenario(pools: Vec<Pool>, stages: Vec<Stage>, variants: Vec<Varia
                 priority: 500,
                 budget_micros: None,
                 mode: Mode::Automatic,
+                objective: None,
             }],
             stages,
             variants,
@@ -107,20 +108,20 @@ pub(super) fn scenario(pools: Vec<Pool>, stages: Vec<Stage>, variants: Vec<Varia
 }
 
 /// One stage on one pool of `slots` replicas; a replica serves 2 requests per second for 10 cents per hour.
-pub(super) fn one_stage(slots: u64) -> Scenario {
+pub(crate) fn one_stage(slots: u64) -> Scenario {
     let stages = vec![stage(0, (0, 1), Vec::new())];
     scenario(vec![pool(0, slots)], stages, vec![variant(0, 0, 2_000, 10)])
 }
 
 /// One stage on two pools: the first serves 2 requests per second for 10 cents, the second 2 for 30.
-pub(super) fn two_pools(first: u64, second: u64) -> Scenario {
+pub(crate) fn two_pools(first: u64, second: u64) -> Scenario {
     let stages = vec![stage(0, (0, 2), Vec::new())];
     let variants = vec![variant(0, 0, 2_000, 10), variant(0, 1, 2_000, 30)];
     scenario(vec![pool(0, first), pool(1, second)], stages, variants)
 }
 
 /// Three stages on two pools: the second is called twice per request of the first, the third by four in five.
-pub(super) fn chain() -> Scenario {
+pub(crate) fn chain() -> Scenario {
     let edge = |calls_millis| Edge {
         from: StageIdx(0),
         calls_millis,

@@ -55,11 +55,10 @@ pub mod cover;
 pub mod demand;
 pub mod engine;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod html;
 pub mod input;
 pub mod load;
-pub mod log;
 pub mod metrics;
 pub mod outcome;
 pub mod policy;

@@ -90,6 +90,7 @@ struct Inner {
     decision_duration: Histogram,
     holds: Family<Reason, Counter>,
     plans_rejected: Counter,
+    log_lost: Counter,
     /// Not a number while unknown: missing is not zero.
     plan_gap: Gauge<f64, std::sync::atomic::AtomicU64>,
     plan_solve_duration: Histogram,
@@ -130,6 +131,7 @@ impl Metrics {
             decisions: Family::default(),
             holds: Family::default(),
             plans_rejected: Counter::default(),
+            log_lost: Counter::default(),
             plan_gap: unknown,
             plan_solve_duration: Buckets(DECISION_BUCKETS).new_metric(),
             scale_writes: Family::default(),
@@ -218,6 +220,11 @@ impl Metrics {
     /// A plan failed its own check. An alarm: a defect.
     pub fn plan_rejected(&self) {
         self.0.plans_rejected.inc();
+    }
+
+    /// Steps of the core are missing from the decision log.
+    pub fn decision_log_lost(&self, steps: u64) {
+        self.0.log_lost.inc_by(steps);
     }
 
     /// How far the plan in force is from the best there can be, millionths of the best; none: nobody knows.
@@ -327,6 +334,8 @@ impl Inner {
         );
         let help = "Plans that failed their own check and were not written; a defect";
         registry.register("decision_rejected_plans", help, self.plans_rejected.clone());
+        let help = "Steps of the planner that are missing from the decision log: the disk was slow or full";
+        registry.register("decision_log_lost_steps", help, self.log_lost.clone());
         let help = "Cost of the plan in force beyond the proven bound, as a share of the bound; NaN while unknown";
         registry.register("plan_gap_ratio", help, self.plan_gap.clone());
         let help = "How long the solver searched, beside the decisions";

@@ -185,6 +185,7 @@ fn world(stages: u32, ample: bool, draws: &mut Draws) -> World {
         priority: u16::try_from(draws.below(1_001)).unwrap_or_default(),
         budget_micros: None,
         mode: Mode::Automatic,
+        objective: None,
     });
     let pipelines = pipelines.collect();
     let variants = (0..stages * POOLS).map(|at| Variant {

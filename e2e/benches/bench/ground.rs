@@ -8,6 +8,7 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tiercel_e2e::controlplane::{Cluster, Options};
+use tiercel_e2e::demo::decisions::Tail;
 use tiercel_e2e::helm::Helm;
 use tiercel_e2e::nodes::{self, Shape};
 use tiercel_e2e::operator::{self, Operator};
@@ -107,10 +108,10 @@ impl Ground {
         request.user == format!("system:serviceaccount:{NAMESPACE}:tiercel")
     }
 
-    /// Lines in the operator's decision log.
+    /// Decisions in the operator's decision log.
     pub(crate) fn decisions(&self) -> usize {
-        let path = self.cluster.folder().join("decisions.jsonl");
-        std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
+        let mut log = Tail::new(self.cluster.folder().join("decisions.jsonl"));
+        log.read()
     }
 
     /// Waits until the operator has asked for no change but its lease for `still`. `false` if that does not come

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::report::DecisionLine;
 
-/// One line of the log.
+/// What a line of the log tells about one decision.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Logged {
@@ -28,6 +28,13 @@ pub struct Logged {
     pub reason: String,
     /// What the stage needs, thousandths of requests per second.
     pub demand_millis: u64,
+}
+
+/// A line of the log, without what only a replay needs.
+#[derive(Debug, Deserialize)]
+struct Line {
+    #[serde(default)]
+    told: Vec<Logged>,
 }
 
 /// How many replicas a pool had and gets.
@@ -121,10 +128,8 @@ impl Tail {
         self.offset += whole as u64;
         let before = self.all.len();
         let text = String::from_utf8_lossy(&bytes);
-        self.all.extend(
-            text.lines()
-                .filter_map(|line| serde_json::from_str::<Logged>(line).ok()),
-        );
+        let told = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
+        self.all.extend(told.flat_map(|line| line.told));
         self.all.len() - before
     }
 }
@@ -135,23 +140,24 @@ mod tests {
 
     use super::*;
 
-    fn line(summary: &str, reason: &str) -> String {
-        serde_json::json!({"version": 1, "namespace": "agents", "pipeline": "p", "demandMillis": 2_500, "id": "1-7",
+    fn told(summary: &str, reason: &str) -> serde_json::Value {
+        serde_json::json!({"namespace": "agents", "pipeline": "p", "demandMillis": 2_500, "id": "1-7",
             "time": "2026-11-21T04:00:01.250Z", "trigger": "DemandRose", "summary": summary, "costBefore": "1.00",
             "costAfter": "1.29", "reason": reason})
-        .to_string()
     }
 
     fn logged(summary: &str, reason: &str) -> Logged {
-        serde_json::from_str(&line(summary, reason)).unwrap()
+        serde_json::from_value(told(summary, reason)).unwrap()
     }
 
     #[test]
     fn half_a_line_waits_for_its_rest() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        let text = line("generate: l4-spot 4->6", "Cheapest");
+        let told = told("generate: l4-spot 4->6", "Cheapest");
+        let text = serde_json::json!({"at_ms": 7, "decisions": [{"id": 7}], "told": [told]}).to_string();
         let (head, rest) = text.split_at(30);
-        write!(file, "{text}\n{head}").unwrap();
+        let beginning = r#"{"log":"tiercel decision log","version":1}"#;
+        write!(file, "{beginning}\n{{\"at_ms\":6}}\n{text}\n{head}").unwrap();
         let mut tail = Tail::new(file.path().to_owned());
         assert_eq!(tail.read(), 1);
         writeln!(file, "{rest}").unwrap();

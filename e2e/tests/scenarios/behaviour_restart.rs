@@ -97,6 +97,22 @@ pub(crate) async fn a_move_goes_on_where_a_killed_operator_left_it(suite: &Suite
     }
     claimed(&scene.tiered, "chat").await.unwrap();
     scene.bounds_held();
+    // Both operators are on record, and what they were told leads to the very same decisions once more.
+    let replay = installed.replayed();
+    assert_eq!(
+        replay.differences,
+        Vec::<String>::new(),
+        "{} of {} steps",
+        replay.different,
+        replay.steps
+    );
+    assert_eq!((replay.gaps, replay.skipped), (Vec::new(), 0));
+    assert!(
+        replay.starts >= 2 && replay.decisions >= 2,
+        "{} decisions of {} operators say little",
+        replay.decisions,
+        replay.starts
+    );
 }
 
 pub(crate) async fn a_namespace_goes_away_without_the_operator(suite: &Suite) {

@@ -15,6 +15,7 @@ use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tiercel::api::{ComputePool, TieredPipeline, labels};
+use tiercel::decision_log::{Replay, replay};
 use tiercel_e2e::controlplane::Cluster;
 use tiercel_e2e::helm::Helm;
 use tiercel_e2e::operator::{self, Operator};
@@ -52,7 +53,10 @@ impl Installed {
             namespace: NAMESPACE.into(),
             service_account: "tiercel".into(),
             args: args.map_err(|error| message(&error))?,
-            env: Vec::new(),
+            env: vec![(
+                "TIERCEL_DECISION_LOG".into(),
+                decision_log(&cluster).display().to_string(),
+            )],
             outlives_parent: false,
         };
         let operator = Operator::start(&cluster, options)
@@ -64,10 +68,21 @@ impl Installed {
         })
     }
 
+    /// The operator's decision log so far, through this program's core. Half a line may be under way.
+    pub(crate) fn replayed(&self) -> Replay {
+        let log = std::fs::read(decision_log(&self.cluster)).unwrap();
+        let whole = log.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        replay(&log[..whole]).unwrap()
+    }
+
     /// The operator, to stop, kill or restart it.
     pub(crate) fn operator(&self) -> std::sync::MutexGuard<'_, Operator> {
         self.operator.lock().unwrap()
     }
+}
+
+fn decision_log(cluster: &Cluster) -> PathBuf {
+    cluster.folder().join("decisions.jsonl")
 }
 
 /// The repository's root.

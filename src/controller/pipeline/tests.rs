@@ -20,7 +20,7 @@ use super::status::compute_status;
 use super::validate::validate;
 use crate::api::{TieredPipeline, TieredPipelineStatus};
 use crate::controller::capacity::fixtures::{World, object};
-use crate::controller::report::{Foreign, PipelineView, Signals, StageView};
+use crate::controller::report::{Foreign, PipelineView, Prospect, Signals, StageView};
 use crate::rebalance::decision;
 
 /// Pipeline `rag`, generation 3, in a namespace labelled `team: agents`.
@@ -268,6 +268,64 @@ fn what_kstatus_reads_in_every_situation() {
         "one stage is refused",
         status(&both, &with(2, json!({})), &[], None),
         "False Refused Stalled",
+    );
+}
+
+/// Status and message of the condition that speaks of the latency objective; empty if there is none.
+fn objective(status: &TieredPipelineStatus) -> String {
+    let mut all = status.conditions.iter();
+    let condition = all.find(|condition| condition.type_ == "WithinObjective");
+    condition.map_or_else(String::new, |it| format!("{} {}: {}", it.status, it.reason, it.message))
+}
+
+#[test]
+fn a_latency_objective_says_what_becomes_of_it() {
+    let stages = json!([stage("serve", json!({}))]);
+    let declared = json!({"spec": {"objective": {"latencyMilliseconds": 800, "percentile": 95}}});
+    let raw = rag(stages.clone(), declared.clone());
+    let found = found(&world());
+    let says = |prospect: Option<Prospect>| {
+        let view = PipelineView {
+            objective: prospect,
+            ..PipelineView::default()
+        };
+        objective(&status(&raw, &found, &[], Some(&view)))
+    };
+    assert_eq!(
+        says(Some(Prospect::Kept)),
+        "True HeadroomPlanned: capacity is planned for 800 ms at the 95th percentile"
+    );
+    let reach = says(Some(Prospect::OutOfReach(1_200)));
+    assert!(
+        reach.starts_with("False OutOfReach: ") && reach.contains("about 1200 ms"),
+        "{reach}"
+    );
+    let lack = says(Some(Prospect::Undeclared(
+        "serve".to_owned(),
+        decision::Lack::Concurrency,
+    )));
+    assert!(
+        lack.starts_with("Unknown NotDeclared: stage 'serve' declares no `capacity.concurrency`"),
+        "{lack}"
+    );
+    let silent = says(Some(Prospect::Unseen("serve".to_owned())));
+    assert!(
+        silent.starts_with("Unknown MetricsStale: the demand of stage 'serve'"),
+        "{silent}"
+    );
+    assert!(says(None).starts_with("Unknown Pending"));
+    let secret =
+        json!({"container": {"env": [{"name": "T", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}});
+    let refused = rag(json!([stage("serve", json!({})), stage("secret", secret)]), declared);
+    let refused = objective(&status(&refused, &found, &[], Some(&PipelineView::default())));
+    assert!(refused.starts_with("Unknown Refused"), "{refused}");
+    // Nobody asks for it any more: the condition goes with the objective.
+    let mut before = raw;
+    before.status = Some(status(&before, &found, &[], Some(&PipelineView::default())));
+    before.spec.objective = None;
+    assert_eq!(
+        objective(&status(&before, &found, &[], Some(&PipelineView::default()))),
+        ""
     );
 }
 

@@ -12,8 +12,9 @@ use super::dereference::Found;
 use super::placement;
 use super::validated::{Pace, Permission, PipelineId, Refusal, SignalRule, ValidatedPipeline, ValidatedStage};
 use crate::api::conditions::Reason;
-use crate::api::tiered_pipeline::Mode;
+use crate::api::tiered_pipeline::{self, Mode};
 use crate::api::{Stage, TieredPipeline, labels};
+use crate::rebalance::world::Objective;
 
 /// Checks the pipeline against what was found. Never fails: what cannot be accepted is a refusal beside the result, so
 /// that one bad stage does not stop the others.
@@ -45,8 +46,16 @@ pub fn validate(raw: &TieredPipeline, found: &Found) -> ValidatedPipeline {
         priority: u16::try_from(raw.spec.priority).unwrap_or_default(),
         id,
         budget_micros,
+        objective: raw.spec.objective.as_ref().map(objective),
         stages,
         refusals,
+    }
+}
+
+fn objective(raw: &tiered_pipeline::Objective) -> Objective {
+    Objective {
+        latency_ms: u64::try_from(raw.latency_milliseconds).unwrap_or_default(),
+        percentile: u32::try_from(raw.percentile).unwrap_or_default(),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::api::stage::{Kind, OnSignalLoss, TierHint, Traffic};
 use crate::api::tiered_pipeline::Mode;
 use crate::api::{ComputePool, conditions};
 use crate::controller::capacity::ReplicaCost;
-use crate::rebalance::world::Resources;
+use crate::rebalance::world::{Objective, Resources};
 
 /// A pipeline whose every part has been checked against the cluster.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct ValidatedPipeline {
     pub priority: u16,
     /// Ceiling on cost per hour, millionths.
     pub budget_micros: Option<u64>,
+    /// End-to-end latency to keep.
+    pub objective: Option<Objective>,
     /// Stages that can be built.
     pub stages: Vec<ValidatedStage>,
     /// What was refused, with the field. A refused stage keeps its children.

@@ -5,7 +5,9 @@ mod words;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use self::aspects::{balanced, capacity_available, preferred_tier, says, signals_available, unlooked, within_budget};
+use self::aspects::{
+    balanced, capacity_available, preferred_tier, says, signals_available, unlooked, within_budget, within_objective,
+};
 use self::words::no_pool;
 pub use self::words::stage_message;
 use super::super::report::{Foreign, PipelineView};
@@ -58,10 +60,12 @@ pub fn conditions(
         // A restarted operator has not looked yet; what it saw before stands until it has.
         None => all.extend(unlooked().into_iter().filter(|new| !says(previous, new.type_))),
     }
+    let objective = within_objective(valid, view);
+    all.extend(objective.filter(|new| view.is_some() || !says(previous, new.type_)));
     all
 }
 
-/// The kstatus conditions that do not hold and must not be there.
+/// The conditions that must not be there: of kstatus what does not hold, and what nobody asked for.
 pub fn absent(
     valid: &ValidatedPipeline,
     report: &Report,
@@ -72,6 +76,7 @@ pub fn absent(
     let held = [
         (Type::Reconciling, summary.reconciling),
         (Type::Stalled, summary.stalled),
+        (Type::WithinObjective, valid.objective.is_some()),
     ];
     held.into_iter()
         .filter(|(_, held)| !held)

@@ -118,7 +118,7 @@ impl Rebalancer {
             .metrics
             .decided(view::trigger_word(decision.trigger), view::reason_word(decision.reason));
         if let Some(log) = &mut self.ctx.log {
-            log.append(&id.namespace, &id.name, decision.demand_millis, &summary);
+            log.tell(&id.namespace, &id.name, decision.demand_millis, &summary);
         }
         let recent = self.decisions.entry(id.uid).or_default();
         recent.push_front(summary);

@@ -224,6 +224,9 @@ impl Rebalancer {
             self.aside.ask(question, &self.ctx.clock);
         }
         self.views_stale |= !events.is_empty() || !decisions.is_empty();
+        if let Some(log) = &mut self.ctx.log {
+            log.step(now_ms, events, decisions);
+        }
         if self.views_stale && now_ms >= self.views_built_ms + VIEWS_EVERY_MS {
             self.refresh(now_ms);
         }

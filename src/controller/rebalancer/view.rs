@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use jiff::Timestamp;
 
-use super::super::report::{Foreign, PipelineView, Signals, StageView};
+use super::super::report::{Foreign, PipelineView, Prospect, Signals, StageView};
 use super::world::Index;
 use crate::api::decimal::money;
 use crate::api::tiered_pipeline::DecisionSummary;
 use crate::rebalance::State;
-use crate::rebalance::decision::{Decision, NotUsed, Reason, StageReport, Trigger};
+use crate::rebalance::decision::{self, Decision, NotUsed, Reason, StageReport, Trigger};
 use crate::rebalance::world::{DryReason, PipelineIdx, StageIdx, Tier, VariantIdx};
 use crate::telemetry::{PipelineSample, StageSample, VariantSample};
 
@@ -107,7 +107,31 @@ pub fn view(
     PipelineView {
         stages,
         decisions: decisions.clone(),
+        objective: state.prospect(pipeline).map(|prospect| named(prospect, index)),
     }
+}
+
+fn named(prospect: decision::Prospect, index: &Index) -> Prospect {
+    let name = |stage| {
+        index
+            .stage(stage)
+            .map_or_else(|| "?".to_owned(), |stage| stage.name.clone())
+    };
+    match prospect {
+        decision::Prospect::Kept(_) => Prospect::Kept,
+        decision::Prospect::OutOfReach(latency_ms) => Prospect::OutOfReach(two_digits(latency_ms)),
+        decision::Prospect::Undeclared(stage, lack) => Prospect::Undeclared(name(stage), lack),
+        decision::Prospect::Unseen(stage) => Prospect::Unseen(name(stage)),
+    }
+}
+
+/// The number with two digits that count, rounded up: what it is about, without what moves with every request.
+const fn two_digits(value: u64) -> u64 {
+    let mut unit = 1;
+    while value / unit >= 100 {
+        unit *= 10;
+    }
+    value.div_ceil(unit) * unit
 }
 
 fn stage(

@@ -134,6 +134,8 @@ pub fn world(pipelines: &[ValidatedPipeline], observed: &[PoolObservation]) -> (
             priority: pipeline.priority,
             budget_micros: pipeline.budget_micros,
             mode: mode(pipeline.mode),
+            // Without a stage that was refused nothing can be said about the whole.
+            objective: pipeline.objective.filter(|_| pipeline.refusals.is_empty()),
         });
         index.pipelines.push(pipeline.id.clone());
         let first = count(world.stages.len());

@@ -1,13 +1,13 @@
 //! Pure: the conditions beside `Ready`: signals, capacity, balance, budget, tier.
 
-use super::super::super::report::{Foreign, PipelineView, Signals, StageView};
+use super::super::super::report::{Foreign, PipelineView, Prospect, Signals, StageView};
 use super::super::status::{cost_micros, running};
 use super::super::validated::{StagePool, ValidatedPipeline, ValidatedStage};
 use super::{desired, more};
 use crate::api::TieredPipelineStatus;
 use crate::api::conditions::{New, Reason, Status, Type};
 use crate::api::decimal::money;
-use crate::rebalance::decision::HoldReason;
+use crate::rebalance::decision::{HoldReason, Lack};
 
 /// What only the rebalancer can tell, before it has looked at the pipeline.
 pub(super) fn unlooked() -> [New; 3] {
@@ -190,6 +190,53 @@ pub(super) fn within_budget(valid: &ValidatedPipeline) -> New {
         reason,
         message,
     }
+}
+
+/// What becomes of the latency objective, if one is declared.
+pub(super) fn within_objective(valid: &ValidatedPipeline, view: Option<&PipelineView>) -> Option<New> {
+    let objective = valid.objective?;
+    let (latency_ms, percentile) = (objective.latency_ms, objective.percentile);
+    let goal = format!("{latency_ms} ms at the {percentile}th percentile");
+    let (status, reason, message) = if valid.refusals.is_empty() {
+        match view.and_then(|view| view.objective.as_ref()) {
+            None => (Status::Unknown, Reason::Pending, "nothing has been planned yet".into()),
+            Some(Prospect::Kept) => (
+                Status::True,
+                Reason::HeadroomPlanned,
+                format!("capacity is planned for {goal}"),
+            ),
+            Some(Prospect::OutOfReach(reach_ms)) => (
+                Status::False,
+                Reason::OutOfReach,
+                format!(
+                    "{goal} is out of reach: with all replicas that bounds and pools allow it is about {reach_ms} ms, so replicas follow demand alone"
+                ),
+            ),
+            Some(Prospect::Undeclared(stage, lack)) => {
+                let field = match lack {
+                    Lack::Rate => "requestsPerSecond",
+                    Lack::Concurrency => "concurrency",
+                };
+                let message = format!(
+                    "stage '{stage}' declares no `capacity.{field}` for the pool that it would use first: {goal} cannot be split over the stages, and replicas follow demand alone"
+                );
+                (Status::Unknown, Reason::NotDeclared, message)
+            }
+            Some(Prospect::Unseen(stage)) => {
+                let message = format!("the demand of stage '{stage}' is not known: headroom stays as it is");
+                (Status::Unknown, Reason::MetricsStale, message)
+            }
+        }
+    } else {
+        let message = format!("{goal} cannot be planned for while part of the spec is refused");
+        (Status::Unknown, Reason::Refused, message)
+    };
+    Some(New {
+        type_: Type::WithinObjective,
+        status,
+        reason,
+        message,
+    })
 }
 
 pub(super) fn preferred_tier(valid: &ValidatedPipeline) -> New {
