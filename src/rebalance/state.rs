@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::average::Average;
 use super::decision::{StageReport, Trigger};
 use super::demand::{self, Level};
 use super::edit::Before;
@@ -40,6 +41,10 @@ pub struct State {
 /// What is remembered of a stage.
 #[derive(Clone, Debug)]
 pub(super) struct StageMemory {
+    /// What its own readings show, averaged.
+    pub(super) own: Average,
+    /// What its callers send, averaged.
+    pub(super) called: Average,
     pub(super) level: Level,
     /// Shifts of the last hour.
     pub(super) shifts: Allowance,
@@ -140,6 +145,8 @@ impl StageMemory {
 impl Default for StageMemory {
     fn default() -> Self {
         Self {
+            own: Average::default(),
+            called: Average::default(),
             level: Level::new(),
             shifts: Allowance::default(),
             shrinks: Allowance::default(),
@@ -481,6 +488,8 @@ impl State {
             let change = before.change(&self.world, at);
             let mut memory = stages.remove(&stage.key).unwrap_or_default();
             if change.units {
+                memory.own.forget();
+                memory.called.forget();
                 memory.level.forget();
                 memory.whole = None;
             }
