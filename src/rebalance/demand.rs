@@ -299,7 +299,8 @@ impl Level {
     pub(super) fn outstanding(&mut self, stage: &Stage, demand: u64, lasting_ms: u64, now_ms: u64) {
         self.rise = self.rise.filter(|&(_, until_ms)| now_ms < until_ms);
         let demand = self.lowest_rise.push(now_ms, stage.up_window_ms, demand);
-        let steady = (self.fresh_since_ms).is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= stage.up_window_ms);
+        let steady =
+            (self.fresh_since_ms).is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= stage.up_window_ms);
         let tolerance = u128::from(stage.tolerance_permille.min(1_000));
         let held = self.held().unwrap_or(0);
         if steady && u128::from(demand) * 1_000 > u128::from(held) * (1_000 + tolerance) {

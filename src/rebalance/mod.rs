@@ -86,6 +86,7 @@ mod sense;
 #[cfg(test)]
 mod sim;
 pub mod solve;
+mod startup;
 mod state;
 mod step;
 #[cfg(test)]

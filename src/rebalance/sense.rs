@@ -92,7 +92,7 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
         senses.observed &= seen.is_observed();
         let ready = seen.ready();
         if seen.desired() > 0 {
-            startup_ms = variant.startup_ms.max(startup_ms);
+            startup_ms = seen.startup_ms(variant).max(startup_ms);
         }
         ready_total = ready_total.saturating_add(ready);
         senses.taken_ms = senses.taken_ms.max(seen.reading.map(|reading| reading.taken_ms));
@@ -338,7 +338,9 @@ pub(super) fn bound(state: &mut State, now_ms: u64) -> bool {
                 Some(dry) if dry.probing(now_ms) => dry.ready.max(seen.ready()).saturating_add(1),
                 Some(_) => seen.ready(),
                 None => {
-                    let overdue = seen.pending.overdue(now_ms, variant.startup_ms);
+                    let overdue = seen
+                        .pending
+                        .overdue(now_ms, seen.patience_ms(variant, state.pace_permille));
                     if overdue > 0 {
                         seen.desired().saturating_sub(overdue)
                     } else {

@@ -6,9 +6,10 @@ use super::average::Average;
 use super::decision::{StageReport, Trigger};
 use super::demand::{self, Level};
 use super::edit::Before;
-use super::history::{Allowance, Dry, Pending};
+use super::history::{Allowance, Change, Dry, Pending};
 use super::oracle::Oracle;
 use super::plan::{Ask, Bound, Plan};
+use super::startup::{self, Startup};
 use super::verify::Violation;
 use super::world::{DryReason, Event, Key, Reading, Variant, VariantIdx, World};
 
@@ -32,6 +33,8 @@ pub struct State {
     /// it is taken for the best that could be reached: whoever ran before knew more.
     pub(super) changed: bool,
     pub(super) oracle: Oracle,
+    /// How late starts are on most pools, thousandths of what is expected; at least 1,000 once time has passed.
+    pub(super) pace_permille: u64,
     pub(super) next_id: u64,
     /// Decisions of the last step that failed their check, by stage.
     pub(super) violations: Vec<(usize, Violation)>,
@@ -177,6 +180,7 @@ pub(super) struct VariantMemory {
     /// A write that is not observed yet: the new value, and when it was decided.
     asked: Option<(u32, u64)>,
     pub(super) pending: Pending,
+    startup: Startup,
     pub(super) dry: Option<Dry>,
     probe_since_ms: Option<u64>,
     pub(super) reading: Option<Reading>,
@@ -242,7 +246,8 @@ impl VariantMemory {
     pub(super) fn ask(&mut self, to: u32, now_ms: u64) {
         let withdrawn = to < self.desired();
         self.asked = Some((to, now_ms));
-        self.pending.observe(now_ms, to.saturating_sub(self.ready), withdrawn);
+        let change = if withdrawn { Change::Withdrawn } else { Change::Asked };
+        self.pending.observe(now_ms, to.saturating_sub(self.ready), change);
     }
 
     /// Whether its demand is at least what is seen, and nobody can tell how much more.
@@ -255,8 +260,19 @@ impl VariantMemory {
         demand::hidden(variant, reading, self.waiting_before, shown)
     }
 
-    fn observe(&mut self, desired: u32, ready: u32, now_ms: u64) -> Option<Trigger> {
+    /// Expected time from a larger `spec.replicas` to Ready, milliseconds.
+    pub(super) fn startup_ms(&self, variant: &Variant) -> u64 {
+        self.startup.expected_ms(variant.startup_ms)
+    }
+
+    /// After so long a pending replica is taken for not coming.
+    pub(super) fn patience_ms(&self, variant: &Variant, pace_permille: u64) -> u64 {
+        self.startup.patience_ms(variant.startup_ms, pace_permille)
+    }
+
+    fn observe(&mut self, desired: u32, ready: u32, startup_ms: u64, now_ms: u64) -> Option<Trigger> {
         let before = self.desired();
+        let first = self.observed.is_none();
         let mut found = None;
         match (self.asked, self.observed) {
             (Some((to, _)), _) if to == desired => self.asked = None,
@@ -270,10 +286,19 @@ impl VariantMemory {
         }
         self.observed = Some(desired);
         let more_ready = ready > self.ready;
+        let change = match self.desired() {
+            desired if desired < before => Change::Withdrawn,
+            _ if first || ready < self.ready => Change::Found,
+            _ => Change::Asked,
+        };
         self.ready = ready;
-        let withdrawn = self.desired() < before;
-        self.pending
-            .observe(now_ms, self.desired().saturating_sub(ready), withdrawn);
+        let took_ms = self
+            .pending
+            .observe(now_ms, self.desired().saturating_sub(ready), change);
+        // What waits for room says nothing about starting.
+        if let Some(took_ms) = took_ms.filter(|_| self.dry.is_none()) {
+            self.startup.observe(startup_ms, took_ms, now_ms);
+        }
         if self.recovers(now_ms, more_ready) {
             self.dry = None;
             self.probe_since_ms = None;
@@ -341,15 +366,16 @@ impl VariantMemory {
     }
 
     /// What time alone changes: writes that got lost, probes that do not come, memory that fades.
-    fn age(&mut self, startup_ms: u64, now_ms: u64) -> Option<Trigger> {
+    fn age(&mut self, patience_ms: u64, now_ms: u64) -> Option<Trigger> {
         if self
             .asked
             .is_some_and(|(_, at_ms)| at_ms.saturating_add(WRITE_GRACE_MS) <= now_ms)
         {
             self.asked = None;
-            let withdrawn = self.pending.total() > self.desired().saturating_sub(self.ready);
-            self.pending
-                .observe(now_ms, self.desired().saturating_sub(self.ready), withdrawn);
+            let pending = self.desired().saturating_sub(self.ready);
+            let fewer = self.pending.total() > pending;
+            let change = if fewer { Change::Withdrawn } else { Change::Found };
+            self.pending.observe(now_ms, pending, change);
         }
         let dry = self.dry?;
         if dry.faded(now_ms) {
@@ -364,7 +390,7 @@ impl VariantMemory {
             self.probe_since_ms = Some(now_ms);
             return Some(Trigger::CapacityGained);
         }
-        if self.pending.overdue(now_ms, startup_ms) > 0 {
+        if self.pending.overdue(now_ms, patience_ms) > 0 {
             self.dries(dry.reason, now_ms);
             return Some(Trigger::CapacityLost);
         }
@@ -402,9 +428,11 @@ impl State {
                 desired,
                 ready,
             } => {
+                let declared = self.world.variants.get(variant.0 as usize);
+                let startup_ms = declared.map_or(0, |declared| declared.startup_ms);
                 let found = self
                     .variant(*variant)
-                    .and_then(|memory| memory.observe(*desired, *ready, now_ms));
+                    .and_then(|memory| memory.observe(*desired, *ready, startup_ms, now_ms));
                 self.note(*variant, found);
             }
             Event::Leaving { variant, count } => {
@@ -427,16 +455,34 @@ impl State {
     }
 
     pub(super) fn age(&mut self, now_ms: u64) {
+        self.pace_permille = self.pace_permille(now_ms);
         for at in 0..self.variants.len() {
-            let startup_ms = self.world.variants.get(at).map_or(0, |variant| variant.startup_ms);
-            let found = self
-                .variants
-                .get_mut(at)
-                .and_then(|memory| memory.age(startup_ms, now_ms));
+            let (Some(variant), Some(memory)) = (self.world.variants.get(at), self.variants.get_mut(at)) else {
+                continue;
+            };
+            let patience_ms = memory.patience_ms(variant, self.pace_permille);
+            let found = memory.age(patience_ms, now_ms);
             if let Ok(index) = u32::try_from(at) {
                 self.note(VariantIdx(index), found);
             }
         }
+    }
+
+    /// How late starts are on most pools; asked only once one is overdue.
+    fn pace_permille(&self, now_ms: u64) -> u64 {
+        let all = || self.world.variants.iter().zip(&self.variants);
+        let overdue = |(variant, seen): (&Variant, &VariantMemory)| {
+            seen.pending.total() > 0 && seen.pending.overdue(now_ms, seen.patience_ms(variant, 1_000)) > 0
+        };
+        if !all().any(overdue) {
+            return 1_000;
+        }
+        let late = |seen: &VariantMemory| seen.pending.oldest_ms(now_ms).filter(|_| seen.dry.is_none());
+        startup::pace(
+            &self.world,
+            all().map(|(variant, seen)| (variant, &seen.startup, late(seen))),
+            now_ms,
+        )
     }
 
     fn variant(&mut self, variant: VariantIdx) -> Option<&mut VariantMemory> {
