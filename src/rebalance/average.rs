@@ -40,7 +40,7 @@ impl Bucket {
             high: mean(self.mean.high, seen.high),
         };
         self.span_ms = whole_ms;
-        if seen.low >= self.peak {
+        if seen.low > self.peak {
             (self.peak, self.before) = (seen.low, average);
         }
     }
@@ -109,7 +109,9 @@ impl Average {
         let Some(mean) = self.mean else { return false };
         let scatter = (u128::from(mean.low) * u128::from(one)).isqrt();
         let scatter = cut(scatter.saturating_mul(u128::from(DEVIATIONS)));
-        let noise = scatter.max(self.spikes.0).max(self.spikes.1);
+        let spike = self.spikes.0.max(self.spikes.1);
+        // Records are broken by little.
+        let noise = scatter.max(spike.saturating_add(spike / 4));
         seen > mean.low.saturating_add(noise)
     }
 
@@ -131,7 +133,8 @@ impl Average {
         let width_ms = (window_ms / BUCKETS as u64).max(1);
         let average = self.mean.unwrap_or(seen).low;
         let open = self
-            .newest()
+            .buckets()
+            .next()
             .is_some_and(|newest| newest.span_ms < width_ms && now_ms < newest.start_ms.saturating_add(width_ms));
         if !open {
             if self.len == BUCKETS {
@@ -188,10 +191,6 @@ impl Average {
             self.spikes = (0, self.spikes.0);
             self.spikes_since_ms = now_ms;
         }
-    }
-
-    fn newest(&self) -> Option<&Bucket> {
-        self.buckets().next()
     }
 
     /// The newest first.
@@ -296,8 +295,8 @@ mod tests {
         assert!(spiky.stands_out(30_000, 100));
         feed(&mut spiky, &mut now_ms, 3, |_| 30_000);
         feed(&mut spiky, &mut now_ms, 90, |_| 10_000);
-        assert!(!spiky.stands_out(29_000, 100), "{:?}", spiky.spikes);
-        assert!(spiky.stands_out(32_000, 100));
+        assert!(!spiky.stands_out(30_000, 100), "{:?}", spiky.spikes);
+        assert!(spiky.stands_out(36_000, 100));
 
         let (mut stepped, mut now_ms) = (Average::default(), 0);
         feed(&mut stepped, &mut now_ms, 90, |_| 10_000);

@@ -294,18 +294,25 @@ impl Level {
         self.held = Some(demand);
     }
 
-    /// Follows at once what stands out of the average by more than noise: it counts for `lasting_ms`, after which it is in the
-    /// average, stands out again, or was nothing. To be called after [`Self::follow`].
-    pub(super) fn outstanding(&mut self, stage: &Stage, demand: u64, lasting_ms: u64, now_ms: u64) {
-        self.rise = self.rise.filter(|&(_, until_ms)| now_ms < until_ms);
-        let demand = self.lowest_rise.push(now_ms, stage.up_window_ms, demand);
+    /// Follows at once what stands out of the average by more than noise (`outstanding`, else 0). It counts for `lasting_ms`
+    /// after it was last `seen`: then it is in the average, or was nothing. To be called after [`Self::follow`].
+    pub(super) fn stand_out(&mut self, stage: &Stage, outstanding: u64, seen: u64, lasting_ms: u64, now_ms: u64) {
+        let tolerance = u128::from(stage.tolerance_permille.min(1_000));
+        let beyond = |value: u64, level: u64| u128::from(value) * 1_000 > u128::from(level) * (1_000 + tolerance);
+        let until_ms = now_ms.saturating_add(lasting_ms);
+        self.rise = match self.rise {
+            Some((rise, _)) if !beyond(rise, seen) => Some((rise, until_ms)),
+            rise => rise.filter(|&(_, until_ms)| now_ms < until_ms),
+        };
+        let outstanding = self.lowest_rise.push(now_ms, stage.up_window_ms, outstanding);
         let steady =
             (self.fresh_since_ms).is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= stage.up_window_ms);
-        let tolerance = u128::from(stage.tolerance_permille.min(1_000));
-        let held = self.held().unwrap_or(0);
-        if steady && u128::from(demand) * 1_000 > u128::from(held) * (1_000 + tolerance) {
-            self.rise = Some((demand, now_ms.saturating_add(lasting_ms)));
+        if steady && beyond(outstanding, self.held().unwrap_or(0)) {
+            self.rise = Some((outstanding, until_ms));
         }
+        // What the average has is no longer ahead of it.
+        let held = self.held.unwrap_or(0);
+        self.rise = self.rise.filter(|&(rise, _)| rise > held);
     }
 
     /// Follows a fresh demand. `supply` is what the replicas asked for can serve and `grain` the largest of them: after

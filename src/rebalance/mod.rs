@@ -74,6 +74,8 @@ mod history;
 mod judge;
 mod ledger;
 mod moves;
+#[cfg(test)]
+mod noise;
 mod oracle;
 mod plan;
 #[cfg(test)]

@@ -210,7 +210,8 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
         Some(seen) if senses.fresh => {
             memory.level.follow(stage, seen, supply, grain, now_ms);
             let lasting_ms = demand::rise_ms(startup_ms);
-            memory.level.outstanding(stage, outstanding, lasting_ms, now_ms);
+            let newest = now.map_or(0, |now| now.low).max(sent.low);
+            memory.level.stand_out(stage, outstanding, newest, lasting_ms, now_ms);
         }
         Some(seen) => {
             memory.level.silence();
