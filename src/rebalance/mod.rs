@@ -13,7 +13,9 @@
 //!
 //! 1. `state`: events are absorbed. Nothing is decided while they are; what runs is observed, never stored progress.
 //! 2. `sense` and `demand`: readings become a demand per stage, callers before the called, so that a rise reaches all
-//!    stages of a pipeline in the same step. It is held still inside the tolerance and the windows.
+//!    stages of a pipeline in the same step. `average`: it is averaged over twice the time that replicas take to start
+//!    (`startup`, learned), and what stands out by more than noise is followed at once. It is held still inside the
+//!    tolerance and the windows.
 //! 3. `plan`: if any input of the plan changed, the joint plan is made anew from `oracle` answers. What runs is
 //!    priced a little lower than what would be new, which makes plans stay: if `x` is the cheapest cover when `n` runs,
 //!    then `x` is also the cheapest when anything between `n` and `x` runs, because a coordinate's discount grows by at
