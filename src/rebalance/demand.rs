@@ -75,6 +75,41 @@ pub(super) fn target(stage: &Stage) -> u64 {
     u64::from(stage.target_permille.max(1))
 }
 
+/// What one request more in a reading adds to the demand it shows: what noise is counted in.
+pub(super) fn one_request(stage: &Stage, variants: &[Variant]) -> u64 {
+    let of_slots = |variant: &Variant| {
+        let slots = u128::from(variant.concurrency.filter(|&slots| slots > 0)?);
+        Some(u128::from(capacity(variant)) * 1_000 / slots)
+    };
+    // A rate is taken over no more than the age at which a reading is too old.
+    let of_rate = 1_000_000_000 / u128::from(stage.reading_age_ms_max.max(1_000));
+    let of_rate = if stage.rated { of_rate } else { 0 };
+    let most = variants.iter().filter_map(of_slots).fold(of_rate, u128::max);
+    cut(most / u128::from(target(stage)))
+}
+
+/// Requests per second that reach a variant, if its reading says so; pods that did not report may get as much as they
+/// can serve.
+pub(super) fn rate(stage: &Stage, reading: &Reading, load: Range) -> Option<Range> {
+    let low = reading.rate_millis.filter(|_| stage.rated)?.min(UNITS_MAX);
+    let unknown = Range {
+        low: 0,
+        high: load.high.saturating_sub(load.low),
+    };
+    Some(Range { low, high: low }.plus(unknown.scaled(target(stage), 1_000)))
+}
+
+/// For how long demand is averaged: twice as long as what it calls for takes to start, because nothing that is over sooner
+/// can be met by starting something. Never longer than the window of shrinking.
+pub(super) fn average_ms(stage: &Stage, startup_ms: u64) -> u64 {
+    startup_ms.saturating_mul(2).min(stage.down_window_ms)
+}
+
+/// For how long a rise counts that the average does not bear out yet.
+pub(super) fn rise_ms(startup_ms: u64) -> u64 {
+    startup_ms / 2
+}
+
 /// Whether a reading says anything about load.
 pub(super) fn speaks(reading: &Reading) -> bool {
     let queue = reading.running_millis.is_some() || reading.waiting_millis.is_some();
@@ -153,6 +188,10 @@ pub(super) struct Level {
     held: Option<u64>,
     /// What was seen when the level was taken from the replicas that were found; until it moves.
     found: Option<u64>,
+    /// A rise beyond noise that is not in `held` yet, and until when it counts.
+    rise: Option<(u64, u64)>,
+    /// Demand beyond noise over the window of growth.
+    lowest_rise: Window,
     lowest: Window,
     highest: Window,
     /// Since when readings have come without a gap.
@@ -175,6 +214,8 @@ impl Level {
         Self {
             held: None,
             found: None,
+            rise: None,
+            lowest_rise: Window::new(Extreme::Lowest),
             lowest: Window::new(Extreme::Lowest),
             highest: Window::new(Extreme::Highest),
             fresh_since_ms: None,
@@ -186,7 +227,13 @@ impl Level {
         }
     }
 
+    /// What is acted on.
     pub(super) fn held(&self) -> Option<u64> {
+        self.held.map(|held| held.max(self.rise.map_or(0, |(rise, _)| rise)))
+    }
+
+    /// The same without a rise that may be over soon.
+    pub(super) fn settled(&self) -> Option<u64> {
         self.held
     }
 
@@ -194,6 +241,11 @@ impl Level {
     /// Absent once the level has moved.
     pub(super) const fn found(&self) -> Option<u64> {
         self.found
+    }
+
+    /// When a rise that is not borne out ends.
+    pub(super) fn rise_until_ms(&self) -> Option<u64> {
+        self.rise.map(|(_, until_ms)| until_ms)
     }
 
     /// Units or target changed: earlier values say nothing any more.
@@ -204,6 +256,7 @@ impl Level {
     /// No fresh evidence at this time.
     pub(super) fn silence(&mut self) {
         self.fresh_since_ms = None;
+        self.lowest_rise.clear();
         self.lowest.clear();
         self.highest.clear();
         self.cooling_until_ms = None;
@@ -260,6 +313,27 @@ impl Level {
         self.fell_ms = Some(now_ms);
         self.held = Some(demand);
         self.found = None;
+    }
+
+    /// Follows at once what stands out of the average by more than noise (`outstanding`, else 0). It counts for `lasting_ms`
+    /// after it was last `seen`: then it is in the average, or was nothing. To be called after [`Self::follow`].
+    pub(super) fn stand_out(&mut self, stage: &Stage, outstanding: u64, seen: u64, lasting_ms: u64, now_ms: u64) {
+        let tolerance = u128::from(stage.tolerance_permille.min(1_000));
+        let beyond = |value: u64, level: u64| u128::from(value) * 1_000 > u128::from(level) * (1_000 + tolerance);
+        let until_ms = now_ms.saturating_add(lasting_ms);
+        self.rise = match self.rise {
+            Some((rise, _)) if !beyond(rise, seen) => Some((rise, until_ms)),
+            rise => rise.filter(|&(_, until_ms)| now_ms < until_ms),
+        };
+        let outstanding = self.lowest_rise.push(now_ms, stage.up_window_ms, outstanding);
+        let steady =
+            (self.fresh_since_ms).is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= stage.up_window_ms);
+        if steady && beyond(outstanding, self.held().unwrap_or(0)) {
+            self.rise = Some((outstanding, until_ms));
+        }
+        // What the average has is no longer ahead of it.
+        let held = self.held.unwrap_or(0);
+        self.rise = self.rise.filter(|&(rise, _)| rise > held);
     }
 
     /// Follows a fresh demand. `supply` is what the replicas asked for can serve and `grain` the largest of them: after

@@ -102,78 +102,107 @@ impl Allowance {
 /// Batches of pending replicas that are told apart by age; more are merged into the youngest.
 const BATCHES_MAX: usize = 8;
 
-/// A replica is taken for not coming after this many times its expected start-up time.
-const STARTUPS_MAX: u64 = 3;
-
-/// Start-up times below this are not believed: a container runtime alone takes seconds.
-const STARTUP_MS_MIN: u64 = 5_000;
+/// Replicas that are not Ready since the same time.
+#[derive(Clone, Copy, Debug)]
+struct Batch {
+    since_ms: u64,
+    count: u32,
+    /// They were asked for then: not found so, and not Ready before.
+    started: bool,
+}
 
 /// Replicas that were asked for and are not Ready, by age.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pending {
-    /// When they were asked for, and how many, oldest first.
-    batches: Vec<(u64, u32)>,
+    /// Oldest first.
+    batches: Vec<Batch>,
+}
+
+/// Why the number of pending replicas may have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// More or the same are asked for, and as many as before or more are Ready.
+    Asked,
+    /// Fewer are asked for.
+    Withdrawn,
+    /// First look, or fewer are Ready: nobody knows since when.
+    Found,
 }
 
 impl Pending {
-    /// Follows the observed number: new ones are young, the oldest get Ready first, the youngest are withdrawn first.
-    pub(super) fn observe(&mut self, now_ms: u64, pending: u32, withdrawn: bool) {
+    /// Follows the observed number: new ones are young, the oldest get Ready first, the youngest are withdrawn first. Returns
+    /// how long the first that got Ready took, milliseconds, if that is known.
+    pub(super) fn observe(&mut self, now_ms: u64, pending: u32, change: Change) -> Option<u64> {
         let total = self.total();
         if pending > total {
             let more = pending - total;
             let full = self.batches.len() >= BATCHES_MAX;
+            let started = change == Change::Asked;
             match self.batches.last_mut() {
-                Some(last) if last.0 == now_ms => last.1 = last.1.saturating_add(more),
-                Some(last) if full => *last = (now_ms, last.1.saturating_add(more)),
-                _ => self.batches.push((now_ms, more)),
+                Some(last) if full || last.since_ms == now_ms => {
+                    last.since_ms = now_ms;
+                    last.count = last.count.saturating_add(more);
+                    last.started &= started;
+                }
+                _ => self.batches.push(Batch {
+                    since_ms: now_ms,
+                    count: more,
+                    started,
+                }),
             }
-            return;
+            return None;
         }
+        let mut took_ms = None;
         let mut fewer = total - pending;
         while fewer > 0 {
-            let at = if withdrawn {
+            let at = if change == Change::Withdrawn {
                 self.batches.len().saturating_sub(1)
             } else {
                 0
             };
             let Some(batch) = self.batches.get_mut(at) else { break };
-            let taken = batch.1.min(fewer);
-            batch.1 -= taken;
+            if change == Change::Asked && batch.started && took_ms.is_none() {
+                took_ms = now_ms.checked_sub(batch.since_ms);
+            }
+            let taken = batch.count.min(fewer);
+            batch.count -= taken;
             fewer -= taken;
-            if batch.1 == 0 {
+            if batch.count == 0 {
                 self.batches.remove(at);
             }
         }
+        took_ms
     }
 
     pub(super) fn total(&self) -> u32 {
         self.batches
             .iter()
-            .fold(0, |sum: u32, &(_, count)| sum.saturating_add(count))
+            .fold(0, |sum: u32, batch| sum.saturating_add(batch.count))
     }
 
-    /// Those that are overdue by so much that they are taken for not coming.
-    pub(super) fn overdue(&self, now_ms: u64, startup_ms: u64) -> u32 {
-        let patience_ms = patience_ms(startup_ms);
+    /// How long the oldest have been pending, milliseconds.
+    pub(super) fn oldest_ms(&self, now_ms: u64) -> Option<u64> {
+        let oldest = self.batches.iter().map(|batch| batch.since_ms).min()?;
+        now_ms.checked_sub(oldest)
+    }
+
+    /// Those that have been pending for `patience_ms` and are taken for not coming.
+    pub(super) fn overdue(&self, now_ms: u64, patience_ms: u64) -> u32 {
         let late = self
             .batches
             .iter()
-            .filter(|&&(asked_ms, _)| asked_ms.saturating_add(patience_ms) <= now_ms);
-        late.fold(0, |sum: u32, &(_, count)| sum.saturating_add(count))
+            .filter(|batch| batch.since_ms.saturating_add(patience_ms) <= now_ms);
+        late.fold(0, |sum: u32, batch| sum.saturating_add(batch.count))
     }
 
     /// When the next batch becomes overdue.
-    pub(super) fn overdue_ms(&self, now_ms: u64, startup_ms: u64) -> Option<u64> {
+    pub(super) fn overdue_ms(&self, now_ms: u64, patience_ms: u64) -> Option<u64> {
         let due = self
             .batches
             .iter()
-            .map(|&(asked_ms, _)| asked_ms.saturating_add(patience_ms(startup_ms)));
+            .map(|batch| batch.since_ms.saturating_add(patience_ms));
         due.filter(|&due_ms| due_ms > now_ms).min()
     }
-}
-
-fn patience_ms(startup_ms: u64) -> u64 {
-    startup_ms.max(STARTUP_MS_MIN).saturating_mul(STARTUPS_MAX)
 }
 
 /// First pause after a variant was found dry.

@@ -13,8 +13,9 @@
 //!
 //! 1. `state`: events are absorbed. Nothing is decided while they are; what runs is observed, never stored progress.
 //! 2. `sense` and `demand`: readings become a demand per stage, callers before the called, so that a rise reaches all
-//!    stages of a pipeline in the same step. It is held still inside the tolerance and the windows. `latency` raises it
-//!    where a pipeline's end-to-end objective asks for headroom.
+//!    stages of a pipeline in the same step. `average`: it is averaged over twice the time that replicas take to start
+//!    (`startup`, learned), and what stands out by more than noise is followed at once. It is held still inside the
+//!    tolerance and the windows. `latency` raises it where a pipeline's end-to-end objective asks for headroom.
 //! 3. `plan`: if any input of the plan changed, the joint plan is made anew from `oracle` answers. What runs is
 //!    priced a little lower than what would be new, which makes plans stay: if `x` is the cheapest cover when `n` runs,
 //!    then `x` is also the cheapest when anything between `n` and `x` runs, because a coordinate's discount grows by at
@@ -64,6 +65,7 @@
 //! A step in which nothing relevant changes is linear in the number of variants, without a plan. A plan takes one
 //! oracle call per stage if all fits side by side, about six if not.
 
+mod average;
 mod bug;
 #[cfg(test)]
 mod campaign;
@@ -81,6 +83,8 @@ mod judge;
 mod latency;
 mod ledger;
 mod moves;
+#[cfg(test)]
+mod noise;
 mod oracle;
 mod plan;
 #[cfg(test)]
@@ -96,6 +100,7 @@ mod sense;
 #[cfg(test)]
 mod sim;
 pub mod solve;
+mod startup;
 mod state;
 mod step;
 pub mod sweep;

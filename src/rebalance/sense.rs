@@ -18,15 +18,23 @@ const WHOLE_MS: u64 = 10 * 60_000;
 /// How long readings from before and after a change of Ready replicas may be left unused.
 const MIXED_MS_MAX: u64 = 5_000;
 
+/// What a stage sends to those it calls, without its own headroom.
+#[derive(Clone, Copy, Debug, Default)]
+struct Offer {
+    rate: Range,
+    /// What one request more adds to it.
+    one: u64,
+}
+
 /// Demand of every stage, callers before the called.
 pub(super) fn sense(state: &mut State, now_ms: u64) {
-    let mut offered = vec![Range::default(); state.world.stages.len()];
+    let mut offered = vec![Offer::default(); state.world.stages.len()];
     for at in 0..state.world.stages.len() {
-        let Some((range, wake_ms)) = sense_stage(state, at, &offered, now_ms) else {
+        let Some((offer, wake_ms)) = sense_stage(state, at, &offered, now_ms) else {
             continue;
         };
         if let Some(slot) = offered.get_mut(at) {
-            *slot = range;
+            *slot = offer;
         }
         state.wake(wake_ms);
     }
@@ -37,8 +45,7 @@ pub(super) fn sense(state: &mut State, now_ms: u64) {
     clippy::too_many_lines,
     reason = "one pass over one stage, told in the order it happens"
 )]
-/// Returns what the stage offers to those it calls, without its own headroom.
-fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> Option<(Range, Option<u64>)> {
+fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> Option<(Offer, Option<u64>)> {
     let stage = state.world.stages.get(at)?;
     let range = variants_of(&state.world, at);
     let memory = state.stages.get_mut(at)?;
@@ -46,6 +53,7 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
     let variants = state.variants.get(range)?;
     let target = demand::target(stage);
     let mut forward: Option<Range> = None;
+    let mut one = demand::one_request(stage, declared);
     for edge in stage
         .after
         .iter()
@@ -57,12 +65,16 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
             .get(edge.from.0 as usize)
             .is_some_and(|from| from.rated);
         if let Some(from) = offered.get(edge.from.0 as usize).filter(|_| rated) {
-            let calls = from.scaled(edge.calls_millis, 1_000);
+            let calls = from.rate.scaled(edge.calls_millis, 1_000);
+            one = one.max(Range { low: from.one, high: 0 }.scaled(edge.calls_millis, target).low);
             forward = Some(forward.map_or(calls, |sum| sum.plus(calls)));
         }
     }
     let forward = forward.unwrap_or_default();
     let mut own: Option<Range> = None;
+    // What arrives per second, as long as every reading says so.
+    let mut arriving = Some(Range::default());
+    let mut startup_ms = 0;
     let (mut silent, mut ready_total, mut idle) = (Range::default(), 0_u32, true);
     let mut senses = Senses {
         observed: true,
@@ -82,6 +94,9 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
     for (variant, seen) in declared.iter().zip(variants) {
         senses.observed &= seen.is_observed();
         let ready = seen.ready();
+        if seen.desired() > 0 {
+            startup_ms = seen.startup_ms(variant).max(startup_ms);
+        }
         ready_total = ready_total.saturating_add(ready);
         senses.taken_ms = senses.taken_ms.max(seen.reading.map(|reading| reading.taken_ms));
         let stale_ms = |taken_ms: u64| taken_ms.saturating_add(stage.reading_age_ms_max).saturating_add(1);
@@ -99,6 +114,8 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
                 wholly &= saturated || reading.sampled == 0;
                 if ready > 0 || reading.sampled > 0 || load.low > 0 {
                     own = Some(own.map_or(load, |sum| sum.plus(load)));
+                    let rate = demand::rate(stage, &reading, load);
+                    arriving = arriving.zip(rate).map(|(sum, rate)| sum.plus(rate));
                 }
                 idle &= seen.idle_readings
                     >= if seeded(Bug::IdleAtOnce) {
@@ -138,23 +155,45 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
         memory.whole = Some((own.low, now_ms));
     }
     // Where all are busy, what is seen follows what runs: it proves no fall.
-    let proven = memory.level.held().filter(|_| partly && wholly).unwrap_or(0);
-    let own = own.map(|own| own.max(Range { low: 0, high: proven }));
+    let proven = memory.level.settled().filter(|_| partly && wholly).unwrap_or(0);
+    let proven = Range { low: 0, high: proven };
+    let now = own.map(|own| own.max(proven));
+    let window_ms = demand::average_ms(stage, startup_ms);
+    let mut outstanding = 0;
+    let own = match now {
+        Some(now) if mixed => Some(memory.own.mean().unwrap_or(now)),
+        Some(now) => {
+            let average = memory.own.follow(now_ms, window_ms, now);
+            if memory.own.stands_out(now.low, one) {
+                outstanding = now.low;
+            }
+            Some(average.max(proven))
+        }
+        None => {
+            memory.own.pause();
+            None
+        }
+    };
     // Nobody reports where nobody runs: only the callers can say.
     let quiet = ready_total == 0 && own.is_none();
     // What silent pods of a caller may hide is doubt about that caller. A stage that has been heard whole itself knows
     // what reaches it: there only what is proven of the callers counts, because it is on its way.
     let called = forward;
-    let forward = match own {
-        Some(own) if own.low == own.high => Range {
+    let forward = match now {
+        Some(now) if now.low == now.high => Range {
             high: forward.low,
             ..forward
         },
         _ => forward,
     };
+    let sent = forward.scaled(1_000, target);
+    let forward = memory.called.follow(now_ms, window_ms, sent);
+    if memory.called.stands_out(sent.low, one) {
+        outstanding = outstanding.max(sent.low);
+    }
     let seen = match own {
-        Some(own) => Some(own.max(forward.scaled(1_000, target))),
-        None if forward.low > 0 => Some(forward.scaled(1_000, target)),
+        Some(own) => Some(own.max(forward)),
+        None if forward.low > 0 => Some(forward),
         None => None,
     };
     let desired = |variant: usize| variants.get(variant).map_or(0, VariantMemory::desired);
@@ -178,7 +217,12 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
     match seen {
         // Load that moves between replicas would be counted twice, or not at all.
         Some(seen) if mixed && memory.level.held().is_some() => memory.level.keep(stage, seen.high, now_ms),
-        Some(seen) if senses.fresh => memory.level.follow(stage, seen, supply, grain, now_ms),
+        Some(seen) if senses.fresh => {
+            memory.level.follow(stage, seen, supply, grain, now_ms);
+            let lasting_ms = demand::rise_ms(startup_ms);
+            let newest = now.map_or(0, |now| now.low).max(sent.low);
+            memory.level.stand_out(stage, outstanding, newest, lasting_ms, now_ms);
+        }
         Some(seen) => {
             memory.level.silence();
             memory.level.rise(stage, seen.low);
@@ -259,13 +303,25 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Range], now_ms: u64) -> 
     }
     memory.ask.need = need;
     memory.senses = senses;
-    let cooling_ms = memory.level.cooling_until_ms;
-    let wake_ms = match (wake_ms, cooling_ms) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
+    // What is averaged goes on changing while nothing new is seen.
+    let averaging = now.is_some_and(|now| Some(now) != own) || sent != forward;
+    let later = [
+        wake_ms,
+        memory.level.cooling_until_ms,
+        memory.level.rise_until_ms(),
+        (averaging && window_ms > 0).then(|| now_ms.saturating_add(window_ms / 16 + 1)),
+    ];
+    let wake_ms = later.into_iter().flatten().min();
+    // Where arrivals are counted, a queue is no part of what goes on to others.
+    let own_rate = match arriving.filter(|_| silent.high == 0) {
+        Some(rate) if own.is_some() => rate,
+        _ => now.unwrap_or_default().scaled(target, 1_000),
     };
-    let offers = own.unwrap_or_default().scaled(target, 1_000).max(forward);
-    Some((offers, wake_ms))
+    let offer = Offer {
+        rate: own_rate.max(called),
+        one: Range { low: one, high: 0 }.scaled(target, 1_000).low,
+    };
+    Some((offer, wake_ms))
 }
 
 /// How far each variant may go, and whether the plan's input changed.
@@ -293,7 +349,9 @@ pub(super) fn bound(state: &mut State, now_ms: u64) -> bool {
                 Some(dry) if dry.probing(now_ms) => dry.ready.max(seen.ready()).saturating_add(1),
                 Some(_) => seen.ready(),
                 None => {
-                    let overdue = seen.pending.overdue(now_ms, variant.startup_ms);
+                    let overdue = seen
+                        .pending
+                        .overdue(now_ms, seen.patience_ms(variant, state.pace_permille));
                     if overdue > 0 {
                         seen.desired().saturating_sub(overdue)
                     } else {

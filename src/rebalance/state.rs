@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use super::average::Average;
 use super::bug::{Bug, seeded};
 use super::decision::{StageReport, Trigger};
 use super::demand::{self, Level};
 use super::edit::Before;
-use super::history::{Allowance, Dry, Pending};
+use super::history::{Allowance, Change, Dry, Pending};
 use super::latency;
 use super::oracle::Oracle;
 use super::plan::{Ask, Bound, Plan, variants_of};
 use super::propose::Asked;
+use super::startup::{self, Startup};
 use super::verify::Violation;
 use super::world::{DryReason, Event, Key, PoolIdx, Reading, Variant, VariantIdx, World};
 
@@ -46,6 +48,8 @@ pub struct State {
     pub(super) oracle: Oracle,
     /// Latency objectives, and what they add to demand.
     pub(super) latency: latency::Memory,
+    /// How late starts are on most pools, thousandths of what is expected; at least 1,000 once time has passed.
+    pub(super) pace_permille: u64,
     pub(super) next_id: u64,
     /// Decisions of the last step that failed their check, by stage.
     pub(super) violations: Vec<(usize, Violation)>,
@@ -55,6 +59,10 @@ pub struct State {
 /// What is remembered of a stage.
 #[derive(Clone, Debug)]
 pub(super) struct StageMemory {
+    /// What its own readings show, averaged.
+    pub(super) own: Average,
+    /// What its callers send, averaged.
+    pub(super) called: Average,
     pub(super) level: Level,
     /// Shifts of the last hour.
     pub(super) shifts: Allowance,
@@ -155,6 +163,8 @@ impl StageMemory {
 impl Default for StageMemory {
     fn default() -> Self {
         Self {
+            own: Average::default(),
+            called: Average::default(),
             level: Level::new(),
             shifts: Allowance::default(),
             shrinks: Allowance::default(),
@@ -185,6 +195,7 @@ pub(super) struct VariantMemory {
     /// A write that is not observed yet: the new value, and when it was decided.
     asked: Option<(u32, u64)>,
     pub(super) pending: Pending,
+    startup: Startup,
     pub(super) dry: Option<Dry>,
     probe_since_ms: Option<u64>,
     pub(super) reading: Option<Reading>,
@@ -253,7 +264,8 @@ impl VariantMemory {
     pub(super) fn ask(&mut self, to: u32, now_ms: u64) {
         let withdrawn = to < self.desired();
         self.asked = (!seeded(Bug::AskedAgain)).then_some((to, now_ms));
-        self.pending.observe(now_ms, to.saturating_sub(self.ready), withdrawn);
+        let change = if withdrawn { Change::Withdrawn } else { Change::Asked };
+        self.pending.observe(now_ms, to.saturating_sub(self.ready), change);
     }
 
     /// Whether its demand is at least what is seen, and nobody can tell how much more.
@@ -266,8 +278,19 @@ impl VariantMemory {
         demand::hidden(variant, reading, self.waiting_before, shown)
     }
 
-    fn observe(&mut self, desired: u32, ready: u32, now_ms: u64) -> Option<Trigger> {
+    /// Expected time from a larger `spec.replicas` to Ready, milliseconds.
+    pub(super) fn startup_ms(&self, variant: &Variant) -> u64 {
+        self.startup.expected_ms(variant.startup_ms)
+    }
+
+    /// After so long a pending replica is taken for not coming.
+    pub(super) fn patience_ms(&self, variant: &Variant, pace_permille: u64) -> u64 {
+        self.startup.patience_ms(variant.startup_ms, pace_permille)
+    }
+
+    fn observe(&mut self, desired: u32, ready: u32, startup_ms: u64, now_ms: u64) -> Option<Trigger> {
         let before = self.desired();
+        let first = self.observed.is_none();
         let mut found = None;
         match (self.asked, self.observed) {
             (Some((to, _)), _) if to == desired => self.asked = None,
@@ -281,10 +304,19 @@ impl VariantMemory {
         }
         self.observed = Some(desired);
         let more_ready = ready > self.ready;
+        let change = match self.desired() {
+            desired if desired < before => Change::Withdrawn,
+            _ if first || ready < self.ready => Change::Found,
+            _ => Change::Asked,
+        };
         self.ready = ready;
-        let withdrawn = self.desired() < before;
-        self.pending
-            .observe(now_ms, self.desired().saturating_sub(ready), withdrawn);
+        let took_ms = self
+            .pending
+            .observe(now_ms, self.desired().saturating_sub(ready), change);
+        // What waits for room says nothing about starting.
+        if let Some(took_ms) = took_ms.filter(|_| self.dry.is_none()) {
+            self.startup.observe(startup_ms, took_ms, now_ms);
+        }
         if self.recovers(now_ms, more_ready) {
             self.dry = None;
             self.probe_since_ms = None;
@@ -352,15 +384,16 @@ impl VariantMemory {
     }
 
     /// What time alone changes: writes that got lost, probes that do not come, memory that fades.
-    fn age(&mut self, startup_ms: u64, now_ms: u64) -> Option<Trigger> {
+    fn age(&mut self, patience_ms: u64, now_ms: u64) -> Option<Trigger> {
         if self
             .asked
             .is_some_and(|(_, at_ms)| at_ms.saturating_add(WRITE_GRACE_MS) <= now_ms)
         {
             self.asked = None;
-            let withdrawn = self.pending.total() > self.desired().saturating_sub(self.ready);
-            self.pending
-                .observe(now_ms, self.desired().saturating_sub(self.ready), withdrawn);
+            let pending = self.desired().saturating_sub(self.ready);
+            let fewer = self.pending.total() > pending;
+            let change = if fewer { Change::Withdrawn } else { Change::Found };
+            self.pending.observe(now_ms, pending, change);
         }
         let dry = self.dry?;
         if dry.faded(now_ms) {
@@ -375,7 +408,7 @@ impl VariantMemory {
             self.probe_since_ms = Some(now_ms);
             return Some(Trigger::CapacityGained);
         }
-        if self.pending.overdue(now_ms, startup_ms) > 0 {
+        if self.pending.overdue(now_ms, patience_ms) > 0 {
             self.dries(dry.reason, now_ms);
             return Some(Trigger::CapacityLost);
         }
@@ -413,9 +446,11 @@ impl State {
                 desired,
                 ready,
             } => {
+                let declared = self.world.variants.get(variant.0 as usize);
+                let startup_ms = declared.map_or(0, |declared| declared.startup_ms);
                 let found = self
                     .variant(*variant)
-                    .and_then(|memory| memory.observe(*desired, *ready, now_ms));
+                    .and_then(|memory| memory.observe(*desired, *ready, startup_ms, now_ms));
                 self.note(*variant, found);
             }
             Event::Leaving { variant, count } => {
@@ -447,16 +482,34 @@ impl State {
     }
 
     pub(super) fn age(&mut self, now_ms: u64) {
+        self.pace_permille = self.pace_permille(now_ms);
         for at in 0..self.variants.len() {
-            let startup_ms = self.world.variants.get(at).map_or(0, |variant| variant.startup_ms);
-            let found = self
-                .variants
-                .get_mut(at)
-                .and_then(|memory| memory.age(startup_ms, now_ms));
+            let (Some(variant), Some(memory)) = (self.world.variants.get(at), self.variants.get_mut(at)) else {
+                continue;
+            };
+            let patience_ms = memory.patience_ms(variant, self.pace_permille);
+            let found = memory.age(patience_ms, now_ms);
             if let Ok(index) = u32::try_from(at) {
                 self.note(VariantIdx(index), found);
             }
         }
+    }
+
+    /// How late starts are on most pools; asked only once one is overdue.
+    fn pace_permille(&self, now_ms: u64) -> u64 {
+        let all = || self.world.variants.iter().zip(&self.variants);
+        let overdue = |(variant, seen): (&Variant, &VariantMemory)| {
+            seen.pending.total() > 0 && seen.pending.overdue(now_ms, seen.patience_ms(variant, 1_000)) > 0
+        };
+        if !all().any(overdue) {
+            return 1_000;
+        }
+        let late = |seen: &VariantMemory| seen.pending.oldest_ms(now_ms).filter(|_| seen.dry.is_none());
+        startup::pace(
+            &self.world,
+            all().map(|(variant, seen)| (variant, &seen.startup, late(seen))),
+            now_ms,
+        )
     }
 
     fn variant(&mut self, variant: VariantIdx) -> Option<&mut VariantMemory> {
@@ -508,6 +561,8 @@ impl State {
             let change = before.change(&self.world, at);
             let mut memory = stages.remove(&stage.key).unwrap_or_default();
             if change.units {
+                memory.own.forget();
+                memory.called.forget();
                 memory.level.forget();
                 memory.whole = None;
             }

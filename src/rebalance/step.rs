@@ -319,7 +319,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
             dry: seen.dry.is_some(),
             contested: context.waited.contests(variant.pool, pipeline),
         });
-        let due = seen.pending.overdue_ms(now_ms, variant.startup_ms);
+        let due = (seen.pending).overdue_ms(now_ms, seen.patience_ms(variant, state.pace_permille));
         let dry = seen
             .dry
             .map(|dry: Dry| dry.until_ms)

@@ -9,7 +9,6 @@ use crate::rebalance::decision::Decision;
 use crate::rebalance::world::{DryReason, Event, Reading, Resources, VariantIdx, World};
 use crate::rebalance::{State, step};
 use crate::simulate::cluster::Seen;
-use crate::simulate::metrics::Second;
 use crate::simulate::scenario::{Scenario, Signal};
 
 /// What the command line offers.
@@ -17,9 +16,8 @@ pub const KIND: Kind = Kind {
     name: "tiercel",
     about: "the operator's own decision core",
     knobs: &[
-        ("target", &[70.0, 40.0, 50.0, 60.0, 80.0, 90.0, 100.0]),
-        ("window", &[120.0, 30.0, 60.0, 300.0]),
-        ("smooth", &[0.0, 30.0, 60.0, 120.0]),
+        ("target", &[70.0, 30.0, 40.0, 50.0, 60.0, 80.0, 90.0, 100.0]),
+        ("window", &[120.0, 30.0, 60.0, 300.0, 600.0]),
     ],
     build: |scenario, _, knobs| Box::new(Tiercel::new(scenario, knobs)),
 };
@@ -49,14 +47,11 @@ pub struct Tiercel {
     told: Vec<Option<Seen>>,
     readings: Vec<Option<Reading>>,
     record: Option<Vec<Recorded>>,
-    /// Seconds that readings are averaged over; 0: as the operator does.
-    smooth_s: usize,
 }
 
 impl Tiercel {
     /// A core that knows nothing yet. `target` in per cent and `window` (of shrinking) in seconds take the place of what
-    /// the stages declare. `smooth` averages what model servers show over so many seconds: what the operator could do, and
-    /// does not.
+    /// the stages declare.
     pub fn new(scenario: &Scenario, knobs: &Knobs) -> Self {
         let mut world = scenario.world.clone();
         for stage in &mut world.stages {
@@ -70,7 +65,6 @@ impl Tiercel {
             readings: vec![None; world.variants.len()],
             world,
             told_world: false,
-            smooth_s: knob(knobs, "smooth", 0.0) as usize,
             record: None,
         }
     }
@@ -123,9 +117,7 @@ impl Tiercel {
                     reason: DryReason::Unschedulable,
                 });
             }
-            if let Some(reading) =
-                reading(view, at, self.smooth_s).filter(|reading| self.readings[at] != Some(*reading))
-            {
+            if let Some(reading) = reading(view, at).filter(|reading| self.readings[at] != Some(*reading)) {
                 self.readings[at] = Some(reading);
                 events.push(Event::Reading { variant, reading });
             }
@@ -134,24 +126,19 @@ impl Tiercel {
     }
 }
 
-fn reading(view: &View<'_>, variant: usize, smooth_s: usize) -> Option<Reading> {
+fn reading(view: &View<'_>, variant: usize) -> Option<Reading> {
     let ready = view.seen[variant].ready;
     let millis = |value: f64| (value * 1e3) as u64;
     match view.scenario.variants[variant].signal {
         Signal::Server => {
             let last = view.metrics.last(variant).filter(|_| ready > 0)?;
-            let rate = view
-                .metrics
-                .mean(variant, RATE_S.max(smooth_s), |second| second.arrivals);
-            let mean = |of: fn(&Second) -> f64| view.metrics.mean(variant, smooth_s, of);
-            let running = mean(|second| second.running).unwrap_or(last.running_now);
-            let waiting = mean(|second| second.waiting).unwrap_or(last.waiting_now);
+            let rate = view.metrics.mean(variant, RATE_S, |second| second.arrivals);
             Some(Reading {
                 taken_ms: view.now_ms,
                 sampled: ready,
                 expected: ready,
-                running_millis: Some(millis(running)),
-                waiting_millis: Some(millis(waiting)),
+                running_millis: Some(millis(last.running_now)),
+                waiting_millis: Some(millis(last.waiting_now)),
                 utilization_permille: None,
                 rate_millis: rate.map(millis),
             })

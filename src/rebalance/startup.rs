@@ -1,0 +1,219 @@
+//! How long replicas take to get Ready: learned per variant, from what is declared.
+//!
+//! A small histogram over the ratio of observed to declared time, in steps of √2 between an eighth and eight times: what is
+//! declared counts as two observations, and old ones fade. Its median is what is expected.
+//!
+//! A start is overdue after three times what is expected, or twice what nine in ten take. That is the trouble of one pool
+//! only as long as starts are not late everywhere: where most pools that start anything are slow at once, it is the server
+//! (an API server or a registry under load, hundreds of pipelines applied together), and moving replicas would add to it. So
+//! patience is stretched by how late the pools are in the middle, up to [`PACE_PERMILLE_MAX`].
+
+use super::world::{Variant, World};
+
+/// Upper ends of the histogram's bins, thousandths of the declared time.
+const RATIOS: [u64; 13] = [
+    125, 177, 250, 354, 500, 707, 1_000, 1_414, 2_000, 2_828, 4_000, 5_657, 8_000,
+];
+
+/// The bin of what is declared.
+const DECLARED: usize = 6;
+
+/// What an observation weighs. A total above `WEIGHT_MAX` is halved.
+const WEIGHT: u16 = 16;
+
+/// See [`WEIGHT`]: about thirty observations are remembered.
+const WEIGHT_MAX: u16 = 32 * WEIGHT;
+
+/// A replica is taken for not coming after this many times its expected start-up time.
+const STARTUPS_MAX: u64 = 3;
+
+/// Start-up times below this are not believed: a container runtime alone takes seconds.
+const STARTUP_MS_MIN: u64 = 5_000;
+
+/// Most that patience is stretched where starts are late everywhere.
+pub(super) const PACE_PERMILLE_MAX: u64 = 8_000;
+
+/// For how long a start says how fast its pool is.
+const RECENT_MS: u64 = 120_000;
+
+/// Start-up times of one variant.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Startup {
+    /// The time that ratios are of; another one starts anew.
+    declared_ms: u64,
+    weights: [u16; RATIOS.len()],
+    /// The last observation, thousandths of what was expected then, and when.
+    last: Option<(u64, u64)>,
+}
+
+impl Startup {
+    /// A replica got Ready after `took_ms`.
+    pub(super) fn observe(&mut self, declared_ms: u64, took_ms: u64, now_ms: u64) {
+        let declared_ms = declared_ms.max(1);
+        if self.declared_ms != declared_ms {
+            *self = Self {
+                declared_ms,
+                ..Self::default()
+            };
+            if let Some(declared) = self.weights.get_mut(DECLARED) {
+                *declared = 2 * WEIGHT;
+            }
+        }
+        let expected_ms = self.expected_ms(declared_ms);
+        self.last = Some((permille(took_ms, expected_ms), now_ms));
+        let ratio = permille(took_ms, declared_ms);
+        let bin = RATIOS
+            .iter()
+            .position(|&most| ratio <= most)
+            .unwrap_or(RATIOS.len() - 1);
+        if let Some(weight) = self.weights.get_mut(bin) {
+            *weight += WEIGHT;
+        }
+        if self.weights.iter().sum::<u16>() > WEIGHT_MAX {
+            self.weights.iter_mut().for_each(|weight| *weight /= 2);
+        }
+    }
+
+    /// Expected time from a larger `spec.replicas` to Ready, milliseconds.
+    pub(super) fn expected_ms(&self, declared_ms: u64) -> u64 {
+        self.quantile_ms(declared_ms, 500)
+    }
+
+    /// After so long a replica is taken for not coming, where starts are late by `pace_permille` everywhere.
+    pub(super) fn patience_ms(&self, declared_ms: u64, pace_permille: u64) -> u64 {
+        let usual_ms = self.expected_ms(declared_ms).max(STARTUP_MS_MIN);
+        let slow_ms = self.quantile_ms(declared_ms, 900).max(STARTUP_MS_MIN);
+        let patience_ms = usual_ms.saturating_mul(STARTUPS_MAX).max(slow_ms.saturating_mul(2));
+        patience_ms.saturating_mul(pace_permille.clamp(1_000, PACE_PERMILLE_MAX)) / 1_000
+    }
+
+    /// How late the last start was, if it was lately: thousandths of what was expected.
+    fn recent(&self, now_ms: u64) -> Option<u64> {
+        let (ratio, at_ms) = self.last?;
+        (now_ms < at_ms.saturating_add(RECENT_MS)).then_some(ratio)
+    }
+
+    fn quantile_ms(&self, declared_ms: u64, permille: u32) -> u64 {
+        let total: u32 = self.weights.iter().map(|&weight| u32::from(weight)).sum();
+        if total == 0 || self.declared_ms != declared_ms.max(1) {
+            return declared_ms;
+        }
+        let mut below = 0;
+        for (&weight, &ratio) in self.weights.iter().zip(&RATIOS) {
+            below += u32::from(weight);
+            if below * 1_000 >= total * permille {
+                return declared_ms.saturating_mul(ratio) / 1_000;
+            }
+        }
+        declared_ms
+    }
+}
+
+fn permille(part_ms: u64, whole_ms: u64) -> u64 {
+    part_ms.saturating_mul(1_000) / whole_ms.max(1)
+}
+
+/// How late starts are everywhere, thousandths of what is expected, at least 1,000: the lower median over the pools that
+/// start anything. A pool is as late as its latest start of the last two minutes, else as the oldest that is pending; one
+/// pool alone says nothing about the others. `late` gives the oldest pending start of a variant that is not dry,
+/// milliseconds.
+pub(super) fn pace<'a>(
+    world: &World,
+    variants: impl Iterator<Item = (&'a Variant, &'a Startup, Option<u64>)>,
+    now_ms: u64,
+) -> u64 {
+    let mut pools: Vec<(Option<u64>, Option<u64>)> = vec![(None, None); world.pools.len()];
+    for (variant, startup, late) in variants {
+        if let Some((started, pending)) = pools.get_mut(variant.pool.0 as usize) {
+            *started = (*started).max(startup.recent(now_ms));
+            let expected_ms = startup.expected_ms(variant.startup_ms).max(STARTUP_MS_MIN);
+            *pending = (*pending).max(late.map(|late_ms| permille(late_ms, expected_ms)));
+        }
+    }
+    let mut ratios: Vec<u64> = pools
+        .iter()
+        .filter_map(|&(started, pending)| started.or(pending))
+        .collect();
+    ratios.sort_unstable();
+    let middle = ratios.len().checked_sub(1).map_or(0, |last| last / 2);
+    match ratios.get(middle).filter(|_| ratios.len() > 1) {
+        Some(&ratio) => ratio.clamp(1_000, PACE_PERMILLE_MAX),
+        None => 1_000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rebalance::fixture::Fixture;
+
+    #[test]
+    fn without_an_observation_what_is_declared_is_expected() {
+        let startup = Startup::default();
+        assert_eq!(startup.expected_ms(20_000), 20_000);
+        assert_eq!(startup.patience_ms(20_000, 1_000), 60_000);
+        assert_eq!(startup.patience_ms(1, 1_000), 15_000);
+        assert_eq!(startup.patience_ms(u64::MAX, u64::MAX), u64::MAX / 1_000);
+    }
+
+    #[test]
+    fn what_is_observed_takes_over_and_stays_within_an_eighth_and_eight_times() {
+        for (took_ms, expected_ms) in [(40_000, 40_000), (1, 2_500), (3_000_000, 160_000), (21_000, 28_280)] {
+            let mut startup = Startup::default();
+            for _ in 0..100 {
+                startup.observe(20_000, took_ms, 0);
+            }
+            assert_eq!(startup.expected_ms(20_000), expected_ms, "{took_ms} ms");
+        }
+        let mut startup = Startup::default();
+        startup.observe(20_000, 80_000, 0);
+        assert_eq!(startup.expected_ms(20_000), 20_000, "one is no proof");
+        startup.observe(20_000, 80_000, 0);
+        startup.observe(20_000, 80_000, 0);
+        assert_eq!(startup.expected_ms(20_000), 80_000);
+        assert_eq!(startup.expected_ms(10_000), 10_000, "declared anew");
+    }
+
+    #[test]
+    fn a_long_tail_is_waited_for() {
+        let mut startup = Startup::default();
+        for number in 0..30 {
+            startup.observe(20_000, if number % 4 == 0 { 79_000 } else { 19_000 }, 0);
+        }
+        assert_eq!(startup.expected_ms(20_000), 20_000);
+        assert_eq!(startup.patience_ms(20_000, 1_000), 160_000);
+    }
+
+    #[test]
+    fn starts_that_are_late_on_most_pools_are_no_pools_trouble() {
+        let world = Fixture::parse(
+            "pool a 9 cpu\npool b 9 cpu\npool c 9 cpu
+             stage s
+               a cap 1 startup 10000 has 0/0
+               b cap 1 startup 10000 has 0/0
+               c cap 1 startup 10000 has 0/0",
+        )
+        .world;
+        let none = Startup::default();
+        let pace_of = |late: [Option<u64>; 3], started: [&Startup; 3]| {
+            let all = world.variants.iter().zip(started).zip(late);
+            pace(
+                &world,
+                all.map(|((variant, startup), late)| (variant, startup, late)),
+                1_000,
+            )
+        };
+        let nothing = [&none, &none, &none];
+        assert_eq!(pace_of([Some(90_000), None, None], nothing), 1_000, "one alone");
+        assert_eq!(pace_of([Some(40_000), Some(90_000), None], nothing), 4_000);
+        assert_eq!(pace_of([Some(40_000), Some(90_000), Some(990_000)], nothing), 8_000);
+        // A start in time, a moment ago, proves the server.
+        let mut quick = Startup::default();
+        quick.observe(10_000, 9_000, 900);
+        assert_eq!(pace_of([Some(40_000), None, None], [&none, &quick, &none]), 1_000);
+        assert_eq!(
+            pace_of([Some(40_000), Some(50_000), None], [&none, &quick, &none]),
+            1_000
+        );
+    }
+}
