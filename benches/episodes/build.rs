@@ -29,6 +29,7 @@ pub(crate) fn pipeline(scenario: &mut Scenario, priority: u16, budget_micros: Op
         priority,
         budget_micros,
         mode: Mode::Automatic,
+        objective: None,
     });
     scenario.pipelines.push(PipelineFacts {
         name: format!("pipeline{at}"),
