@@ -141,7 +141,7 @@ fn shrink(sites: &[Site], terms: &Terms, steps: &mut Steps) -> (Vec<u32>, u32) {
         desired: desired_total - terms.floor.min(desired_total),
         ready: ready_total - ready_floor,
         desired_reliable: spare(
-            total(sites.iter().filter(reliable).map(|site| site.desired)),
+            total(sites.iter().filter(reliable).map(|site| site.certain)),
             terms.reliable_floor,
         ),
         ready_reliable: spare(
