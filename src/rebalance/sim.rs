@@ -196,7 +196,13 @@ impl Sim {
         self.note_before();
         let decisions = step(&mut self.state, &events, self.now_ms);
         if let Some(question) = self.state.question() {
-            let settings = Settings::default();
+            // Worse plans than the operator would propose: whatever is proposed must be safe.
+            let settings = Settings {
+                polish: Some(3),
+                tries: 16,
+                branch_nodes: 64,
+                ..Settings::default()
+            };
             self.proposal = Some(propose(&question, &mut self.solver, &settings, &mut || true));
         }
         self.deliver(&decisions, faults);

@@ -117,7 +117,7 @@ fn crowd(seed: u64) -> String {
     let mut text = String::from("pool a 60\npool b 60\npool c 40\npool d 4000\n");
     for stage in 0..40 {
         let runs = random.within(2, 6);
-        let _ = write!(text, "stage s{stage}\n");
+        let _ = writeln!(text, "stage s{stage}");
         for (pool, slots) in [("a", 2), ("b", 3), ("c", 1), ("d", 1)] {
             let (capacity, dearer) = (random.within(1, 9), if pool == "d" { 20 } else { 0 });
             let cost = capacity * random.within(1, 3) + dearer;
@@ -126,9 +126,9 @@ fn crowd(seed: u64) -> String {
             } else {
                 String::new()
             };
-            let _ = write!(
+            let _ = writeln!(
                 text,
-                " {pool} cap {capacity} cost {cost} slots {} {has}\n",
+                " {pool} cap {capacity} cost {cost} slots {} {has}",
                 random.within(1, slots)
             );
         }
