@@ -21,10 +21,11 @@ help: ## This list.
 demo: cargo go ## A local cluster, a pipeline under recorded load, replicas moving between pools, a report. FAST=1: two minutes.
 	@$(CARGO) run -q -p tiercel-e2e --bin demo
 
-test: cargo go ## Everything CI runs: format, lint, unit tests, chart, scenarios on a real control plane.
+test: cargo go ## Everything CI runs: format, lint, unit tests, chart, scenarios on a real control plane, seeded bugs.
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy -q --workspace --all-targets -- -D warnings
 	bin="$$($(LOCAL_CLUSTER) tools)" && TIERCEL_TOOLS_BIN="$$bin" INSTA_UPDATE=no $(CARGO) test --workspace
+	@$(MAKE) --no-print-directory bugs
 
 cluster: cargo go ## The same cluster and pools to try things by hand, until Ctrl-C. DETACH=1: returns once ready. PLAIN=1: no operator, no pools.
 	@$(CARGO) build -q --bin tiercel
@@ -48,7 +49,7 @@ fmt: cargo ## Format the code.
 	$(CARGO) fmt --all
 
 bugs: cargo ## Every seeded bug of the decision core must be caught by the tests that are named for it.
-	$(CARGO) test -q -p tiercel --lib --features seeded-bugs rebalance::bug:: -- --include-ignored --nocapture
+	$(CARGO) test -q -p tiercel --lib --features seeded-bugs rebalance::bug:: -- --nocapture
 
 fuzz: cargo ## Every property of the decision core on CASES_FUZZ random cases; a failure prints its case and seed.
 	PROPTEST_CASES=$(CASES_FUZZ) $(CARGO) test -p tiercel --lib --release properties:: garbage::
@@ -56,7 +57,7 @@ fuzz: cargo ## Every property of the decision core on CASES_FUZZ random cases; a
 soak: cargo ## EPISODES short simulated episodes of the decision core under faults; a failure prints SIM_SEED.
 	SIM_EPISODES=$(EPISODES) $(CARGO) test -p tiercel --lib --release rebalance::episodes:: -- --nocapture
 
-release-check: test bugs ## `make test` and `make bugs`, then cargo-deny, cargo-audit and the core's campaigns on CASES worlds.
+release-check: test ## `make test`, then cargo-deny, cargo-audit and the core's campaigns on CASES worlds.
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install cargo-deny --locked"; exit 1; }
 	cargo-deny --workspace --offline check licenses bans sources
 	@command -v cargo-audit >/dev/null || { echo "cargo-audit is missing: cargo install cargo-audit --locked"; exit 1; }

@@ -209,7 +209,6 @@ fn end_of(test: &str, bug: Option<Bug>) -> End {
 }
 
 #[test]
-#[ignore = "minutes; `make bugs`"]
 fn every_seeded_bug_is_caught_by_the_tests_that_are_named_for_it() {
     let mut wrong = Vec::new();
     let mut tests: Vec<&str> = CAUGHT_BY.iter().flat_map(|(_, tests)| *tests).copied().collect();

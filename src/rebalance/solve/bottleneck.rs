@@ -8,6 +8,7 @@
 //! After the build, every stage of a pipeline that cannot serve all is cut down to the common share, which frees room;
 //! stages that went short ask again; and as that may raise shares, the cut is repeated a few times.
 
+use super::build::ask_with_room;
 use super::instance::Instance;
 use super::oracle::{Ask, Oracle};
 use super::plan::{Plan, outcome};
@@ -197,17 +198,7 @@ fn second_helping(instance: &Instance, prices: &[u64], shares: &[Share], oracle:
         let at = at as usize;
         let before = plan.values[at];
         plan.free(instance, at, &mut held);
-        let room = std::mem::take(&mut plan.room);
-        oracle.solve(
-            instance,
-            at,
-            &Ask {
-                prices,
-                room: &room,
-                ..Ask::default()
-            },
-        );
-        plan.room = room;
+        ask_with_room(instance, at, prices, oracle, plan);
         let counts = oracle.counts.clone();
         if outcome(instance, at, &counts).value(instance.stages[at].penalty) < before
             && plan.fits(instance, at, &counts)

@@ -92,18 +92,20 @@ pub(super) fn give(
         plan.place(instance, at, wanted);
         return;
     }
-    let room = std::mem::take(&mut plan.room);
-    oracle.solve(
-        instance,
-        at,
-        &Ask {
-            prices,
-            room: &room,
-            ..Ask::default()
-        },
-    );
-    plan.room = room;
+    ask_with_room(instance, at, prices, oracle, plan);
     place_if_fits(instance, at, oracle, plan);
+}
+
+/// Asks the oracle about a stage with the room that is left; the counts stay there.
+pub(super) fn ask_with_room(instance: &Instance, at: usize, prices: &[u64], oracle: &mut Oracle, plan: &mut Plan) {
+    let room = std::mem::take(&mut plan.room);
+    let ask = Ask {
+        prices,
+        room: &room,
+        ..Ask::default()
+    };
+    oracle.solve(instance, at, &ask);
+    plan.room = room;
 }
 
 /// Places the oracle's counts; nothing, if they do not fit after all (more ceilings than the search looks at).

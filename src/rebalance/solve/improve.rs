@@ -8,7 +8,7 @@
 //!
 //! The dice are seeded with a constant: with the same number of tries the result is the same.
 
-use super::build::place_if_fits;
+use super::build::{ask_with_room, place_if_fits};
 use super::dual::Evaluation;
 use super::generate::Dice;
 use super::instance::Instance;
@@ -142,17 +142,7 @@ impl Improve {
         let mut after = 0_i128;
         for step in 0..chosen.len() {
             let at = chosen[(step + turn) % chosen.len()] as usize;
-            let room = std::mem::take(&mut plan.room);
-            oracle.solve(
-                instance,
-                at,
-                &Ask {
-                    prices,
-                    room: &room,
-                    ..Ask::default()
-                },
-            );
-            plan.room = room;
+            ask_with_room(instance, at, prices, oracle, plan);
             place_if_fits(instance, at, oracle, plan);
             after += i128::from(plan.values[at]);
         }

@@ -6,7 +6,7 @@
 //! behind which, and its averages are over a fixed time (`window` times what a stage may let wait), so a sweep over both
 //! finds the cheapest schedule that keeps requests in time. No lower bound: [`crate::simulate::demand::bound`] is one.
 
-use super::{Kind, Knobs, Order, Policy, View, knob};
+use super::{Kind, Knobs, Order, Policy, View, knob, orders};
 use crate::simulate::demand::{cover, slack_s, smoothed, work};
 use crate::simulate::load::Load;
 use crate::simulate::scenario::Scenario;
@@ -103,11 +103,7 @@ impl Policy for Clairvoyant {
         let Some(counts) = self.plan.get((view.now_ms / 1_000) as usize) else {
             return Vec::new();
         };
-        let changed = counts
-            .iter()
-            .enumerate()
-            .filter(|(at, count)| view.seen[*at].desired != **count);
-        changed.map(|(variant, &to)| Order { variant, to }).collect()
+        orders(counts, view)
     }
 }
 

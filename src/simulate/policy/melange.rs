@@ -7,7 +7,7 @@
 //! the load's mean request. The program is solved exactly ([`crate::simulate::cover`]), stage by stage; the stages with
 //! the least choice go first. Every stage takes part, since all declare what a replica serves.
 
-use super::{Kind, Knobs, Order, Policy, View, knob};
+use super::{Kind, Knobs, Order, Policy, View, knob, orders};
 use crate::simulate::demand::cover_on;
 
 /// What the command line offers.
@@ -39,11 +39,7 @@ impl Policy for Melange {
         };
         let rates: Vec<f64> = (0..view.scenario.stages.len()).map(rate).collect();
         let counts = cover_on(view.scenario, &rates, view.capacity);
-        let changed = counts
-            .iter()
-            .enumerate()
-            .filter(|(at, count)| view.seen[*at].desired != **count);
-        changed.map(|(variant, &to)| Order { variant, to }).collect()
+        orders(&counts, view)
     }
 }
 

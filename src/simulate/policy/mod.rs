@@ -65,6 +65,13 @@ pub struct Order {
     pub to: u32,
 }
 
+/// What has to change so that every variant has so many replicas.
+fn orders(counts: &[u32], view: &View<'_>) -> Vec<Order> {
+    let wanted = counts.iter().enumerate();
+    let changed = wanted.filter(|(at, count)| view.seen[*at].desired != **count);
+    changed.map(|(variant, &to)| Order { variant, to }).collect()
+}
+
 /// Decides once per simulated second.
 pub trait Policy {
     /// What to write now.
