@@ -5,18 +5,26 @@
 //! exposition   -> samples of those bytes
 //! presets      -> the few signals that count, in one unit each
 //! metrics_api  -> the same signals from metrics.k8s.io   (I/O)
+//! sources      -> what administrators say about the sources below
+//! prometheus   -> numbers of pods and stages from Prometheus-compatible servers       (I/O in its client)
+//! adapters     -> the same from custom.metrics.k8s.io and external.metrics.k8s.io      (I/O)
+//! stage        -> numbers that are a stage's and no pod's
 //! aggregate    -> pods of one variant to one reading for the rebalancing core
 //! ```
 //!
 //! Missing is not zero: a number that is not there, not finite, out of range, too old or not unique is an absence with
-//! its reason, and no type here has a default that could hide it. Time is an argument; only the two I/O files wait.
+//! its reason, and no type here has a default that could hide it. Time is an argument; only the files that do I/O wait.
 
+pub mod adapters;
 pub mod address;
 pub mod aggregate;
 pub mod exposition;
 pub mod metrics_api;
 pub mod presets;
+pub mod prometheus;
 pub mod scraper;
+pub mod sources;
+pub mod stage;
 
 /// A finite double. Made by [`TryFrom`] only.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
@@ -89,6 +97,9 @@ pub enum Why {
     /// The numbers stand still while the pod claims to work, or an old answer is being repeated.
     #[error("frozen: the numbers stand still while the pod claims to work")]
     Frozen,
+    /// The source says that its answer is not all of it.
+    #[error("partial: the source could not look at all of its data")]
+    Partial,
 }
 
 /// A number with its two ages: local receipt, and the source's own time where the source gives one.

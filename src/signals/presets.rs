@@ -9,10 +9,14 @@ mod read;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use serde::Deserialize;
 
+use super::prometheus::template::Per;
+use super::sources;
+
+pub(super) use raw::duration_ms;
 pub(super) use read::of_request;
 
 /// File name and text of each preset.
@@ -27,8 +31,17 @@ const FILES: [(&str, &str); 8] = [
     ("vllm.yaml", include_str!("presets/vllm.yaml")),
 ];
 
-static LOADED: LazyLock<Result<Vec<Preset>, Error>> =
-    LazyLock::new(|| FILES.iter().map(|(file, text)| Preset::parse(file, text)).collect());
+static LOADED: LazyLock<Result<Vec<Preset>, Error>> = LazyLock::new(|| {
+    let mut presets: Vec<Preset> = FILES
+        .iter()
+        .map(|(file, text)| Preset::parse(file, text))
+        .collect::<Result<_, _>>()?;
+    presets.extend(sources::shipped()?);
+    Ok(presets)
+});
+
+/// Presets that the administrators' sources add, for as long as the process lives.
+static ADDED: OnceLock<Vec<Preset>> = OnceLock::new();
 
 /// Why a preset is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +79,15 @@ pub enum Source {
     },
     /// `metrics.k8s.io`.
     ResourceMetrics,
+    /// A Prometheus-compatible server, by the queries that [`sources`] holds.
+    #[serde(skip_deserializing)]
+    Prometheus(Per),
+    /// `custom.metrics.k8s.io`, per pod.
+    #[serde(skip_deserializing)]
+    CustomMetrics,
+    /// `external.metrics.k8s.io`, per stage.
+    #[serde(skip_deserializing)]
+    ExternalMetrics,
 }
 
 /// What the core uses a signal for.
@@ -104,7 +126,7 @@ enum Type {
 /// Unit of a series. Each has its converter and its range in `read.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-enum Kind {
+pub(super) enum Kind {
     /// Things, from 0.
     Count,
     /// 0 to 1.
@@ -156,6 +178,18 @@ pub struct Preset {
     signals: Vec<Signal>,
 }
 
+/// Whether a file of this name is one of the presets that pods are read with.
+pub(super) fn is_file(name: &str) -> bool {
+    FILES.iter().any(|(file, _)| *file == name)
+}
+
+/// Makes the presets of the administrators' sources known; to be called once, at start. Their names are free: the
+/// configuration was checked for that.
+pub fn add<'a>(presets: impl Iterator<Item = &'a Preset>) {
+    // A second call changes nothing: pipelines hold on to the presets of the first.
+    let _ = ADDED.set(presets.cloned().collect());
+}
+
 /// Checks the presets of this binary; to be called at start, so that a broken one is found before it is needed.
 pub fn load() -> Result<&'static [Preset], Error> {
     LOADED.as_deref().map_err(Clone::clone)
@@ -164,7 +198,38 @@ pub fn load() -> Result<&'static [Preset], Error> {
 impl Preset {
     /// The preset of this name.
     pub fn named(name: &str) -> Option<&'static Self> {
-        load().ok()?.iter().find(|preset| preset.name == name)
+        let added = ADDED.get().into_iter().flatten();
+        load().ok()?.iter().chain(added).find(|preset| preset.name == name)
+    }
+
+    /// A preset whose numbers are asked for elsewhere: of each signal role, unit, how pods are combined, freshness in
+    /// milliseconds and whether it is optional. The caller has checked them.
+    pub(super) fn outlined(
+        name: &str,
+        source: Source,
+        enable_hint: &str,
+        signals: impl Iterator<Item = (Role, Kind, Combine, u64, bool)>,
+    ) -> Self {
+        let signals = signals.map(|(role, kind, across_pods, freshness_ms, optional)| Signal {
+            role,
+            of: Selection {
+                names: Vec::new(),
+                labels: BTreeMap::new(),
+            },
+            over: None,
+            kind,
+            within_pod: Combine::Sum,
+            across_pods,
+            freshness_ms,
+            optional,
+        });
+        Self {
+            name: name.to_owned(),
+            source,
+            enable_hint: enable_hint.to_owned(),
+            frozen_after: raw::frozen_after(),
+            signals: signals.collect(),
+        }
     }
 
     /// Reads one preset; `file` is for messages.

@@ -146,5 +146,6 @@ pub(super) const fn word(why: Why) -> &'static str {
         Why::OutOfRange => "out_of_range",
         Why::Ambiguous => "ambiguous",
         Why::Frozen => "frozen",
+        Why::Partial => "partial",
     }
 }

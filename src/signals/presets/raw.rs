@@ -24,7 +24,7 @@ pub(super) struct Preset {
 }
 
 /// The fewest answers that show a standstill rather than a coincidence.
-const fn frozen_after() -> u32 {
+pub(super) const fn frozen_after() -> u32 {
     3
 }
 
@@ -229,7 +229,7 @@ fn is_text(text: &str) -> bool {
 }
 
 /// `500ms`, `5s`, `2m`.
-pub(super) fn duration_ms(text: &str) -> Option<u64> {
+pub(in crate::signals) fn duration_ms(text: &str) -> Option<u64> {
     let unit = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(unit);
     let scale = match unit {
