@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -19,6 +19,7 @@ use crate::controller::watch::{self as watches, watch_everything};
 use crate::signals::address::{AddressRules, Network, NetworkError};
 use crate::signals::presets;
 use crate::signals::scraper::ScrapeConfig;
+use crate::signals::sources::{self, Sources};
 use crate::telemetry::{self, Health, LogFormat, Metrics, serve};
 
 /// How often the loop tells that it is alive.
@@ -73,6 +74,10 @@ pub struct Arguments {
     #[arg(long, env = "TIERCEL_KUBE_WRITES_PER_SECOND", default_value_t = 50, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     kube_writes_per_second: u32,
+    /// Also read signals from the Prometheus-compatible servers and metrics APIs that this file names; see
+    /// docs/reference/sources.md.
+    #[arg(long, env = "TIERCEL_SOURCES", value_name = "FILE")]
+    sources: Option<PathBuf>,
     /// Append every step of the planner to this file, one line of JSON each, for `tiercel replay`: what it was told, and what
     /// it decided. At 384 MiB the file becomes FILE.1.
     #[arg(long, env = "TIERCEL_DECISION_LOG", value_name = "FILE")]
@@ -102,6 +107,9 @@ pub enum Error {
     /// A preset shipped with the program is broken; a defect.
     #[error(transparent)]
     Presets(#[from] presets::Error),
+    /// The file of `--sources` is refused.
+    #[error(transparent)]
+    Sources(#[from] sources::Error),
     /// A network of `--scrape-allow-cidr` is none.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -152,6 +160,13 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
         arguments.log_format.unwrap_or_else(LogFormat::detect),
     )?;
     presets::load()?;
+    let sources = arguments
+        .sources
+        .as_deref()
+        .map(Sources::load)
+        .transpose()?
+        .unwrap_or_default();
+    presets::add(sources.presets());
     let namespace = arguments.watch_namespace.clone();
     let address = arguments.metrics_bind_address;
     let listener = TcpListener::bind(address)
@@ -187,6 +202,7 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
         concurrency: arguments.reconcile_concurrency,
         allow_secrets: arguments.allow_secrets,
         scrape,
+        sources: Arc::new(sources),
         decision_log: arguments.decision_log,
         instance: host(),
     };

@@ -18,6 +18,7 @@ use super::report::{ShadowPrices, Views};
 use super::watch::{Pipeline, Watched};
 use super::{compute_pool, pipeline};
 use crate::signals::scraper::{ScrapeConfig, Scraper};
+use crate::signals::sources::Sources;
 use crate::telemetry::Metrics;
 
 /// Children change together; their owner is looked at once.
@@ -35,6 +36,8 @@ pub struct Settings {
     pub allow_secrets: bool,
     /// How pods are scraped.
     pub scrape: ScrapeConfig,
+    /// Sources of signals other than the pods themselves.
+    pub sources: Arc<Sources>,
     /// Where decisions are logged.
     pub decision_log: Option<PathBuf>,
     /// Name of this instance, for events.
@@ -115,6 +118,7 @@ pub async fn lead(
         clock: clock.clone(),
         metrics: metrics.clone(),
         allow_secrets: settings.allow_secrets,
+        sources: settings.sources,
         log,
         epoch,
     };

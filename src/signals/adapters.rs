@@ -116,7 +116,10 @@ fn filled(value: &str, names: &Names<'_>) -> String {
 fn is_label_value(value: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     let outer = |c: char| c.is_ascii_alphanumeric();
-    (1..=LABEL_MAX).contains(&value.len()) && value.bytes().all(inner) && value.starts_with(outer) && value.ends_with(outer)
+    (1..=LABEL_MAX).contains(&value.len())
+        && value.bytes().all(inner)
+        && value.starts_with(outer)
+        && value.ends_with(outer)
 }
 
 /// One value and the time its source gives for it.
@@ -222,12 +225,18 @@ pub async fn of_pods(
 ) -> Result<BTreeMap<String, Result<Dated, Why>>, Error> {
     let CustomMetric { unit, metric, .. } = metric;
     let path = format!("/apis/{CUSTOM}/v1beta2/namespaces/{namespace}/pods/*/{metric}");
-    let list: CustomList = request(client, path, selector, deadline, &Asked {
-        api: CUSTOM,
-        metric,
-        verb: "get",
-        resource: format!("pods/{metric}"),
-    })
+    let list: CustomList = request(
+        client,
+        path,
+        selector,
+        deadline,
+        &Asked {
+            api: CUSTOM,
+            metric,
+            verb: "get",
+            resource: format!("pods/{metric}"),
+        },
+    )
     .await?;
     let mut pods = BTreeMap::new();
     for item in list.items {
@@ -254,20 +263,34 @@ pub async fn of_stage(
     deadline: Duration,
 ) -> Result<Result<Dated, Why>, Error> {
     let namespace = names.namespace;
-    let ExternalMetric { unit, metric, selector, role, .. } = metric;
+    let ExternalMetric {
+        unit,
+        metric,
+        selector,
+        role,
+        ..
+    } = metric;
     let Some(selector) = selector.about(names) else {
         return Err(Error::Request {
             api: EXTERNAL,
-            problem: format!("with the names filled in, the selector of {metric} has a value longer than 63 characters"),
+            problem: format!(
+                "with the names filled in, the selector of {metric} has a value longer than 63 characters"
+            ),
         });
     };
     let path = format!("/apis/{EXTERNAL}/v1beta1/namespaces/{namespace}/{metric}");
-    let list: ExternalList = request(client, path, &selector, deadline, &Asked {
-        api: EXTERNAL,
-        metric,
-        verb: "list",
-        resource: metric.clone(),
-    })
+    let list: ExternalList = request(
+        client,
+        path,
+        &selector,
+        deadline,
+        &Asked {
+            api: EXTERNAL,
+            metric,
+            verb: "list",
+            resource: metric.clone(),
+        },
+    )
     .await?;
     let numbers: Result<Vec<Dated>, Why> = list.items.iter().map(|item| item.read(*unit)).collect();
     Ok(numbers.and_then(|numbers| together(&numbers, *role)))

@@ -5,6 +5,7 @@
 //! template  -> an administrator's query, bound to one namespace, with names filled in
 //! question  -> one request for all pods or stages of a namespace, and what its answer says of each
 //! answer    -> the JSON of the answer
+//! said      -> the numbers of one pod or stage as one answer
 //! endpoint  -> where a server is and what is sent to it
 //! client    -> puts the request                        (I/O)
 //! ```
@@ -17,6 +18,7 @@ pub mod client;
 pub mod endpoint;
 mod grammar;
 pub mod question;
+pub mod said;
 pub mod template;
 #[cfg(test)]
 mod tests;

@@ -228,7 +228,13 @@ fn preset(name: &str, source: Source, enable_hint: &str, signals: impl Iterator<
                 Unit::Ratio => Kind::Ratio,
                 Unit::Percent => Kind::Percent,
             };
-            (signal.role, kind, signal.across_pods, signal.freshness_ms, signal.optional)
+            (
+                signal.role,
+                kind,
+                signal.across_pods,
+                signal.freshness_ms,
+                signal.optional,
+            )
         }),
     )
 }

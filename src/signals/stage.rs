@@ -78,7 +78,11 @@ impl StageAnswers {
                 return;
             }
             known.failure = None;
-            if numbers.source_ms.zip(before.source_ms).is_some_and(|(now, before)| now <= before) {
+            if numbers
+                .source_ms
+                .zip(before.source_ms)
+                .is_some_and(|(now, before)| now <= before)
+            {
                 return;
             }
             known.advancing |= numbers.source_ms.is_some() && before.source_ms.is_some();
@@ -110,9 +114,15 @@ impl StageAnswers {
             received_ms: *received_ms,
             source_ms: numbers.source_ms,
         };
-        let age_ms = now_ms.saturating_sub(*received_ms).saturating_add(numbers.age_ms.unwrap_or_default());
+        let age_ms = now_ms
+            .saturating_sub(*received_ms)
+            .saturating_add(numbers.age_ms.unwrap_or_default());
         let dated = numbers.age_ms.is_some() || numbers.source_ms.is_none() || known.advancing;
-        if dated && preset.freshness_ms(role).is_some_and(|freshness_ms| age_ms <= freshness_ms) {
+        if dated
+            && preset
+                .freshness_ms(role)
+                .is_some_and(|freshness_ms| age_ms <= freshness_ms)
+        {
             Reading::Fresh(sample)
         } else {
             Reading::Stale(sample)

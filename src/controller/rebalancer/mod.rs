@@ -48,6 +48,8 @@ use crate::api::tiered_pipeline::DecisionSummary;
 use crate::rebalance::world::{Event, VariantIdx};
 use crate::rebalance::{State, step};
 use crate::signals::scraper::Scraped;
+use crate::signals::sources::Sources;
+use crate::signals::stage::StageAnswer;
 use crate::telemetry::Metrics;
 
 /// How often the world is built anew at most; a burst of edits counts as one.
@@ -72,8 +74,10 @@ pub enum Notice {
     Deployment(Option<Box<Deployment>>),
     /// A pod of tiercel changed.
     Pod(Box<Change<PodView>>),
-    /// Answers of `metrics.k8s.io`.
+    /// Answers about pods, of others than the pods themselves.
     Usage(Vec<Scraped>),
+    /// Answers about stages as a whole.
+    StageUsage(Vec<StageAnswer>),
 }
 
 /// What the loop works with.
@@ -98,6 +102,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Whether containers may name secrets.
     pub allow_secrets: bool,
+    /// Sources other than the pods themselves.
+    pub sources: Arc<Sources>,
     /// The decision log, if one is kept.
     pub log: Option<DecisionLog>,
     /// Epoch of the leadership under which this loop writes.
@@ -139,7 +145,8 @@ pub async fn run(
 ) {
     let (sender, mut notices) = notices;
     let (usage, asked) = watch::channel(Arc::default());
-    let poll = usage::poll(ctx.client.clone(), ctx.clock.clone(), asked, sender);
+    let sources = Arc::clone(&ctx.sources);
+    let poll = usage::poll(ctx.client.clone(), ctx.clock.clone(), sources, asked, sender);
     let poll = tokio::spawn(poll);
     let mut loop_ = Rebalancer {
         pods: Pods::default(),
@@ -268,6 +275,14 @@ impl Rebalancer {
                 }
             }
             Notice::Usage(answers) => answers.into_iter().for_each(|answer| self.answer(answer)),
+            Notice::StageUsage(answers) => {
+                for answer in answers {
+                    if let Err(why) = &answer.outcome {
+                        self.ctx.metrics.signal_error("stage", targets::word(*why));
+                    }
+                    self.signals.record_stage(answer);
+                }
+            }
         }
     }
 

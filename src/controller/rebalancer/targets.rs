@@ -13,6 +13,7 @@ use crate::signals::Why;
 use crate::signals::aggregate::Observations;
 use crate::signals::presets::Source;
 use crate::signals::scraper::{Scraped, Scraper, Target};
+use crate::signals::stage::{StageAnswer, StageAnswers, StageKey};
 
 /// The scraper, the answers so far, and what of them the core has not been told.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub(super) struct Signals {
     everything_changed: bool,
     newest_ms: BTreeMap<StageIdx, u64>,
     usage: watch::Sender<Arc<usage::Targets>>,
+    stages: StageAnswers,
 }
 
 impl Signals {
@@ -39,6 +41,7 @@ impl Signals {
             changed: BTreeSet::new(),
             everything_changed: true,
             newest_ms: BTreeMap::new(),
+            stages: StageAnswers::default(),
         }
     }
 
@@ -60,6 +63,11 @@ impl Signals {
                 .record(&answer.uid, answer.received_ms, answer.outcome);
             self.changed.insert(variant);
         }
+    }
+
+    /// Takes an answer about a stage as a whole.
+    pub(super) fn record_stage(&mut self, answer: StageAnswer) {
+        self.stages.record(answer);
     }
 
     /// When the newest answer of a stage was received.
@@ -100,18 +108,24 @@ impl Signals {
         let mut asked = usage::Targets::new();
         for (at, variant) in (0_u32..).zip(&index.variants) {
             let Some(preset) = variant.preset else { continue };
-            for pod in pods.of(&variant.variant_id).filter(|pod| pod.ready) {
+            let ready = || pods.of(&variant.variant_id).filter(|pod| pod.ready);
+            for pod in ready() {
                 self.variants.insert(Arc::clone(&pod.uid), VariantIdx(at));
-                if *preset.source() == Source::ResourceMetrics {
-                    let (namespace, name) = pod.name.clone();
-                    let request_millis = variant.request.cpu_millis;
-                    let target = usage::Target {
-                        uid: Arc::clone(&pod.uid),
-                        request_millis,
-                    };
-                    asked.entry(namespace).or_default().insert(name, target);
+            }
+            if !matches!(preset.source(), Source::Scrape { .. }) {
+                // Also without a pod: somebody else may see the work that waits for one.
+                let Some(stage) = stage_key(index, variant.stage) else {
                     continue;
-                }
+                };
+                asked.push(usage::Target {
+                    preset,
+                    stage,
+                    request_millis: variant.request.cpu_millis,
+                    pods: ready().map(|pod| (pod.name.1.clone(), Arc::clone(&pod.uid))).collect(),
+                });
+                continue;
+            }
+            for pod in ready() {
                 let Some(ip) = pod.ip else { continue };
                 match Target::new(Arc::clone(&pod.uid), ip, pod.port, None, preset) {
                     Ok(target) => targets.push(target),
@@ -120,6 +134,8 @@ impl Signals {
             }
         }
         self.scraper.set_targets(targets);
+        let stages: BTreeSet<&StageKey> = asked.iter().map(|target| &target.stage).collect();
+        self.stages.retain(|stage| stages.contains(stage));
         self.usage.send_if_modified(|known| {
             let differs = **known != asked;
             if differs {
@@ -130,6 +146,17 @@ impl Signals {
         let known = &self.variants;
         self.observations.retain(|uid| known.contains_key(uid));
     }
+}
+
+/// A stage by the names that last.
+fn stage_key(index: &Index, stage: StageIdx) -> Option<StageKey> {
+    let stage = index.stage(stage)?;
+    let pipeline = index.pipeline(stage.pipeline)?;
+    Some(StageKey {
+        namespace: pipeline.namespace.as_str().into(),
+        pipeline: pipeline.name.as_str().into(),
+        stage: stage.name.as_str().into(),
+    })
 }
 
 /// The word for why a number is absent, as metrics say it.

@@ -1,4 +1,14 @@
-//! I/O: asks `metrics.k8s.io` for the CPU usage of the pods whose preset is read from there.
+//! I/O: asks every source but the pods themselves, each on its own beat.
+//!
+//! A source is asked once for all pods or stages of a namespace, only while somebody wants it, and never waits for
+//! another: per round there is one request to `metrics.k8s.io` per namespace, one to an endpoint per (preset, namespace),
+//! one to `custom.metrics.k8s.io` per (metric, namespace) and one to `external.metrics.k8s.io` per (metric, stage).
+
+mod adapters;
+mod prometheus;
+mod resource;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,70 +16,189 @@ use std::time::Duration;
 
 use kube::Client;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Notice;
 use crate::api::labels;
 use crate::controller::clock::Clock;
-use crate::quantity::Quantity;
-use crate::signals::Why;
-use crate::signals::metrics_api::pod_usage;
+use crate::signals::presets::{Preset, Source};
+use crate::signals::prometheus::template::Per;
 use crate::signals::scraper::Scraped;
+use crate::signals::sources::Sources;
+use crate::signals::stage::{StageAnswer, StageKey};
+use crate::signals::{PodSignals, Why};
 
-/// How often is asked. The source has a new value every 15 s by default; asking more often finds it sooner.
+/// How often the API server is asked. `metrics.k8s.io` has a new value every 15 s by default; asking more often finds it
+/// sooner.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Deadline of one request.
+/// Deadline of one request to the API server.
 const DEADLINE: Duration = Duration::from_secs(4);
 
-/// Pods to ask about, by namespace and name.
-pub(super) type Targets = BTreeMap<String, BTreeMap<String, Target>>;
+/// Variants to ask about.
+pub(super) type Targets = Vec<Target>;
 
-/// One pod.
+/// One variant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
-    /// Its UID.
-    pub(super) uid: Arc<str>,
-    /// The CPU it requests, which utilization is measured against.
+    /// What it is read by.
+    pub(super) preset: &'static Preset,
+    /// Its stage.
+    pub(super) stage: StageKey,
+    /// The CPU that a pod of it requests, which utilization is measured against.
     pub(super) request_millis: u64,
+    /// UIDs of its Ready pods, by name: pods of ours, whoever else is in an answer.
+    pub(super) pods: BTreeMap<String, Arc<str>>,
+}
+
+/// What every poller works with.
+#[derive(Clone)]
+struct Ground {
+    clock: Clock,
+    sources: Arc<Sources>,
+    targets: watch::Receiver<Arc<Targets>>,
+    notices: mpsc::UnboundedSender<Notice>,
 }
 
 /// Asks until the targets' sender or the notices' receiver is gone.
 pub(super) async fn poll(
     client: Client,
     clock: Clock,
-    mut targets: watch::Receiver<Arc<Targets>>,
+    sources: Arc<Sources>,
+    targets: watch::Receiver<Arc<Targets>>,
     notices: mpsc::UnboundedSender<Notice>,
 ) {
-    let selector = format!("{}={}", labels::MANAGED_BY, labels::MANAGER);
-    let mut ticks = tokio::time::interval(INTERVAL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while targets.has_changed().is_ok() {
-        ticks.tick().await;
-        let wanted = Arc::clone(&targets.borrow_and_update());
-        let mut answers = Vec::new();
-        for (namespace, pods) in wanted.iter() {
-            let usage = pod_usage(&client, namespace, &selector, DEADLINE).await;
-            let received_ms = clock.now_ms();
-            if let Err(error) = &usage {
-                tracing::warn!(namespace, %error, "no CPU usage");
+    let endpoints = sources.endpoints.len();
+    let ground = Ground {
+        clock,
+        sources,
+        targets,
+        notices,
+    };
+    // They end with this future.
+    let mut pollers = JoinSet::new();
+    pollers.spawn(resource::poll(client.clone(), ground.clone()));
+    pollers.spawn(adapters::poll(client, ground.clone()));
+    pollers.spawn(without_source(ground.clone()));
+    for index in 0..endpoints {
+        pollers.spawn(prometheus::poll(index, ground.clone()));
+    }
+    while pollers.join_next().await.is_some() {}
+}
+
+/// Says of pods and stages whose preset nobody answers for that nobody does.
+async fn without_source(mut ground: Ground) {
+    let mut ticks = ticks(INTERVAL);
+    while let Some(wanted) = ground.round(&mut ticks).await {
+        for target in wanted.iter() {
+            let elsewhere = matches!(target.preset.source(), Source::Scrape { .. } | Source::ResourceMetrics);
+            if elsewhere || ground.sources.ask(target.preset.name()).is_some() {
+                continue;
             }
-            answers.extend(pods.iter().map(|(name, target)| {
-                let outcome = match &usage {
-                    Err(error) => Err(error.why()),
-                    Ok(usage) => match (usage.get(name), Quantity::parse(&format!("{}m", target.request_millis))) {
-                        (Some(Ok(usage)), Ok(request)) => Ok(usage.signals(request)),
-                        (Some(Err(why)), _) => Err(*why),
-                        _ => Err(Why::NoSeries),
-                    },
-                };
-                Scraped {
-                    uid: Arc::clone(&target.uid),
-                    received_ms,
-                    outcome,
-                }
-            }));
+            if !ground.fail(&[target], Why::NoTarget) {
+                return;
+            }
         }
-        if !answers.is_empty() && notices.send(Notice::Usage(answers)).is_err() {
-            break;
+    }
+}
+
+fn ticks(interval: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Selects all pods of tiercel, of which those that are asked about are picked by name.
+fn ours() -> String {
+    format!("{}={}", labels::MANAGED_BY, labels::MANAGER)
+}
+
+impl Ground {
+    /// Waits for the next tick; `None` when nobody wants anything any more.
+    async fn round(&mut self, ticks: &mut Interval) -> Option<Arc<Targets>> {
+        self.targets.has_changed().ok()?;
+        ticks.tick().await;
+        self.targets.has_changed().ok()?;
+        Some(Arc::clone(&self.targets.borrow_and_update()))
+    }
+
+    /// Passes answers of pods on; false if nobody listens any more.
+    fn pods(&self, answers: Vec<Scraped>) -> bool {
+        answers.is_empty() || self.notices.send(Notice::Usage(answers)).is_ok()
+    }
+
+    /// Passes answers about stages on; false if nobody listens any more.
+    fn stages(&self, answers: Vec<StageAnswer>) -> bool {
+        answers.is_empty() || self.notices.send(Notice::StageUsage(answers)).is_ok()
+    }
+
+    /// Gives every pod or stage of the targets the same reason.
+    fn fail(&self, targets: &[&Target], why: Why) -> bool {
+        let received_ms = self.clock.now_ms();
+        if targets.first().is_some_and(|target| is_per_stage(target.preset)) {
+            let answer = |target: &&Target| StageAnswer {
+                stage: target.stage.clone(),
+                preset: target.preset,
+                received_ms,
+                outcome: Err(why),
+            };
+            return self.stages(targets.iter().map(answer).collect());
+        }
+        let pods = targets.iter().flat_map(|target| target.pods.values());
+        self.pods(pods.map(|uid| scraped(uid, received_ms, Err(why))).collect())
+    }
+}
+
+fn is_per_stage(preset: &Preset) -> bool {
+    matches!(
+        preset.source(),
+        Source::Prometheus(Per::Stage) | Source::ExternalMetrics
+    )
+}
+
+fn scraped(uid: &Arc<str>, received_ms: u64, outcome: Result<PodSignals, Why>) -> Scraped {
+    Scraped {
+        uid: Arc::clone(uid),
+        received_ms,
+        outcome,
+    }
+}
+
+/// The targets that `wanted` says, by preset and namespace: what one request is about.
+fn groups<'t>(
+    targets: &'t Targets,
+    wanted: impl Fn(&Target) -> bool,
+) -> BTreeMap<(&'static str, Arc<str>), Vec<&'t Target>> {
+    let mut groups: BTreeMap<_, Vec<&Target>> = BTreeMap::new();
+    for target in targets.iter().filter(|target| wanted(target)) {
+        let key = (target.preset.name(), Arc::clone(&target.stage.namespace));
+        groups.entry(key).or_default().push(target);
+    }
+    groups
+}
+
+/// A trouble that lasts is said once, and once more when it becomes another.
+#[derive(Debug, Default)]
+struct Trouble {
+    last: BTreeMap<String, String>,
+}
+
+impl Trouble {
+    /// Says what went wrong with `subject`.
+    fn say(&mut self, subject: &str, problem: &dyn std::fmt::Display) {
+        let problem = problem.to_string();
+        let known = self.last.insert(subject.to_owned(), problem.clone());
+        if known.as_ref() == Some(&problem) {
+            tracing::debug!(source = subject, problem, "still no signal");
+        } else {
+            tracing::warn!(source = subject, problem, "no signal");
+        }
+    }
+
+    /// All is well with `subject`.
+    fn over(&mut self, subject: &str) {
+        if self.last.remove(subject).is_some() {
+            tracing::info!(source = subject, "answers again");
         }
     }
 }

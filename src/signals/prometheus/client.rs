@@ -221,7 +221,10 @@ impl Client {
             // Either there was none, or the server closed it meanwhile, which it may at any time.
             let mut connection = self.connect().await?;
             let request = self.request(query)?;
-            let response = connection.ask(request).await.map_err(|error| self.unreachable(&error))?;
+            let response = connection
+                .ask(request)
+                .await
+                .map_err(|error| self.unreachable(&error))?;
             (connection, response)
         };
         let status = response.status();
@@ -311,7 +314,10 @@ impl Client {
         self.handshake(stream).await
     }
 
-    async fn handshake(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<Connection, Error> {
+    async fn handshake(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<Connection, Error> {
         let handshake = http1::Builder::new()
             .max_buf_size(BUFFER_MAX)
             .handshake(TokioIo::new(stream))
@@ -409,7 +415,14 @@ impl Drop for Connection {
 
 /// Whole seconds; a date would need a clock that both agree on, and counts as no wish.
 fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
-    let seconds: u64 = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    let seconds: u64 = response
+        .headers()
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
     Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
 }
 

@@ -156,7 +156,14 @@ mod tests {
     #[test]
     fn an_address_is_taken_apart() {
         for (text, secure, host, port, path, authority) in [
-            ("http://prometheus:9090", false, "prometheus", 9090, "", "prometheus:9090"),
+            (
+                "http://prometheus:9090",
+                false,
+                "prometheus",
+                9090,
+                "",
+                "prometheus:9090",
+            ),
             (
                 "https://thanos.monitoring.svc/",
                 true,

@@ -75,11 +75,7 @@ pub struct Question<'a> {
 
 impl<'a> Question<'a> {
     /// Asks about the pods of a namespace: as few questions as their length allows, each with the pods it is about.
-    pub fn per_pod<'n>(
-        signals: &'a [Signal],
-        namespace: &'n str,
-        pods: &'n [&'n str],
-    ) -> Vec<(Self, &'n [&'n str])> {
+    pub fn per_pod<'n>(signals: &'a [Signal], namespace: &'n str, pods: &'n [&'n str]) -> Vec<(Self, &'n [&'n str])> {
         let mut questions = Vec::new();
         let mut rest = pods;
         while !rest.is_empty() {
@@ -139,14 +135,22 @@ impl<'a> Question<'a> {
     }
 
     fn add(&mut self, subject: usize, names: &Names<'_>) {
-        for (signal, Signal { template, pod_label, .. }) in self.signals.iter().enumerate() {
+        for (
+            signal,
+            Signal {
+                template, pod_label, ..
+            },
+        ) in self.signals.iter().enumerate()
+        {
             let mut push = |content, expression: &str| {
                 if !self.text.is_empty() {
                     self.text.push_str(" or ");
                 }
                 // Whatever the source label is, an empty pattern matches its absence.
-                self.text
-                    .push_str(&format!("label_replace({expression}, \"{PART}\", \"{}\", \"\", \"\")", self.parts.len()));
+                self.text.push_str(&format!(
+                    "label_replace({expression}, \"{PART}\", \"{}\", \"\", \"\")",
+                    self.parts.len()
+                ));
                 self.parts.push(Part {
                     subject,
                     signal,
@@ -174,7 +178,9 @@ impl<'a> Question<'a> {
     /// What the answer says of each of the stages asked about.
     pub fn stages(&self, answer: &Answer, asked: usize) -> Vec<Numbers> {
         let found = self.found(answer);
-        (0..asked).map(|stage| self.numbers(&found, answer, stage, "")).collect()
+        (0..asked)
+            .map(|stage| self.numbers(&found, answer, stage, ""))
+            .collect()
     }
 
     /// The samples by part and pod; a sample that names no pod, or of a question about stages, is under the empty name.

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use super::grammar::{self, Comparison, Error, Parsed};
+use super::grammar::{self, Comparison, Error};
 
 /// What stands for the pods of a stage that has none: no pod can have this name.
 const NO_POD: &str = "-";
@@ -261,8 +261,8 @@ fn push_escaped(text: &mut String, name: &str, in_regex: bool) {
 /// Whether every selector of a rendered query holds `label="namespace"`, and what its strings mean.
 #[cfg(test)]
 pub(super) fn is_bound(query: &str, label: &str, namespace: &str) -> Result<bool, Error> {
-    let Parsed { selectors, .. } = grammar::parse(query)?;
-    Ok(selectors.iter().all(|selector| {
+    let parsed = grammar::parse(query)?;
+    Ok(parsed.selectors.iter().all(|selector| {
         selector.matchers.iter().any(|matcher| {
             matcher.label == label
                 && matcher.comparison == Comparison::Equal

@@ -181,12 +181,7 @@ impl File {
         let mut shipped = BTreeMap::new();
         for (index, raw) in self.prometheus.into_iter().enumerate() {
             let at = format!("prometheus[{index}]");
-            check(
-                index < ENDPOINTS_MAX,
-                &raw.name,
-                &at,
-                "at most 16 endpoints",
-            )?;
+            check(index < ENDPOINTS_MAX, &raw.name, &at, "at most 16 endpoints")?;
             check(
                 endpoints.iter().all(|known| known.name != raw.name.value),
                 &raw.name,
@@ -195,10 +190,22 @@ impl File {
             )?;
             for (nth, name) in raw.presets.iter().enumerate() {
                 let field = format!("{at}.presets[{nth}]");
-                let ships = SHIPPED.iter().any(|(file, _)| file.strip_suffix(".yaml") == Some(&*name.value));
-                check(ships, name, &field, "use dcgm or psi; queries of your own say their source")?;
+                let ships = SHIPPED
+                    .iter()
+                    .any(|(file, _)| file.strip_suffix(".yaml") == Some(&*name.value));
+                check(
+                    ships,
+                    name,
+                    &field,
+                    "use dcgm or psi; queries of your own say their source",
+                )?;
                 let known = shipped.insert(name.value.clone(), index);
-                check(known.is_none(), name, &field, "this preset is read at another endpoint already")?;
+                check(
+                    known.is_none(),
+                    name,
+                    &field,
+                    "this preset is read at another endpoint already",
+                )?;
             }
             endpoints.push(Arc::new(raw.checked(&at)?));
         }
@@ -227,7 +234,8 @@ impl File {
         names.refuse_shipped()?;
         Ok(Sources {
             endpoints,
-            presets: names.presets("look up the preset in the operator's sources file: its source knows no such series")?,
+            presets: names
+                .presets("look up the preset in the operator's sources file: its source knows no such series")?,
             shipped,
         })
     }
@@ -236,13 +244,13 @@ impl File {
 impl RawEndpoint {
     fn checked(self, at: &str) -> Result<Endpoint, Refusal> {
         check(is_name(&self.name.value), &self.name, &format!("{at}.name"), NAME)?;
-        let url: BaseUrl = self
-            .url
-            .value
-            .parse()
-            .map_err(|error: crate::signals::prometheus::endpoint::UrlError| {
-                refusal(&self.url, &format!("{at}.url"), &error.to_string())
-            })?;
+        let url: BaseUrl =
+            self.url
+                .value
+                .parse()
+                .map_err(|error: crate::signals::prometheus::endpoint::UrlError| {
+                    refusal(&self.url, &format!("{at}.url"), &error.to_string())
+                })?;
         for (field, file) in [("caFile", &self.ca_file), ("tokenFile", &self.token_file)] {
             let Some(file) = file else { continue };
             let field = format!("{at}.{field}");
@@ -260,12 +268,13 @@ impl RawEndpoint {
             headers.push(header(name, &value.value).map_err(|problem| refusal(value, &field, problem))?);
             check(headers.len() <= HEADERS_MAX, value, &field, "at most 16 headers")?;
         }
-        let milliseconds = |given: Option<&Spanned<String>>, field, range: &std::ops::RangeInclusive<u64>, usual, allowed| {
-            let Some(given) = given else { return Ok(usual) };
-            duration_ms(&given.value)
-                .filter(|ms| range.contains(ms))
-                .ok_or_else(|| refusal(given, &format!("{at}.{field}"), allowed))
-        };
+        let milliseconds =
+            |given: Option<&Spanned<String>>, field, range: &std::ops::RangeInclusive<u64>, usual, allowed| {
+                let Some(given) = given else { return Ok(usual) };
+                duration_ms(&given.value)
+                    .filter(|ms| range.contains(ms))
+                    .ok_or_else(|| refusal(given, &format!("{at}.{field}"), allowed))
+            };
         let interval = milliseconds(
             self.interval.as_ref(),
             "interval",
@@ -369,7 +378,12 @@ impl Names {
     }
 
     fn add_custom(&mut self, raw: RawMetric, at: &str) -> Result<(), Refusal> {
-        check(is_metric(&raw.metric.value), &raw.metric, &format!("{at}.metric"), METRIC)?;
+        check(
+            is_metric(&raw.metric.value),
+            &raw.metric,
+            &format!("{at}.metric"),
+            METRIC,
+        )?;
         if let Some((label, value)) = raw.selector.iter().next() {
             return Err(refusal(
                 value,
@@ -395,7 +409,12 @@ impl Names {
     }
 
     fn add_external(&mut self, raw: RawMetric, at: &str) -> Result<(), Refusal> {
-        check(is_metric(&raw.metric.value), &raw.metric, &format!("{at}.metric"), METRIC)?;
+        check(
+            is_metric(&raw.metric.value),
+            &raw.metric,
+            &format!("{at}.metric"),
+            METRIC,
+        )?;
         let (freshness_ms, across_pods) = raw.terms(Per::Stage).checked(at)?;
         let mut selector = Selector::default();
         for (label, value) in &raw.selector {
@@ -459,7 +478,15 @@ impl Names {
 
     fn presets(self, hint: &str) -> Result<BTreeMap<String, (Preset, Ask)>, Refusal> {
         let mut presets = BTreeMap::new();
-        for (name, Entries { first, ask, across_pods }) in self.by_name {
+        for (
+            name,
+            Entries {
+                first,
+                ask,
+                across_pods,
+            },
+        ) in self.by_name
+        {
             let outline = |role, unit, freshness_ms, optional, across_pods| Outline {
                 role,
                 unit,
@@ -596,7 +623,12 @@ impl Terms<'_> {
             return Ok((freshness_ms, usual));
         };
         let field = format!("{at}.acrossPods");
-        check(per == Per::Pod, given, &field, "a number of a stage as a whole has no pods to combine")?;
+        check(
+            per == Per::Pod,
+            given,
+            &field,
+            "a number of a stage as a whole has no pods to combine",
+        )?;
         check(
             counts == (given.value == Combine::Sum),
             given,
