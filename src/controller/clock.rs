@@ -22,6 +22,14 @@ impl Clock {
         Self { origin: Instant::now() }
     }
 
+    /// A clock that has run for `age` already.
+    #[cfg(test)]
+    pub(crate) fn started_ago(age: Duration) -> Self {
+        let mut clock = Self::start();
+        clock.origin -= age;
+        clock
+    }
+
     /// Milliseconds since [`Clock::start`]. Never goes back.
     pub fn now_ms(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)

@@ -16,6 +16,8 @@
 pub mod answer;
 pub mod client;
 pub mod endpoint;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod grammar;
 pub mod question;
 pub mod said;

@@ -134,3 +134,100 @@ impl StageAnswers {
         self.known.get(&(stage.clone(), preset.name()))?.failure
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> StageKey {
+        StageKey {
+            namespace: "rag".into(),
+            pipeline: "support".into(),
+            stage: "embed".into(),
+        }
+    }
+
+    /// Fresh for 45 s, with utilization as its only role.
+    fn preset() -> &'static Preset {
+        Preset::named("cpu").unwrap()
+    }
+
+    fn answer(received_ms: u64, source_ms: Option<i64>, age_ms: Option<u64>, value: f64) -> StageAnswer {
+        let roles = BTreeMap::from([(Role::Utilization, Finite::try_from(value))]);
+        StageAnswer {
+            stage: key(),
+            preset: preset(),
+            received_ms,
+            outcome: Ok(StageNumbers {
+                roles,
+                source_ms,
+                age_ms,
+            }),
+        }
+    }
+
+    fn failed(received_ms: u64, why: Why) -> StageAnswer {
+        StageAnswer {
+            outcome: Err(why),
+            ..answer(received_ms, None, None, 0.0)
+        }
+    }
+
+    fn word(answers: &StageAnswers, now_ms: u64) -> String {
+        match answers.reading(&key(), preset(), Role::Utilization, now_ms) {
+            Reading::Fresh(sample) => format!("fresh {}", sample.value.get()),
+            Reading::Stale(sample) => format!("stale {}", sample.value.get()),
+            Reading::Absent(why) => format!("{why:?}"),
+        }
+    }
+
+    #[test]
+    fn a_number_is_fresh_while_both_its_ages_together_are() {
+        let mut answers = StageAnswers::default();
+        assert_eq!(word(&answers, 0), "NoTarget");
+        answers.record(answer(1_000, Some(500_000), Some(30_000), 0.5));
+        assert_eq!(word(&answers, 16_000), "fresh 0.5");
+        assert_eq!(word(&answers, 16_001), "stale 0.5");
+        // The same sample again is no younger.
+        answers.record(answer(6_000, Some(500_000), Some(0), 0.5));
+        assert_eq!(word(&answers, 16_001), "stale 0.5");
+        answers.record(answer(20_000, Some(515_000), Some(34_000), 0.6));
+        assert_eq!(word(&answers, 31_000), "fresh 0.6");
+    }
+
+    #[test]
+    fn a_source_of_unknown_age_has_to_advance_first() {
+        let mut answers = StageAnswers::default();
+        answers.record(answer(1_000, Some(7), None, 0.5));
+        assert_eq!(word(&answers, 1_000), "stale 0.5");
+        answers.record(answer(2_000, Some(7), None, 0.9));
+        assert_eq!(word(&answers, 2_000), "stale 0.5");
+        answers.record(answer(3_000, Some(8), None, 0.6));
+        assert_eq!(word(&answers, 3_000), "fresh 0.6");
+    }
+
+    #[test]
+    fn a_failure_leaves_the_last_number_to_age_and_is_told() {
+        let mut answers = StageAnswers::default();
+        answers.record(failed(500, Why::Denied));
+        assert_eq!(word(&answers, 500), "Denied");
+        answers.record(answer(1_000, None, None, 0.5));
+        assert_eq!(answers.failure(&key(), preset()), None);
+        answers.record(failed(2_000, Why::Timeout));
+        assert_eq!(word(&answers, 46_000), "fresh 0.5");
+        assert_eq!(word(&answers, 46_001), "stale 0.5");
+        assert_eq!(answers.failure(&key(), preset()), Some(Why::Timeout));
+        let queued = answers.reading(&key(), preset(), Role::Queued, 2_000);
+        assert_eq!(queued, Reading::Absent(Why::NoSeries));
+        answers.retain(|_| false);
+        assert_eq!(word(&answers, 46_001), "NoTarget");
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_does_not_replace_a_newer_one() {
+        let mut answers = StageAnswers::default();
+        answers.record(answer(2_000, None, None, 0.5));
+        answers.record(answer(1_000, None, None, 0.9));
+        assert_eq!(word(&answers, 2_000), "fresh 0.5");
+    }
+}

@@ -193,11 +193,55 @@ fn values_become_the_flags_of_run() {
             "--log-filter=info,tiercel::controller=debug",
             "--reconcile-concurrency=64",
             "--kube-writes-per-second=200",
+            "--sources=/etc/tiercel/sources/sources.yaml",
             "--decision-log=/var/log/tiercel/decisions.log",
             "--allow-secrets",
             "--scrape-allow-cidr=127.96.0.0/12",
         ])
     );
+}
+
+#[test]
+fn sources_become_a_file_that_the_program_takes_and_rights_on_what_it_names() {
+    let rendered = documents(&template(&[&value_file("full")]));
+    let file = find(&rendered, "ConfigMap tiercel-system/tiercel-operator-sources");
+    let text = file["data"]["sources.yaml"].as_str().unwrap();
+    let sources = tiercel::signals::sources::Sources::parse("sources.yaml", text).unwrap();
+    assert_eq!((sources.endpoints.len(), sources.presets().count()), (1, 3));
+
+    let pod = find(&rendered, "Deployment tiercel-system/tiercel-operator")["spec"]["template"].clone();
+    let mount = &pod["spec"]["containers"][0]["volumeMounts"][0];
+    assert_eq!(mount["mountPath"], "/etc/tiercel/sources");
+    assert_eq!(mount["readOnly"], true);
+    assert_eq!(pod["spec"]["volumes"][0]["configMap"]["name"], "tiercel-operator-sources");
+    let annotations = |text: &str| {
+        let deployment = find(&documents(text), "Deployment tiercel-system/tiercel-operator");
+        deployment["spec"]["template"]["metadata"]["annotations"]["checksum/sources"].clone()
+    };
+    let before = annotations(&template(&[&value_file("full")]));
+    let after = annotations(&template(&[
+        &value_file("full"),
+        "--set=sources.externalMetrics[0].freshness=1m",
+    ]));
+    assert!(before.is_string() && before != after, "a change must start the pods anew: {before}");
+
+    let rules = |rendered: &[Value], api: &str| -> Vec<Value> {
+        let roles = rendered.iter().filter_map(|object| object.get("rules")?.as_array());
+        let rules = roles.flatten().filter(|rule| rule["apiGroups"] == json!([api]));
+        rules.map(|rule| json!([rule["resources"], rule["verbs"]])).collect()
+    };
+    assert_eq!(
+        rules(&rendered, "custom.metrics.k8s.io"),
+        [json!([["pods/http_requests_in_flight"], ["get", "list"]])]
+    );
+    assert_eq!(
+        rules(&rendered, "external.metrics.k8s.io"),
+        [json!([["sqs_messages_visible"], ["get", "list"]])]
+    );
+    let default = documents(&template(&[]));
+    for api in ["custom.metrics.k8s.io", "external.metrics.k8s.io"] {
+        assert!(rules(&default, api).is_empty(), "{api} is granted to nobody by default");
+    }
 }
 
 #[test]

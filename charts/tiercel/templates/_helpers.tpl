@@ -80,6 +80,24 @@ app.kubernetes.io/part-of: tiercel
 - apiGroups: [metrics.k8s.io]
   resources: [pods]
   verbs: [get, list]
+{{- $custom := list }}
+{{- range .Values.sources.customMetrics }}
+{{- $custom = append $custom (printf "pods/%s" .metric) }}
+{{- end }}
+{{- if $custom }}
+- apiGroups: [custom.metrics.k8s.io]
+  resources: {{ $custom | uniq | sortAlpha | toJson }}
+  verbs: [get, list]
+{{- end }}
+{{- $external := list }}
+{{- range .Values.sources.externalMetrics }}
+{{- $external = append $external .metric }}
+{{- end }}
+{{- if $external }}
+- apiGroups: [external.metrics.k8s.io]
+  resources: {{ $external | uniq | sortAlpha | toJson }}
+  verbs: [get, list]
+{{- end }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

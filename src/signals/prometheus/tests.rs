@@ -1,1 +1,3 @@
-
+mod client;
+mod question;
+mod template;
