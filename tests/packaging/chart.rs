@@ -213,7 +213,10 @@ fn sources_become_a_file_that_the_program_takes_and_rights_on_what_it_names() {
     let mount = &pod["spec"]["containers"][0]["volumeMounts"][0];
     assert_eq!(mount["mountPath"], "/etc/tiercel/sources");
     assert_eq!(mount["readOnly"], true);
-    assert_eq!(pod["spec"]["volumes"][0]["configMap"]["name"], "tiercel-operator-sources");
+    assert_eq!(
+        pod["spec"]["volumes"][0]["configMap"]["name"],
+        "tiercel-operator-sources"
+    );
     let annotations = |text: &str| {
         let deployment = find(&documents(text), "Deployment tiercel-system/tiercel-operator");
         deployment["spec"]["template"]["metadata"]["annotations"]["checksum/sources"].clone()
@@ -223,7 +226,10 @@ fn sources_become_a_file_that_the_program_takes_and_rights_on_what_it_names() {
         &value_file("full"),
         "--set=sources.externalMetrics[0].freshness=1m",
     ]));
-    assert!(before.is_string() && before != after, "a change must start the pods anew: {before}");
+    assert!(
+        before.is_string() && before != after,
+        "a change must start the pods anew: {before}"
+    );
 
     let rules = |rendered: &[Value], api: &str| -> Vec<Value> {
         let roles = rendered.iter().filter_map(|object| object.get("rules")?.as_array());

@@ -87,7 +87,8 @@ fn each_servers_own_metrics_give_its_signals() {
 #[test]
 fn every_required_role_of_every_scraped_preset_has_a_golden_body() {
     // A preset added without a row above would go unread.
-    let names: Vec<_> = load().unwrap().iter().map(Preset::name).collect();
+    let scraped = |preset: &&Preset| !matches!(preset.source(), Source::Prometheus(_));
+    let names: Vec<_> = load().unwrap().iter().filter(scraped).map(Preset::name).collect();
     assert_eq!(
         names,
         [

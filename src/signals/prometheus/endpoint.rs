@@ -53,12 +53,17 @@ impl FromStr for BaseUrl {
         };
         let authority = uri.authority().ok_or(UrlError::Shape)?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        let port = match authority.port() {
-            Some(_) => authority.port_u16().filter(|port| *port > 0).ok_or(UrlError::Shape)?,
-            // A colon without digits behind it.
-            None if authority.as_str().ends_with(':') => return Err(UrlError::Shape),
-            None if secure => 443,
-            None => 80,
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") if secure => 443,
+            Some("") => 80,
+            rest => {
+                let digits = rest.and_then(|rest| rest.strip_prefix(':')).ok_or(UrlError::Shape)?;
+                digits
+                    .parse()
+                    .ok()
+                    .filter(|port: &u16| *port > 0 && !digits.starts_with('+'))
+                    .ok_or(UrlError::Shape)?
+            }
         };
         if host.is_empty() {
             return Err(UrlError::Shape);

@@ -1,11 +1,13 @@
 //! A server on loopback for tests: it answers every request as told and remembers it.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// No server lives longer, whatever a test does.
 pub(crate) const LIFE: Duration = Duration::from_secs(20);
@@ -52,6 +54,14 @@ pub(crate) struct Server {
 impl Server {
     /// Answers every request with the bytes that `answer` makes; none ends the connection without a word.
     pub(crate) fn new(answer: impl Fn(&Asked) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
+        Self::with(None, answer)
+    }
+
+    /// The same over TLS.
+    pub(crate) fn with(
+        tls: Option<Arc<ServerConfig>>,
+        answer: impl Fn(&Asked) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let server = Self {
             port: listener.local_addr().unwrap().port(),
@@ -61,18 +71,16 @@ impl Server {
         let (connections, all) = (Arc::clone(&server.connections), Arc::clone(&server.asked));
         let answer = Arc::new(answer);
         thread::spawn(move || {
-            while let Ok((mut socket, _)) = listener.accept() {
+            while let Ok((socket, _)) = listener.accept() {
                 connections.fetch_add(1, Ordering::SeqCst);
                 socket.set_read_timeout(Some(LIFE)).unwrap();
                 socket.set_write_timeout(Some(LIFE)).unwrap();
-                let (all, answer) = (Arc::clone(&all), Arc::clone(&answer));
-                thread::spawn(move || {
-                    while let Some(asked) = request(&mut socket) {
-                        all.lock().unwrap().push(asked.clone());
-                        match answer(&asked) {
-                            Some(bytes) if socket.write_all(&bytes).is_ok() => {}
-                            _ => return,
-                        }
+                let (all, answer, tls) = (Arc::clone(&all), Arc::clone(&answer), tls.clone());
+                thread::spawn(move || match tls {
+                    None => serve(socket, &all, &*answer),
+                    Some(tls) => {
+                        let session = ServerConnection::new(tls).unwrap();
+                        serve(StreamOwned::new(session, socket), &all, &*answer);
                     }
                 });
             }
@@ -117,8 +125,18 @@ pub(crate) fn vector(at: f64, samples: &[(String, String)]) -> String {
     )
 }
 
+fn serve(mut stream: impl Read + Write, all: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -> Option<Vec<u8>>) {
+    while let Some(asked) = request(&mut stream) {
+        all.lock().unwrap().push(asked.clone());
+        match answer(&asked) {
+            Some(bytes) if stream.write_all(&bytes).and_then(|()| stream.flush()).is_ok() => {}
+            _ => return,
+        }
+    }
+}
+
 /// Reads one request; `None` when the client is gone.
-fn request(socket: &mut TcpStream) -> Option<Asked> {
+fn request(socket: &mut impl Read) -> Option<Asked> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {

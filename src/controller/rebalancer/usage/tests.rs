@@ -9,7 +9,9 @@ use crate::signals::prometheus::fixture::{Asked, LIFE, Server, response, vector}
 
 /// The presets of a configuration whose endpoint `main` is at `url`, asked every 1 s at most.
 fn sources(url: &str, entries: &str) -> Arc<Sources> {
-    let text = format!("prometheus: [{{name: main, url: '{url}', interval: 1s, timeout: 1s, queriesPerSecond: 100}}]\n{entries}");
+    let text = format!(
+        "prometheus: [{{name: main, url: '{url}', interval: 1s, timeout: 1s, queriesPerSecond: 100}}]\n{entries}"
+    );
     Arc::new(Sources::parse("test", &text).unwrap_or_else(|error| panic!("{error}")))
 }
 
@@ -38,7 +40,10 @@ fn target(preset: &'static Preset, namespace: &str, stage: &str, pods: &[&str]) 
             stage: stage.into(),
         },
         request_millis: 1_000,
-        pods: pods.iter().map(|pod| ((*pod).to_owned(), format!("uid-{pod}").into())).collect(),
+        pods: pods
+            .iter()
+            .map(|pod| ((*pod).to_owned(), format!("uid-{pod}").into()))
+            .collect(),
     }
 }
 
@@ -140,7 +145,10 @@ async fn pods_of_all_stages_of_a_namespace_are_one_request_and_strangers_are_nob
     let now_ms = running.clock.now_ms();
     for (answer, age_ms) in [(&a[0], 5_000), (&a[1], 6_000)] {
         let dated_back = now_ms - answer.received_ms;
-        assert!((age_ms..age_ms + 3_000).contains(&dated_back), "{dated_back} instead of {age_ms}");
+        assert!(
+            (age_ms..age_ms + 3_000).contains(&dated_back),
+            "{dated_back} instead of {age_ms}"
+        );
     }
 }
 
@@ -224,7 +232,12 @@ async fn stages_are_one_request_and_are_asked_about_without_a_pod() {
         .iter()
         .map(|answer| {
             let number = answer.outcome.as_ref().map_err(|why| *why);
-            let number = number.map(|numbers| (numbers.roles[&Role::Queued].map(crate::signals::Finite::get), numbers.age_ms));
+            let number = number.map(|numbers| {
+                (
+                    numbers.roles[&Role::Queued].map(crate::signals::Finite::get),
+                    numbers.age_ms,
+                )
+            });
             (answer.stage.stage.as_ref(), number)
         })
         .collect();
@@ -272,7 +285,9 @@ async fn nobody_is_asked_while_nobody_wants_anything_and_the_poller_ends_with_it
     let mut running = run(&sources, Vec::new(), OLD);
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert!(server.asked().is_empty());
-    running.targets.send_replace(Arc::new(vec![target(preset, "a", "embed", &["x"])]));
+    running
+        .targets
+        .send_replace(Arc::new(vec![target(preset, "a", "embed", &["x"])]));
     running.pods().await;
     let Running {
         targets, mut _poller, ..

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::signals::Why;
 use crate::signals::prometheus::client::{Client, Error, check_files};
@@ -241,8 +240,8 @@ fn authority(name: &str) -> Authority {
     }
 }
 
-/// Serves `one` over TLS and says which `authorization` came with the last request.
-async fn tls_server(authority: &Authority) -> (u16, Arc<std::sync::Mutex<Vec<Option<String>>>>) {
+/// Serves `one` over TLS.
+fn tls_server(authority: &Authority) -> Server {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject as _;
     let chain = CertificateDer::pem_slice_iter(authority.chain.as_bytes())
@@ -255,36 +254,7 @@ async fn tls_server(authority: &Authority) -> (u16, Arc<std::sync::Mutex<Vec<Opt
         .with_no_client_auth()
         .with_single_cert(chain, authority.key.clone_key())
         .unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let all = Arc::clone(&seen);
-    tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            let (acceptor, all) = (acceptor.clone(), Arc::clone(&all));
-            tokio::spawn(async move {
-                let Ok(mut stream) = acceptor.accept(socket).await else {
-                    return;
-                };
-                let mut text = Vec::new();
-                let mut byte = [0];
-                loop {
-                    while !text.ends_with(b"query=q") {
-                        if !matches!(stream.read(&mut byte).await, Ok(1)) {
-                            return;
-                        }
-                        text.push(byte[0]);
-                    }
-                    let head = String::from_utf8(std::mem::take(&mut text)).unwrap();
-                    let token = head.lines().find_map(|line| line.strip_prefix("authorization: "));
-                    all.lock().unwrap().push(token.map(str::to_owned));
-                    stream.write_all(&response("200 OK", "", &one())).await.unwrap();
-                }
-            });
-        }
-    });
-    (port, seen)
+    Server::with(Some(Arc::new(config)), |_| Some(response("200 OK", "", &one())))
 }
 
 fn file(folder: &Path, name: &str, text: &str) -> PathBuf {
@@ -298,14 +268,15 @@ fn file(folder: &Path, name: &str, text: &str) -> PathBuf {
 async fn a_private_root_is_trusted_instead_of_the_systems_and_a_rotated_token_is_sent() {
     let folder = tempfile::tempdir().unwrap();
     let ours = authority("localhost");
-    let (port, seen) = tls_server(&ours).await;
+    let server = tls_server(&ours);
+    let port = server.port;
     let mut asking = endpoint(&format!("https://localhost:{port}"));
     asking.ca_file = Some(file(folder.path(), "ca.crt", &ours.root));
-    asking.token_file = Some(file(folder.path(), "token", "first\n"));
+    asking.token_file = Some(file(folder.path(), "token", "canary-1\n"));
     check_files(&asking).unwrap();
 
     let mut client = Client::new(Arc::new(asking.clone()));
-    for token in ["first", "second"] {
+    for token in ["canary-1", "canary-2"] {
         file(folder.path(), "token", token);
         client.refresh_token().await.unwrap();
         client.query("q").await.unwrap();
@@ -315,10 +286,16 @@ async fn a_private_root_is_trusted_instead_of_the_systems_and_a_rotated_token_is
     let error = client.refresh_token().await.unwrap_err();
     assert!(error.to_string().contains("token"), "{error}");
     client.query("q").await.unwrap();
-    let expected = ["Bearer first", "Bearer second", "Bearer second"].map(|token| Some(token.to_owned()));
-    assert_eq!(*seen.lock().unwrap(), expected);
+    let expected = ["Bearer canary-1", "Bearer canary-2", "Bearer canary-2"].map(|token| Some(token.to_owned()));
+    let sent = || -> Vec<_> {
+        let asked = server.asked().into_iter();
+        asked
+            .map(|asked| asked.header("authorization").map(str::to_owned))
+            .collect()
+    };
+    assert_eq!(sent(), expected);
     let shown = format!("{client:?}");
-    assert!(!shown.contains("second"), "a token is not for logs: {shown}");
+    assert!(!shown.contains("canary"), "a token is not for logs: {shown}");
 
     // Another root, the system's roots, another name.
     let mut others = asking.clone();
@@ -335,15 +312,15 @@ async fn a_private_root_is_trusted_instead_of_the_systems_and_a_rotated_token_is
             "{error}"
         );
     }
-    assert_eq!(seen.lock().unwrap().len(), 3, "nobody else was sent a token");
+    assert_eq!(sent().len(), 3, "nobody else was sent a token");
 }
 
 #[tokio::test]
 async fn roots_are_read_anew_with_every_connection() {
     let folder = tempfile::tempdir().unwrap();
     let (before, after) = (authority("localhost"), authority("localhost"));
-    let (port, _) = tls_server(&after).await;
-    let mut asking = endpoint(&format!("https://localhost:{port}"));
+    let server = tls_server(&after);
+    let mut asking = endpoint(&format!("https://localhost:{}", server.port));
     asking.ca_file = Some(file(folder.path(), "ca.crt", &before.root));
     let mut client = Client::new(Arc::new(asking));
     assert!(client.query("q").await.is_err());

@@ -59,7 +59,7 @@ fn a_selector_that_could_read_other_namespaces_is_refused() {
         ("q{namespace=\"$namespace\"} + other", "other has no matchers"),
         ("q{namespace=\"$namespace\"} or or", "or has no matchers"),
         ("sum(sum)", "sum has no matchers"),
-        ("sum(q{namespace=\"$namespace\"}) by (x) + on", "on has no matchers"),
+        ("sum(q{namespace=\"$namespace\"}) by (x) + on", "expected ("),
         ("q{namespace=\"$namespace\"} + bool{job=\"x\"}", "every selector"),
         ("topk(3, q)", "q has no matchers"),
         ("absent(q{job=\"x\"})", "every selector"),
