@@ -130,7 +130,7 @@ impl Selection {
     /// The series under the first name that the body has any of; never empty. Costs one pass over the body per name.
     fn find<'e, 'a>(&self, exposition: &'e Exposition<'a>) -> Result<Vec<&'e Sample<'a>>, Why> {
         for name in &self.names {
-            let selected = |sample: &&Sample<'_>| sample.name.is(name) && self.accepts(exposition, sample);
+            let selected = |sample: &&Sample<'_>| sample.name.is(name) && self.accepts(sample);
             let samples: Vec<_> = exposition.samples().iter().filter(selected).collect();
             if exposition.errors().iter().any(|error| error.damages(name)) {
                 return Err(Why::Malformed);
@@ -140,9 +140,8 @@ impl Selection {
             }
             let mut seen = BTreeSet::new();
             for sample in &samples {
-                let labels = exposition
-                    .labels(sample)
-                    .iter()
+                let labels = sample
+                    .labels()
                     .map(|label| (label.name.resolved(), label.value.resolved()));
                 if !seen.insert(labels.collect::<BTreeSet<_>>()) {
                     return Err(Why::Ambiguous);
@@ -153,10 +152,11 @@ impl Selection {
         Err(Why::NoSeries)
     }
 
-    fn accepts(&self, exposition: &Exposition<'_>, sample: &Sample<'_>) -> bool {
-        let labels = exposition.labels(sample);
-        self.labels
-            .iter()
-            .all(|(name, value)| labels.iter().any(|label| label.name.is(name) && label.value.is(value)))
+    fn accepts(&self, sample: &Sample<'_>) -> bool {
+        self.labels.iter().all(|(name, value)| {
+            sample
+                .labels()
+                .any(|label| label.name.is(name) && label.value.is(value))
+        })
     }
 }
