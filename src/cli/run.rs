@@ -166,7 +166,7 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
         .map(Sources::load)
         .transpose()?
         .unwrap_or_default();
-    presets::add(sources.presets());
+    presets::add(sources.presets())?;
     let namespace = arguments.watch_namespace.clone();
     let address = arguments.metrics_bind_address;
     let listener = TcpListener::bind(address)

@@ -608,6 +608,13 @@ impl Terms<'_> {
                 "cacheUse and utilization are of kind ratio (0 to 1) or percent (0 to 100)",
             ),
             Role::Throughput => (kind == Unit::PerSecond, "throughput is of kind perSecond"),
+            Role::Latency => {
+                return Err(refusal(
+                    self.role,
+                    &format!("{at}.role"),
+                    "latency is read from pods only",
+                ));
+            }
         };
         check(fits, self.kind, &format!("{at}.kind"), allowed)?;
         let freshness_ms = duration_ms(&self.freshness.value)

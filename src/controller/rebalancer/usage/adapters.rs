@@ -171,6 +171,7 @@ fn signals(roles: &Roles) -> Result<PodSignals, Why> {
         cache_use: role(Role::CacheUse),
         utilization: role(Role::Utilization),
         finished: Err(Why::NoSeries),
+        served: Err(Why::NoSeries),
         source_ms: Some(source_ms),
         fingerprint: fingerprint(&measured),
     })
