@@ -249,7 +249,7 @@ fn push_escaped(text: &mut String, name: &str, in_regex: bool) {
             }
             '\\' => text.push_str(r"\\"),
             '"' => text.push_str("\\\""),
-            c if c.is_control() => {
+            c if c.is_control() || !c.is_ascii() => {
                 // Writing to a String cannot fail.
                 let _ = write!(text, "\\U{:08x}", u32::from(c));
             }

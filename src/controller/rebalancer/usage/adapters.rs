@@ -61,6 +61,7 @@ async fn pods(
         tell(trouble, &format!("{namespace}/{}", metric.metric), list.as_ref().err());
         lists.push((metric, list));
     }
+    let needed = |role| metrics.iter().any(|metric| metric.role == role && !metric.optional);
     let mut answers = Vec::new();
     for (name, uid) in targets.iter().flat_map(|target| &target.pods) {
         let mut roles = Roles::new();
@@ -71,7 +72,7 @@ async fn pods(
             };
             take(&mut roles, metric.role, number);
         }
-        answers.push(scraped(uid, sent_ms, signals(&roles)));
+        answers.push(scraped(uid, sent_ms, signals(&roles, needed)));
     }
     answers
 }
@@ -106,7 +107,9 @@ async fn stages(
         }
         let source_ms = oldest(&roles);
         let outcome = if source_ms.is_none() {
-            Err(first_reason(&roles))
+            Err(reason(&roles, |role| {
+                metrics.iter().any(|metric| metric.role == role && !metric.optional)
+            }))
         } else {
             Ok(StageNumbers {
                 roles: roles
@@ -147,13 +150,16 @@ fn oldest(roles: &Roles) -> Option<i64> {
     found.map(|number| number.source_ms).min()
 }
 
-fn first_reason(roles: &Roles) -> Why {
-    let reasons = roles.values().filter_map(|number| number.err());
-    reasons.into_iter().next().unwrap_or(Why::NoSeries)
+/// Why there is nothing: the reason of what was needed.
+fn reason(roles: &Roles, needed: impl Fn(Role) -> bool) -> Why {
+    let mut absent = roles.iter().filter_map(|(role, number)| Some((*role, number.err()?)));
+    let first = absent.clone().next();
+    let needed = absent.find(|(role, _)| needed(*role));
+    needed.or(first).map_or(Why::NoSeries, |(_, why)| why)
 }
 
-fn signals(roles: &Roles) -> Result<PodSignals, Why> {
-    let source_ms = oldest(roles).ok_or_else(|| first_reason(roles))?;
+fn signals(roles: &Roles, needed: impl Fn(Role) -> bool) -> Result<PodSignals, Why> {
+    let source_ms = oldest(roles).ok_or_else(|| reason(roles, needed))?;
     let role = |role: Role| {
         roles
             .get(&role)

@@ -316,3 +316,191 @@ async fn a_preset_that_nobody_answers_for_has_no_target() {
     assert_eq!(answers[0].outcome, Err(Why::NoTarget));
     poller.abort();
 }
+
+/// An API server that answers by path, and the paths that it was asked for.
+fn api_server(answer: impl Fn(&str) -> (u16, String) + Send + 'static) -> (Client, Arc<std::sync::Mutex<Vec<String>>>) {
+    use kube::client::Body;
+    let (service, mut handle) = tower_test::mock::pair::<http::Request<Body>, http::Response<Body>>();
+    let asked: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
+    let all = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Some((request, send)) = handle.next_request().await {
+            let path = request.uri().to_string();
+            let (status, body) = answer(&path);
+            all.lock().unwrap().push(path);
+            let response = http::Response::builder().status(status);
+            send.send_response(response.body(Body::from(body.into_bytes())).unwrap());
+        }
+    });
+    (Client::new(service, "default"), asked)
+}
+
+fn ground(sources: Arc<Sources>, targets: Targets) -> (Ground, watch::Sender<Arc<Targets>>, UnboundedReceiver<Notice>) {
+    let (wanted, asked) = watch::channel(Arc::new(targets));
+    let (sender, notices) = mpsc::unbounded_channel();
+    let ground = Ground {
+        clock: Clock::start(),
+        sources,
+        targets: asked,
+        notices: sender,
+    };
+    (ground, wanted, notices)
+}
+
+#[tokio::test(start_paused = true)]
+async fn metrics_k8s_io_is_asked_once_per_namespace_and_strangers_are_nobody() {
+    let pod = |name: &str, at: u32| {
+        format!(
+            r#"{{"metadata":{{"name":"{name}"}},"timestamp":"2026-11-21T03:00:{at:02}Z","window":"15s","containers":[{{"usage":{{"cpu":"500m"}}}}]}}"#
+        )
+    };
+    let rounds = AtomicUsize::new(0);
+    let (client, asked) = api_server(move |_| {
+        // The source measures every 15 s and is asked every 5 s.
+        let at = u32::try_from(rounds.fetch_add(1, Ordering::SeqCst) / 2 / 3 * 15).unwrap();
+        (
+            200,
+            format!(r#"{{"items":[{},{}]}}"#, pod("one", at), pod("stranger", at)),
+        )
+    });
+    let cpu = Preset::named("cpu").unwrap();
+    let targets = vec![
+        target(cpu, "a", "embed", &["one"]),
+        target(cpu, "a", "rank", &["absent"]),
+        target(cpu, "b", "embed", &["one"]),
+        target(cpu, "c", "embed", &[]),
+    ];
+    let (ground, _wanted, mut notices) = ground(Arc::default(), targets);
+    let clock = ground.clock.clone();
+    let poller = tokio::spawn(resource::poll(client, ground));
+    let mut observations = Observations::default();
+    let mut fresh = Vec::new();
+    for round in 0..4 {
+        for namespace in ["a", "b"] {
+            let Some(Notice::Usage(answers)) = notices.recv().await else {
+                panic!("answers of {namespace}")
+            };
+            let told: Vec<_> = answers
+                .iter()
+                .map(|answer| (answer.uid.as_ref(), answer.outcome.as_ref().err()))
+                .collect();
+            let expected = if namespace == "a" {
+                vec![("uid-one", None), ("uid-absent", Some(&Why::NoSeries))]
+            } else {
+                vec![("uid-one", None)]
+            };
+            assert_eq!(told, expected);
+            for answer in answers {
+                observations.record(&answer.uid, answer.received_ms, answer.outcome);
+            }
+        }
+        let uid = "uid-one";
+        let reading = observations.reading(cpu, uid, Role::Utilization, clock.now_ms());
+        fresh.push(matches!(reading, crate::signals::Reading::Fresh(_)));
+        assert_eq!(
+            asked.lock().unwrap().len(),
+            2 * (round + 1),
+            "one request per namespace with pods"
+        );
+    }
+    assert_eq!(
+        fresh,
+        [false, false, false, true],
+        "fresh once the source's time has advanced"
+    );
+    for path in asked.lock().unwrap().iter() {
+        assert!(
+            path.contains("/pods?&labelSelector=app.kubernetes.io%2Fmanaged-by%3Dtiercel"),
+            "{path}"
+        );
+    }
+    poller.abort();
+}
+
+const ADAPTERS: &str = r#"customMetrics:
+- {name: in-flight, metric: busy, role: running, kind: count, freshness: 45s}
+- {name: in-flight, metric: waiting, role: queued, kind: count, freshness: 45s, optional: true}
+externalMetrics:
+- {name: sqs, metric: visible, selector: {queue: "$stage"}, role: queued, kind: count, freshness: 2m}
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn adapters_are_asked_once_per_metric_and_once_per_metric_and_stage() {
+    let (client, asked) = api_server(|path| {
+        if path.contains("/pods/*/busy") {
+            let item = |name: &str, value: &str| {
+                format!(
+                    r#"{{"describedObject":{{"name":"{name}"}},"timestamp":"2026-11-21T03:00:15Z","value":"{value}"}}"#
+                )
+            };
+            return (
+                200,
+                format!(r#"{{"items":[{},{}]}}"#, item("one", "3"), item("stranger", "900")),
+            );
+        }
+        if path.contains("queue%3Dembed") {
+            let item = r#"{"timestamp":"2026-11-21T03:00:15Z","value":"12"}"#;
+            return (200, format!(r#"{{"items":[{item}]}}"#));
+        }
+        let status = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"no","reason":"x","code":403}"#;
+        (403, status.to_owned())
+    });
+    let sources = Arc::new(Sources::parse("test", ADAPTERS).unwrap());
+    let (pods, sqs) = (preset(&sources, "in-flight"), preset(&sources, "sqs"));
+    let targets = vec![
+        target(pods, "a", "chat", &["one", "two"]),
+        target(pods, "a", "guard", &["three"]),
+        target(sqs, "a", "embed", &[]),
+        target(sqs, "a", "embed", &["x"]),
+        target(sqs, "a", "rank", &[]),
+    ];
+    let (ground, _wanted, mut notices) = ground(sources, targets);
+    let poller = tokio::spawn(adapters::poll(client, ground));
+    let Some(Notice::Usage(answers)) = notices.recv().await else {
+        panic!("answers of pods")
+    };
+    let told: Vec<_> = answers
+        .iter()
+        .map(|answer| {
+            let signals = answer.outcome.as_ref().map_err(|why| *why);
+            (
+                answer.uid.as_ref(),
+                signals.map(|signals| (signals.running.map(crate::signals::Finite::get), signals.waiting)),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("uid-one", Ok((Ok(3.0), Err(Why::Denied)))),
+            ("uid-two", Err(Why::NoSeries)),
+            ("uid-three", Err(Why::NoSeries)),
+        ]
+    );
+    let Some(Notice::StageUsage(answers)) = notices.recv().await else {
+        panic!("answers about stages")
+    };
+    let told: Vec<_> = answers
+        .iter()
+        .map(|answer| {
+            let numbers = answer.outcome.as_ref().map_err(|why| *why);
+            (
+                answer.stage.stage.as_ref(),
+                numbers.map(|numbers| (numbers.source_ms, numbers.age_ms)),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("embed", Ok((Some(1_795_230_015_000), None))),
+            ("rank", Err(Why::Denied))
+        ]
+    );
+    assert_eq!(
+        asked.lock().unwrap().len(),
+        4,
+        "two metrics of pods, one metric of two stages"
+    );
+    poller.abort();
+}

@@ -201,9 +201,11 @@ fn hostile() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Texts that are nearly templates.
-fn fragments() -> impl Strategy<Value = String> {
+/// Texts that are nearly templates: a good one with something put into it, or taken out.
+fn nearly() -> impl Strategy<Value = String> {
     let parts = vec![
+        "",
+        "",
         "q",
         "{",
         "}",
@@ -211,40 +213,56 @@ fn fragments() -> impl Strategy<Value = String> {
         ")",
         "[5m]",
         ",",
-        "namespace=\"$namespace\"",
         "namespace=\"x\"",
         "pod=~\"$pods\"",
         "\"",
         "'",
         "`",
         "\\",
-        " or ",
+        " or q ",
         " and ",
+        " unless other{a=\"b\"} ",
         "sum",
+        "sum by (a) (q)",
         " by ",
         "+",
         "-",
         "*",
         "1",
-        "e",
+        "1e",
         ".",
         " ",
         "\n",
         "$stage",
-        "offset",
+        " offset 1m",
         "@",
         "bool",
-        " on ",
-        "group_left",
+        " on (a) ",
+        " group_left ",
         "rate",
-        "q{namespace=\"$namespace\"}",
+        "+q{namespace=\"$namespace\"}",
         "=",
         "=~",
         "#",
         "inf",
         "é",
+        " default other ",
+        "{}",
+        "other",
     ];
-    proptest::collection::vec(proptest::sample::select(parts), 0..14).prop_map(|parts| parts.concat())
+    let part = proptest::sample::select(parts);
+    (0..BOUND.len(), 0..200_usize, 0..6_usize, part).prop_map(|(which, at, cut, part)| {
+        let chars: Vec<char> = BOUND[which].chars().collect();
+        let at = at % (chars.len() + 1);
+        let end = (at + cut).min(chars.len());
+        let (before, after) = (&chars[..at], &chars[end..]);
+        before
+            .iter()
+            .copied()
+            .chain(part.chars())
+            .chain(after.iter().copied())
+            .collect()
+    })
 }
 
 proptest! {
@@ -267,7 +285,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_taken_for_a_template_is_bound(text in fragments()) {
+    fn what_is_taken_for_a_template_is_bound(text in nearly()) {
         if let Ok(template) = per_stage(&text) {
             let rendered = template.query(&NAMES);
             prop_assert_eq!(is_bound(&rendered, "namespace", "rag"), Ok(true), "{}", rendered);
