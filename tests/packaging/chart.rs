@@ -232,8 +232,8 @@ fn sources_become_a_file_that_the_program_takes_and_rights_on_what_it_names() {
     );
 
     let rules = |rendered: &[Value], api: &str| -> Vec<Value> {
-        let roles = rendered.iter().filter_map(|object| object.get("rules")?.as_array());
-        let rules = roles.flatten().filter(|rule| rule["apiGroups"] == json!([api]));
+        let granted = rendered.iter().filter_map(|object| object.get("rules")?.as_array());
+        let rules = granted.flatten().filter(|rule| rule["apiGroups"] == json!([api]));
         rules.map(|rule| json!([rule["resources"], rule["verbs"]])).collect()
     };
     assert_eq!(

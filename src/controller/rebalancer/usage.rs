@@ -165,10 +165,7 @@ fn scraped(uid: &Arc<str>, received_ms: u64, outcome: Result<PodSignals, Why>) -
 }
 
 /// The targets that `wanted` says, by preset and namespace: what one request is about.
-fn groups<'t>(
-    targets: &'t Targets,
-    wanted: impl Fn(&Target) -> bool,
-) -> BTreeMap<(&'static str, Arc<str>), Vec<&'t Target>> {
+fn groups(targets: &Targets, wanted: impl Fn(&Target) -> bool) -> BTreeMap<(&'static str, Arc<str>), Vec<&Target>> {
     let mut groups: BTreeMap<_, Vec<&Target>> = BTreeMap::new();
     for target in targets.iter().filter(|target| wanted(target)) {
         let key = (target.preset.name(), Arc::clone(&target.stage.namespace));

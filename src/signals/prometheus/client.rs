@@ -37,7 +37,7 @@ const FILE_MAX: u64 = 1 << 20;
 const BUFFER_MAX: usize = 16 * 1024;
 
 /// A server that wants to be left alone for longer is asked again after this.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
 
 const AGENT: &str = concat!("tiercel/", env!("CARGO_PKG_VERSION"));
 

@@ -5,6 +5,7 @@
 //! those, both on the server's clock. All of it is one expression, joined with `or` and told apart by a label.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use super::answer::Answer;
 use super::template::{Names, Template};
@@ -146,11 +147,12 @@ impl<'a> Question<'a> {
                 if !self.text.is_empty() {
                     self.text.push_str(" or ");
                 }
-                // Whatever the source label is, an empty pattern matches its absence.
-                self.text.push_str(&format!(
+                // Whatever the source label is, an empty pattern matches its absence. Writing to a String cannot fail.
+                let _ = write!(
+                    self.text,
                     "label_replace({expression}, \"{PART}\", \"{}\", \"\", \"\")",
                     self.parts.len()
-                ));
+                );
                 self.parts.push(Part {
                     subject,
                     signal,
@@ -212,41 +214,49 @@ impl<'a> Question<'a> {
     ) -> Numbers {
         let mut numbers = Numbers::new();
         for (index, signal) in self.signals.iter().enumerate() {
-            let part = |content| Part {
-                subject,
-                signal: index,
-                content,
-            };
             let known = numbers.entry(signal.role).or_insert(Err(Why::NoSeries));
-            // An earlier alternative has decided, for better or worse.
-            if *known != Err(Why::NoSeries) {
-                continue;
+            // Otherwise an earlier alternative has decided, for better or worse.
+            if *known == Err(Why::NoSeries) {
+                let sample = |content| {
+                    let part = Part {
+                        subject,
+                        signal: index,
+                        content,
+                    };
+                    // A selector of something that is no pod's, such as a limit, counts for all of them.
+                    let common = matches!(content, Content::Time(_))
+                        .then(|| found.get(&(part, "")))
+                        .flatten();
+                    found.get(&(part, pod)).or(common).copied()
+                };
+                *known = number(signal, answer.evaluated_ms, sample);
             }
-            let Some(&raw) = found.get(&(part(Content::Value), pod)) else {
-                continue;
-            };
-            let number = || -> Result<Number, Why> {
-                let value = signal.unit.converted(Finite::try_from(raw?)?)?;
-                let mut oldest = i64::MAX;
-                for selector in 0..signal.template.selectors_len() {
-                    let time = part(Content::Time(selector));
-                    // A selector of something that is no pod's, such as a limit, counts for all of them. One without
-                    // any sample means that the query made its number of something else.
-                    let taken = found.get(&(time, pod)).or_else(|| found.get(&(time, "")));
-                    oldest = oldest.min(milliseconds(*taken.ok_or(Why::NoSeries)?)?);
-                }
-                let age = answer.evaluated_ms.checked_sub(oldest).ok_or(Why::Malformed)?;
-                Ok(Number {
-                    value,
-                    source_ms: oldest,
-                    // A sample cannot be younger than the evaluation that found it.
-                    age_ms: u64::try_from(age).map_err(|_| Why::Malformed)?,
-                })
-            };
-            *known = number();
         }
         numbers
     }
+}
+
+/// The number of a signal, given the samples of its parts.
+fn number(
+    signal: &Signal,
+    evaluated_ms: i64,
+    sample: impl Fn(Content) -> Option<Result<f64, Why>>,
+) -> Result<Number, Why> {
+    let raw = sample(Content::Value).ok_or(Why::NoSeries)??;
+    let value = signal.unit.converted(Finite::try_from(raw)?)?;
+    let mut oldest = i64::MAX;
+    for selector in 0..signal.template.selectors_len() {
+        // A selector without any sample means that the query made its number of something else.
+        let taken = sample(Content::Time(selector)).ok_or(Why::NoSeries)?;
+        oldest = oldest.min(milliseconds(taken)?);
+    }
+    let age = evaluated_ms.checked_sub(oldest).ok_or(Why::Malformed)?;
+    Ok(Number {
+        value,
+        source_ms: oldest,
+        // A sample cannot be younger than the evaluation that found it.
+        age_ms: u64::try_from(age).map_err(|_| Why::Malformed)?,
+    })
 }
 
 /// Seconds since 1970, as servers write them, in milliseconds.

@@ -105,6 +105,7 @@ const ENDPOINT: &str = "prometheus:\n- {name: main, url: 'http://p:9090'}\n";
 const QUERY: &str = r#"{name: x, source: main, per: pod, role: queued, kind: count, freshness: 30s, query: 'q{namespace="$namespace"}'}"#;
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn a_refusal_names_file_line_field_and_what_is_allowed() {
     let endpoint = |fields: &str| format!("# first line\nprometheus:\n- name: main\n  {fields}\n");
     let query = |from: &str, to: &str| {

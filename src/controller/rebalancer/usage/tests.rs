@@ -52,7 +52,7 @@ struct Running {
     notices: UnboundedReceiver<Notice>,
     clock: Clock,
     targets: watch::Sender<Arc<Targets>>,
-    _poller: JoinSet<()>,
+    poller: JoinSet<()>,
 }
 
 fn run(sources: &Arc<Sources>, targets: Targets, age: Duration) -> Running {
@@ -71,7 +71,7 @@ fn run(sources: &Arc<Sources>, targets: Targets, age: Duration) -> Running {
         notices,
         clock,
         targets: wanted,
-        _poller: poller,
+        poller,
     }
 }
 
@@ -290,10 +290,10 @@ async fn nobody_is_asked_while_nobody_wants_anything_and_the_poller_ends_with_it
         .send_replace(Arc::new(vec![target(preset, "a", "embed", &["x"])]));
     running.pods().await;
     let Running {
-        targets, mut _poller, ..
+        targets, mut poller, ..
     } = running;
     drop(targets);
-    let ended = tokio::time::timeout(LIFE, _poller.join_next()).await;
+    let ended = tokio::time::timeout(LIFE, poller.join_next()).await;
     assert!(ended.is_ok(), "the poller outlives those who want something");
 }
 

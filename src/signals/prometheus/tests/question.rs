@@ -10,10 +10,14 @@ use crate::signals::sources::{Ask, Sources};
 
 /// The signals of the preset `x` with these entries.
 fn signals(entries: &[&str]) -> Vec<Signal> {
-    let mut text = "prometheus: [{name: main, url: 'http://p'}]\nqueries:\n".to_owned();
-    for entry in entries {
-        text.push_str(&format!("- {{name: x, source: main, freshness: 30s, {entry}}}\n"));
-    }
+    let entries: Vec<String> = entries
+        .iter()
+        .map(|entry| format!("- {{name: x, source: main, freshness: 30s, {entry}}}\n"))
+        .collect();
+    let text = format!(
+        "prometheus: [{{name: main, url: 'http://p'}}]\nqueries:\n{}",
+        entries.concat()
+    );
     let sources = Sources::parse("test", &text).unwrap_or_else(|error| panic!("{error}"));
     match sources.ask("x") {
         Some((Ask::Queries { signals, .. }, Some(0))) => signals.clone(),
