@@ -39,7 +39,7 @@ const DEADLINE: Duration = Duration::from_secs(4);
 pub(super) type Targets = Vec<Target>;
 
 /// One variant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Target {
     /// What it is read by.
     pub(super) preset: &'static Preset,
@@ -49,6 +49,16 @@ pub(super) struct Target {
     pub(super) request_millis: u64,
     /// UIDs of its Ready pods, by name: pods of ours, whoever else is in an answer.
     pub(super) pods: BTreeMap<String, Arc<str>>,
+}
+
+impl PartialEq for Target {
+    fn eq(&self, other: &Self) -> bool {
+        // There is one of each preset.
+        std::ptr::eq(self.preset, other.preset)
+            && self.stage == other.stage
+            && self.request_millis == other.request_millis
+            && self.pods == other.pods
+    }
 }
 
 /// What every poller works with.
@@ -174,6 +184,9 @@ fn groups(targets: &Targets, wanted: impl Fn(&Target) -> bool) -> BTreeMap<(&'st
     groups
 }
 
+/// Troubles remembered at once.
+const TROUBLES_MAX: usize = 1_000;
+
 /// A trouble that lasts is said once, and once more when it becomes another.
 #[derive(Debug, Default)]
 struct Trouble {
@@ -184,6 +197,9 @@ impl Trouble {
     /// Says what went wrong with `subject`.
     fn say(&mut self, subject: &str, problem: &dyn std::fmt::Display) {
         let problem = problem.to_string();
+        if self.last.len() >= TROUBLES_MAX {
+            self.last.clear();
+        }
         let known = self.last.insert(subject.to_owned(), problem.clone());
         if known.as_ref() == Some(&problem) {
             tracing::debug!(source = subject, problem, "still no signal");

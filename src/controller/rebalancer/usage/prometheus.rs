@@ -18,7 +18,8 @@ use crate::signals::scraper::Scraped;
 use crate::signals::sources::Ask;
 use crate::signals::stage::{StageAnswer, StageKey};
 
-/// So many queries in a row that run into their timeout end a round: the endpoint is slow, not the query.
+/// So many presets and namespaces in a row whose query runs into its timeout end a round: the endpoint is slow, not the
+/// query.
 const TIMEOUTS_MAX: u32 = 2;
 
 /// Asks one endpoint.
@@ -56,6 +57,7 @@ pub(super) async fn poll(index: usize, ground: Ground) {
         given_up: None,
         timeouts_in_a_row: 0,
     };
+    let mut rounds: usize = 0;
     while let Some(wanted) = poller.ground.round(&mut ticks).await {
         if poller.ground.clock.now_ms() < poller.silent_until_ms {
             continue;
@@ -74,6 +76,11 @@ pub(super) async fn poll(index: usize, ground: Ground) {
         }
         poller.given_up = None;
         poller.timeouts_in_a_row = 0;
+        // Another one is first in each round, so that nobody's slow queries keep the same others from being asked.
+        let mut groups: Vec<_> = groups.into_iter().collect();
+        let many = groups.len();
+        groups.rotate_left(rounds % many.max(1));
+        rounds = rounds.wrapping_add(1);
         for ((preset, namespace), targets) in groups {
             let Some((Ask::Queries { per, signals, .. }, _)) = sources.ask(preset) else {
                 continue;
@@ -101,8 +108,14 @@ impl Poller {
             .map(|(name, uid)| (name.as_str(), uid))
             .collect();
         let names: Vec<&str> = uids.keys().copied().collect();
+        let mut slow = false;
         for (part, (question, asked)) in Question::per_pod(signals, namespace, &names).into_iter().enumerate() {
-            let answered = self.ask(&question, preset, namespace, part).await;
+            let answered = if slow {
+                Err(Why::Timeout)
+            } else {
+                self.ask(&question, preset, namespace, part).await
+            };
+            slow = matches!(answered, Err(Why::Timeout));
             let mut answers = Vec::with_capacity(asked.len());
             match answered {
                 Err(why) => {
@@ -164,8 +177,15 @@ impl Poller {
             })
             .collect();
         let mut stages = stages.into_iter();
+        let mut slow = false;
         for (part, (question, asked)) in Question::per_stage(signals, &names).into_iter().enumerate() {
-            let (received_ms, outcomes) = match self.ask(&question, preset, namespace, part).await {
+            let answered = if slow {
+                Err(Why::Timeout)
+            } else {
+                self.ask(&question, preset, namespace, part).await
+            };
+            slow = matches!(answered, Err(Why::Timeout));
+            let (received_ms, outcomes) = match answered {
                 Err(why) => (self.ground.clock.now_ms(), vec![Err(why); asked.len()]),
                 Ok((sent_ms, answer)) => {
                     let numbers = question.stages(&answer, asked.len());

@@ -10,7 +10,7 @@ use crate::signals::prometheus::fixture::{Asked, LIFE, Server, response, vector}
 /// The presets of a configuration whose endpoint `main` is at `url`, asked every 1 s at most.
 fn sources(url: &str, entries: &str) -> Arc<Sources> {
     let text = format!(
-        "prometheus: [{{name: main, url: '{url}', interval: 1s, timeout: 1s, queriesPerSecond: 100}}]\n{entries}"
+        "prometheus: [{{name: main, url: '{url}', interval: 1s, timeout: 800ms, queriesPerSecond: 100}}]\n{entries}"
     );
     Arc::new(Sources::parse("test", &text).unwrap_or_else(|error| panic!("{error}")))
 }
@@ -262,6 +262,28 @@ async fn an_endpoint_that_is_down_is_tried_once_per_round_and_everybody_is_told(
         assert_eq!(waiting(&running.pods().await[0]), Err(Why::Unreachable));
     }
     assert_eq!(server.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn slow_queries_of_some_namespaces_keep_no_other_from_being_asked() {
+    let evaluations = AtomicUsize::new(1_000);
+    let server = Server::new(move |asked: &Asked| {
+        if !asked.query().contains("namespace=\"c\"") {
+            std::thread::sleep(Duration::from_secs(2));
+        }
+        let at = evaluations.fetch_add(1, Ordering::SeqCst);
+        Some(about_pods(f64::from(u32::try_from(at).unwrap()), &[("x", "3", 1.0)]))
+    });
+    let sources = sources(&server.url(), PER_POD);
+    let preset = preset(&sources, "gateway");
+    let targets = ["a", "b", "c"].map(|namespace| target(preset, namespace, "embed", &["x"]));
+    let mut running = run(&sources, targets.to_vec(), OLD);
+    let mut told = Vec::new();
+    for _ in 0..9 {
+        told.push(waiting(&running.pods().await[0]));
+    }
+    assert!(told.contains(&Ok(3.0)), "{told:?}");
+    assert_eq!(told[..3], [Err(Why::Timeout); 3], "two slow ones end a round");
 }
 
 #[tokio::test]
