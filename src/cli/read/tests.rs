@@ -38,7 +38,7 @@ fn the_page_shows_each_number_with_its_series_and_what_was_skipped() {
     assert!(enough);
     let expected = "\
 a body read as 'vllm'
-Prometheus text, 287 bytes, 5 samples, 1 bad line
+Prometheus text, 263 bytes, 5 samples, 1 bad line
 
   queued       7 requests      sum of 2 × vllm:num_requests_waiting
       3  {engine=\"0\"}  (line 2)
