@@ -149,7 +149,7 @@ fn report(arguments: &Arguments) -> Result<Report, Error> {
         return runtime.block_on(twice(preset, &target, arguments.seconds));
     }
     let (from, body) = file(&arguments.from)?;
-    Report::new(preset, &from, &Seen::parse(&from, &body)?, None)
+    Ok(Report::new(preset, &from, &Seen::parse(&from, &body)?, None))
 }
 
 /// Reads a URL, waits, reads it again.
@@ -158,14 +158,14 @@ async fn twice(preset: &Preset, target: &Target, seconds: u8) -> Result<Report, 
     let from = target.to_string();
     let before = (clock.now(), fetch::body(target, Limits::SCRAPE.bytes_max).await?);
     if seconds == 0 {
-        return Report::new(preset, &from, &Seen::parse(&from, &before.1)?, None);
+        return Ok(Report::new(preset, &from, &Seen::parse(&from, &before.1)?, None));
     }
     // So that a body that cannot be read is said at once.
     let first = Seen::parse(&from, &before.1)?;
     tokio::time::sleep(Duration::from_secs(seconds.into())).await;
     let now = (clock.now(), fetch::body(target, Limits::SCRAPE.bytes_max).await?);
     let second = Seen::parse(&from, &now.1)?;
-    Report::new(preset, &from, &second, Some((&first, now.0 - before.0)))
+    Ok(Report::new(preset, &from, &second, Some((&first, now.0 - before.0))))
 }
 
 /// A file, or the standard input, up to one byte more than a scrape may bring: that byte is what refuses it.

@@ -233,17 +233,32 @@ fn presets_are_mounted_where_the_flag_says_and_the_program_takes_them() {
 
     let pod = |arguments: &[&str]| {
         let rendered = documents(&template(arguments));
-        let deployment = rendered.into_iter().find(|object| object["kind"] == "Deployment").unwrap();
+        let deployment = rendered
+            .into_iter()
+            .find(|object| object["kind"] == "Deployment")
+            .unwrap();
         deployment["spec"]["template"].clone()
     };
     let full = pod(&[&value_file("full")]);
     let container = &full["spec"]["containers"][0];
-    let flag = format!("--presets={}", container["volumeMounts"][0]["mountPath"].as_str().unwrap());
-    assert!(container["args"].as_array().unwrap().contains(&json!(flag)), "{container}");
-    assert_eq!(full["spec"]["volumes"][0]["configMap"]["name"], "tiercel-operator-presets");
+    let flag = format!(
+        "--presets={}",
+        container["volumeMounts"][0]["mountPath"].as_str().unwrap()
+    );
+    assert!(
+        container["args"].as_array().unwrap().contains(&json!(flag)),
+        "{container}"
+    );
+    assert_eq!(
+        full["spec"]["volumes"][0]["configMap"]["name"],
+        "tiercel-operator-presets"
+    );
     let mark = |pod: &Value| pod["metadata"]["annotations"]["tiercel.dev/presets"].clone();
     let changed = pod(&[&value_file("full"), "--set=presets.own-server.enableHint=other"]);
-    assert!(mark(&full).is_string() && mark(&full) != mark(&changed), "a change must start new pods");
+    assert!(
+        mark(&full).is_string() && mark(&full) != mark(&changed),
+        "a change must start new pods"
+    );
     assert!(mark(&pod(&[])).is_null());
 }
 

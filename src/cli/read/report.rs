@@ -127,12 +127,7 @@ pub(super) struct BadLine {
 }
 
 impl Report {
-    pub(super) fn new(
-        preset: &Preset,
-        from: &str,
-        now: &Seen<'_>,
-        before: Option<(&Seen<'_>, Duration)>,
-    ) -> Result<Self, Error> {
+    pub(super) fn new(preset: &Preset, from: &str, now: &Seen<'_>, before: Option<(&Seen<'_>, Duration)>) -> Self {
         let accounts = preset.account(&now.parsed);
         let earlier = before.map(|(seen, _)| preset.account(&seen.parsed)).unwrap_or_default();
         let seconds = before.map(|(_, span)| span.as_secs_f64());
@@ -145,7 +140,7 @@ impl Report {
             .collect();
         let enough = complete(&accounts);
         let errors = now.parsed.errors();
-        Ok(Self {
+        Self {
             preset: preset.name().to_owned(),
             from: from.to_owned(),
             format: if now.parsed.is_open_metrics() {
@@ -171,7 +166,7 @@ impl Report {
             enough,
             enable_hint: (!enough).then(|| preset.enable_hint().to_owned()),
             fits: if enough { Vec::new() } else { fitting(now) },
-        })
+        }
     }
 
     pub(super) const fn enough(&self) -> bool {
@@ -212,7 +207,7 @@ fn role(account: &Account, earlier: Option<(&Account, f64)>, seen: &Seen<'_>) ->
     let before = earlier.and_then(|(before, _)| before.outcome.ok()).map(Finite::get);
     let mut why = account.outcome.err().map(|why| why.to_string());
     let value = match (account.role, now, earlier) {
-        (_, None, _) => None,
+        (_, None, _) | (Role::Throughput | Role::Latency, Some(_), None) => None,
         (Role::Throughput, Some(now), Some((_, seconds))) => {
             let rate = before
                 .filter(|before| now >= *before)
@@ -232,7 +227,6 @@ fn role(account: &Account, earlier: Option<(&Account, f64)>, seen: &Seen<'_>) ->
             }
             mean.map(Finite::get)
         }
-        (Role::Throughput | Role::Latency, Some(_), None) => None,
         (_, Some(now), _) => Some(now),
     };
     let used = account.used.as_ref();

@@ -21,7 +21,7 @@ fn sample(name: &str) -> String {
 /// What is printed for a body, and whether it is enough.
 fn printed(preset: &str, body: &str) -> (String, bool) {
     let seen = Seen::parse("a body", body.as_bytes()).unwrap();
-    let report = Report::new(Preset::named(preset).unwrap(), "a body", &seen, None).unwrap();
+    let report = Report::new(Preset::named(preset).unwrap(), "a body", &seen, None);
     (page::page(&report), report.enough())
 }
 

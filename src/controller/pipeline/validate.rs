@@ -119,20 +119,8 @@ fn stage(
         )
     })?;
     known_presets(stage).map_err(|(field, message)| refused(field, message))?;
+    bounds(stage).map_err(|message| refused("replicas.min", message))?;
     let replicas = &stage.replicas;
-    if replicas.min == 0 && Preset::named(&stage.signal.preset).is_some_and(|preset| !preset.sees_waiting()) {
-        let preset = &stage.signal.preset;
-        let message = format!(
-            "must be at least 1 when `signal.preset` is '{preset}': it does not see waiting work, so nobody would wake the stage"
-        );
-        return Err(refused("replicas.min", message));
-    }
-    if replicas.min > replicas.max {
-        return Err(refused(
-            "replicas.min",
-            "must not be greater than `replicas.max`".into(),
-        ));
-    }
 
     let mut pools = Vec::new();
     let mut excluded = Vec::new();
@@ -196,6 +184,20 @@ fn stage(
 /// The schema keeps these at zero or more; with admission off a negative number counts as none.
 fn natural(number: i32) -> u32 {
     u32::try_from(number).unwrap_or_default()
+}
+
+/// What `replicas.min` must not be.
+fn bounds(stage: &Stage) -> Result<(), String> {
+    let preset = &stage.signal.preset;
+    if stage.replicas.min == 0 && Preset::named(preset).is_some_and(|preset| !preset.sees_waiting()) {
+        Err(format!(
+            "must be at least 1 when `signal.preset` is '{preset}': it does not see waiting work, so nobody would wake the stage"
+        ))
+    } else if stage.replicas.min > stage.replicas.max {
+        Err("must not be greater than `replicas.max`".to_owned())
+    } else {
+        Ok(())
+    }
 }
 
 /// Every preset that the stage or a profile names must exist; the field that names another one otherwise.
