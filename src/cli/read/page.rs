@@ -53,6 +53,7 @@ fn heading(role: &RoleReport) -> String {
         Some(value) if matches!(role.role, Role::CacheUse | Role::Utilization) => {
             format!("{} ({:.0} %)", number(value), value * 100.0)
         }
+        Some(value) if role.counter.is_some() => format!("{} {}", digits(value, 4), role.unit),
         Some(value) => format!("{} {}", number(value), role.unit),
         None if role.why.is_none() => match &role.counter {
             Some(counter) => format!("{} so far", number(counter.now)),
@@ -181,18 +182,43 @@ fn skipped(page: &mut String, report: &Report) {
     }
 }
 
-/// Up to six digits that count, without a tail of zeros.
+/// Six digits, which is what tells one counter from another.
 fn number(value: f64) -> String {
+    digits(value, 6)
+}
+
+/// Up to so many digits that count, and all of a whole number, without a tail of zeros.
+fn digits(value: f64, many: u8) -> String {
     if value.fract() == 0.0 && value.abs() < 1e15 {
         return format!("{value:.0}");
     }
-    let whole = value.abs().log10().floor().clamp(-6.0, 5.0);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 11")]
-    let decimals = (5.0 - whole) as usize;
+    let whole = value.abs().log10().floor().clamp(-6.0, 9.0) + 1.0;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 12")]
+    let decimals = (f64::from(many) - whole).max(0.0) as usize;
     let text = format!("{value:.decimals$}");
     if text.contains('.') {
         text.trim_end_matches('0').trim_end_matches('.').to_owned()
     } else {
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::digits;
+
+    #[test]
+    fn numbers_keep_the_digits_that_count() {
+        for (value, four, six) in [
+            (0.0, "0", "0"),
+            (7.0, "7", "7"),
+            (1_234_567.0, "1234567", "1234567"),
+            (41_242.8, "41243", "41242.8"),
+            (0.758_333_3, "0.7583", "0.758333"),
+            (11.801_8, "11.8", "11.8018"),
+            (0.000_123_456_7, "0.0001235", "0.000123457"),
+        ] {
+            assert_eq!((digits(value, 4).as_str(), digits(value, 6).as_str()), (four, six));
+        }
     }
 }
