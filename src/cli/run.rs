@@ -82,6 +82,10 @@ pub struct Arguments {
     /// it decided. At 384 MiB the file becomes FILE.1.
     #[arg(long, env = "TIERCEL_DECISION_LOG", value_name = "FILE")]
     decision_log: Option<PathBuf>,
+    /// Folder of further signal presets, one YAML file each; docs/reference/signals.md says how to write one. Read once, at
+    /// start.
+    #[arg(long, env = "TIERCEL_PRESETS", value_name = "DIR")]
+    presets: Option<PathBuf>,
     /// Let pipelines name Secrets of their namespace in `env` and `volumes`.
     #[arg(long, env = "TIERCEL_ALLOW_SECRETS")]
     allow_secrets: bool,
@@ -104,7 +108,7 @@ pub enum Error {
     /// Logging cannot be set up.
     #[error(transparent)]
     Log(#[from] telemetry::Error),
-    /// A preset shipped with the program is broken; a defect.
+    /// A preset of `--presets` cannot work, or its folder cannot be read.
     #[error(transparent)]
     Presets(#[from] presets::Error),
     /// The file of `--sources` is refused.
@@ -159,7 +163,12 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
         &arguments.log_filter,
         arguments.log_format.unwrap_or_else(LogFormat::detect),
     )?;
-    presets::load()?;
+    if let Some(folder) = &arguments.presets {
+        presets::load_with(folder)?;
+        tracing::info!(folder = %folder.display(), presets = presets::names(), "presets are added");
+    } else {
+        presets::load()?;
+    }
     let sources = arguments
         .sources
         .as_deref()

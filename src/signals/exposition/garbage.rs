@@ -1,6 +1,8 @@
 //! Whatever comes in, an answer comes out, at a cost that grows with the input and not faster. Cost is counted in bytes
 //! looked at: a clock on a busy machine proves nothing. `FUZZ_INPUTS` inputs (10,000; `make fuzz` has 10,000,000).
 
+#![expect(clippy::cast_possible_truncation, reason = "dice, and bodies of a few bytes")]
+
 use super::scan::VISITED;
 use super::*;
 
@@ -84,7 +86,7 @@ fn bytes_of_the_format(dice: &mut Dice, body: &mut Vec<u8>) {
 }
 
 fn damaged_body(dice: &mut Dice, body: &mut Vec<u8>) {
-    for _ in 0..1 + dice.below(5) {
+    for _ in 0..=dice.below(5) {
         body.extend(dice.pick(&LINES).as_bytes());
         body.push(b'\n');
     }
@@ -111,7 +113,7 @@ fn one_thing_over_and_over(dice: &mut Dice, body: &mut Vec<u8>) {
     if dice.below(2) == 0 {
         body.extend(b"a{x=\"");
     }
-    for _ in 0..1 + dice.below(2) {
+    for _ in 0..=dice.below(2) {
         let unit = dice.pick(&UNITS);
         for _ in 0..dice.below(60) {
             body.extend(unit.as_bytes());

@@ -120,7 +120,7 @@ pub(super) fn sample<'a>(text: &'a str, previous: &mut Previous<'a>) -> Result<L
     let mut name = None;
     match fields(text, previous, &mut name) {
         Ok(lexed) => Ok(lexed),
-        Err(stop) => Err(fault(stop, name, text)),
+        Err(stop) => Err(fault(&stop, name, text)),
     }
 }
 
@@ -129,12 +129,12 @@ pub(super) fn not_text<'a>(line: &'a [u8], previous: &mut Previous<'a>) -> Fault
     let valid = line.utf8_chunks().next().map_or("", |chunk| chunk.valid());
     let mut name = None;
     let _ = fields(valid, previous, &mut name);
-    fault(Stop::At(valid.len(), Problem::Encoding), name, valid)
+    fault(&Stop::At(valid.len(), Problem::Encoding), name, valid)
 }
 
 #[cold]
-fn fault<'a>(stop: Stop, name: Option<Text<'a>>, text: &str) -> Fault<'a> {
-    match stop {
+fn fault<'a>(stop: &Stop, name: Option<Text<'a>>, text: &str) -> Fault<'a> {
+    match *stop {
         Stop::TooManyLabels => Fault::TooManyLabels,
         Stop::At(at, problem) => Fault::Line {
             at,

@@ -289,7 +289,7 @@ impl<'a> Exposition<'a> {
                     labels,
                     timestamp,
                 }),
-                Err(fault) => parsed.errors.push(line_error(fault, number, indent, limits)?),
+                Err(fault) => parsed.errors.push(line_error(&fault, number, indent, limits)?),
             }
         }
         if parsed.samples.is_empty() && !comments && eof_at.is_none() {
@@ -334,8 +334,8 @@ impl<'a> Exposition<'a> {
 }
 
 #[cold]
-fn line_error<'a>(fault: lexer::Fault<'a>, line: u32, indent: usize, limits: &Limits) -> Result<LineError<'a>, Error> {
-    match fault {
+fn line_error<'a>(fault: &lexer::Fault<'a>, line: u32, indent: usize, limits: &Limits) -> Result<LineError<'a>, Error> {
+    match *fault {
         lexer::Fault::TooManyLabels => Err(Error::TooManyLabels {
             line,
             max: limits.labels_max,

@@ -19,24 +19,25 @@ const STARTS_METRIC: u8 = 4;
 const IN_METRIC: u8 = 8;
 
 /// What each byte may be part of.
+#[expect(clippy::indexing_slicing, reason = "within an array of 256, at compile time")]
 const CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        #[expect(clippy::cast_possible_truncation, reason = "below 256")]
-        let is = byte as u8;
-        classes[byte] = if is.is_ascii_alphabetic() || is == b'_' {
+    let mut byte = u8::MIN;
+    loop {
+        classes[byte as usize] = if byte.is_ascii_alphabetic() || byte == b'_' {
             STARTS_NAME | IN_NAME | STARTS_METRIC | IN_METRIC
-        } else if is.is_ascii_digit() {
+        } else if byte.is_ascii_digit() {
             IN_NAME | IN_METRIC
-        } else if is == b':' {
+        } else if byte == b':' {
             STARTS_METRIC | IN_METRIC
         } else {
             0
         };
+        if byte == u8::MAX {
+            break classes;
+        }
         byte += 1;
     }
-    classes
 };
 
 /// Notes that so many bytes were looked at. Tests count them, because a clock proves nothing about growth.
@@ -225,7 +226,7 @@ fn quote_or_backslash(bytes: &[u8], mut at: usize) -> usize {
     let zeros = |word: u64| word.wrapping_sub(LOW) & !word & HIGH;
     while let Some(word) = eight(bytes, at) {
         visit(8);
-        let hits = zeros(word ^ (LOW * b'"' as u64)) | zeros(word ^ (LOW * b'\\' as u64));
+        let hits = zeros(word ^ (LOW * u64::from(b'"'))) | zeros(word ^ (LOW * u64::from(b'\\')));
         if hits != 0 {
             return at + hits.trailing_zeros() as usize / 8;
         }

@@ -40,6 +40,8 @@ pub struct Used {
     pub across_pods: Combine,
     /// The series, in the order of the body.
     pub series: Vec<Series>,
+    /// Series of the metric that the preset leaves out, such as the scrapes themselves, as in the format.
+    pub excluded: Vec<String>,
 }
 
 /// One series.
@@ -102,6 +104,7 @@ impl Signal {
             per: self.per.clone(),
             across_pods: self.across_pods,
             series,
+            excluded: self.of.excluded(exposition, above.name).map(text).collect(),
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Combine, Kind, Preset, Role, Selection, Signal};
+use super::{Combine, Exclude, Kind, Preset, Role, Selection, Signal};
 use crate::signals::exposition::{Exposition, Label, Sample, Value};
 use crate::signals::{Finite, PodSignals, Served, Why};
 
@@ -200,17 +200,34 @@ impl Selection {
         })
     }
 
+    /// Series of a name that would be taken, were they not to be left out.
+    pub(super) fn excluded<'e, 'a>(
+        &self,
+        exposition: &'e Exposition<'a>,
+        name: &str,
+    ) -> impl Iterator<Item = &'e Sample<'a>> {
+        let all = exposition.samples().iter();
+        all.filter(move |sample| sample.name.is(name) && self.is_asked(sample) && self.is_excluded(sample))
+    }
+
     fn accepts(&self, sample: &Sample<'_>) -> bool {
-        let has = |label: &Label<'_>| {
-            self.exclude.labels.iter().any(|name| label.name.is(name))
-                && self.exclude.values.iter().any(|value| label.value.is(value))
-        };
-        let asked = self.labels.iter().all(|(name, value)| {
+        self.is_asked(sample) && !self.is_excluded(sample)
+    }
+
+    fn is_asked(&self, sample: &Sample<'_>) -> bool {
+        self.labels.iter().all(|(name, value)| {
             sample
                 .labels()
                 .any(|label| label.name.is(name) && label.value.is(value))
-        });
-        asked && (self.exclude.labels.is_empty() || !sample.labels().any(|label| has(&label)))
+        })
+    }
+
+    fn is_excluded(&self, sample: &Sample<'_>) -> bool {
+        let Exclude { labels, values } = &self.exclude;
+        let has = |label: Label<'_>| {
+            labels.iter().any(|name| label.name.is(name)) && values.iter().any(|value| label.value.is(value))
+        };
+        !labels.is_empty() && sample.labels().any(has)
     }
 }
 

@@ -36,15 +36,16 @@ fn numbers(signals: &PodSignals) -> [Result<f64, Why>; 5] {
 
 const ABSENT: Result<f64, Why> = Err(Why::NoSeries);
 
-#[test]
-fn each_servers_own_metrics_give_its_signals() {
-    type Golden = (
-        &'static str,
-        &'static str,
-        [Result<f64, Why>; 5],
-        Result<(f64, f64), Why>,
-    );
-    let golden: [Golden; 13] = [
+/// Preset, body, what [`numbers`] and [`served`] give.
+type Golden = (
+    &'static str,
+    &'static str,
+    [Result<f64, Why>; 5],
+    Result<(f64, f64), Why>,
+);
+
+fn golden() -> [Golden; 13] {
+    [
         (
             "vllm",
             include_str!("../testdata/vllm.prom"),
@@ -123,8 +124,12 @@ fn each_servers_own_metrics_give_its_signals() {
             [ABSENT, Ok(4.0), ABSENT, ABSENT, Ok(1_820.0)],
             Ok((91.0, 1_820.0)),
         ),
-    ];
-    for (name, body, expected, time) in golden {
+    ]
+}
+
+#[test]
+fn each_servers_own_metrics_give_its_signals() {
+    for (name, body, expected, time) in golden() {
         let parsed = Exposition::parse(body.as_bytes(), &Limits::SCRAPE).unwrap();
         assert_eq!(parsed.errors(), [], "{name}");
         let signals = read(name, body);

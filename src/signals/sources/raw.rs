@@ -555,13 +555,13 @@ fn agree(first: &Spanned<String>, outlines: &[Outline]) -> Result<(), Refusal> {
     )
 }
 
-const NAME: &str = "use 1 to 30 lower-case letters, digits and dashes";
+const NAME: &str = "use 1 to 30 lower-case letters, digits and dashes, beginning and ending with a letter or digit";
 const METRIC: &str = "name a metric in 1 to 200 letters, digits, dots, dashes and _";
 const SAME: &str = "entries of one name must have the same kind of source, endpoint and per";
 
 fn is_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(plain)
+    (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with('-') && !name.ends_with('-')
 }
 
 /// Becomes a segment of a path of the API server.
