@@ -103,6 +103,7 @@ pub mod solve;
 mod startup;
 mod state;
 mod step;
+mod sustained;
 pub mod sweep;
 #[cfg(test)]
 mod tests;
