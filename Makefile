@@ -8,10 +8,14 @@ CARGO ?= cargo
 CASES ?= 1200
 # Random cases of each property in `make fuzz`; `make test` has 10,000.
 CASES_FUZZ ?= 1000000
+# Bodies for the exposition parser in `make fuzz`; `make test` has 10,000.
+INPUTS_FUZZ ?= 10000000
 # Episodes of `make soak`; `make test` has 20,000.
 EPISODES ?= 1000000
 # A workspace of its own, which nothing else builds: HiGHS is minutes of C++.
 JUDGE := $(CARGO) run -q --release --locked --manifest-path e2e/judge/Cargo.toml --target-dir target/judge
+# Another: the parsers beside ours bring a second clock, a second winnow and an LGPL.
+EXPOSITION := $(CARGO) run -q --release --locked --manifest-path benches/exposition/Cargo.toml --target-dir target/exposition
 JUDGE_NEEDS := b3 failed. If HiGHS was not built: it needs cmake, a C++ compiler and libclang (Debian: cmake g++ libclang1-14 or newer)
 LOCAL_CLUSTER := $(CARGO) run -q -p tiercel-e2e --bin cluster --
 
@@ -34,8 +38,8 @@ cluster: cargo go ## The same cluster and pools to try things by hand, until Ctr
 cluster-down: cargo ## End the cluster that `make cluster` started.
 	@$(LOCAL_CLUSTER) down
 
-bench: cargo go ## Reaction times, requests, memory, start-up, beside a bare client. BENCH=b3: plans beside HiGHS. BENCH=b1, b2, b4: the core alone. BENCH=b5, b6, b9: whole runs.
-	$(if $(filter b3,$(BENCH)),$(JUDGE) || { echo "$(JUDGE_NEEDS)"; exit 1; },$(CARGO) bench $(if $(filter b1 b2 b4,$(BENCH)),-p tiercel --bench core,$(if $(filter b5 b6 b9,$(BENCH)),-p tiercel --bench episodes,-p tiercel-e2e)))
+bench: cargo go ## Reaction times, requests, memory, start-up, beside a bare client. BENCH=b3: plans beside HiGHS. BENCH=b1, b2, b4: the core alone. BENCH=b5, b6, b9: whole runs. BENCH=exposition: the metrics parser beside published ones.
+	$(if $(filter b3,$(BENCH)),$(JUDGE) || { echo "$(JUDGE_NEEDS)"; exit 1; },$(if $(filter exposition,$(BENCH)),$(EXPOSITION),$(CARGO) bench $(if $(filter b1 b2 b4,$(BENCH)),-p tiercel --bench core,$(if $(filter b5 b6 b9,$(BENCH)),-p tiercel --bench episodes,-p tiercel-e2e))))
 
 crds: cargo ## Write the definitions and their reference page from the Rust types: crds/, chart, docs/reference/.
 	@mkdir -p crds charts/tiercel/templates/crds docs/reference
@@ -51,8 +55,8 @@ fmt: cargo ## Format the code.
 bugs: cargo ## Every seeded bug of the decision core must be caught by the tests that are named for it.
 	$(CARGO) test -q -p tiercel --lib --features seeded-bugs rebalance::bug:: -- --nocapture
 
-fuzz: cargo ## Every property of the decision core on CASES_FUZZ random cases; a failure prints its case and seed.
-	PROPTEST_CASES=$(CASES_FUZZ) $(CARGO) test -p tiercel --lib --release properties:: garbage::
+fuzz: cargo ## Every property of the decision core on CASES_FUZZ random cases, the exposition parser on INPUTS_FUZZ bodies; a failure prints its seed.
+	PROPTEST_CASES=$(CASES_FUZZ) FUZZ_INPUTS=$(INPUTS_FUZZ) $(CARGO) test -p tiercel --lib --release properties:: garbage::
 
 soak: cargo ## EPISODES short simulated episodes of the decision core under faults; a failure prints SIM_SEED.
 	SIM_EPISODES=$(EPISODES) $(CARGO) test -p tiercel --lib --release rebalance::episodes:: -- --nocapture

@@ -8,11 +8,6 @@ use super::compute_pool::{Architecture, Tier};
 use super::container::{Container, ContainerOverride};
 use super::decimal::Decimal;
 
-/// Signal presets that ship with tiercel; `src/signals/presets` holds their data.
-pub const PRESETS: [&str; 8] = [
-    "cpu", "vllm", "llamacpp", "sglang", "trtllm", "triton", "tgi", "rayserve",
-];
-
 /// One step of a pipeline: a container, where it may run, how far it scales and by which signal.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -300,7 +295,7 @@ pub enum Traffic {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(self.onSignalLoss == 'Static') == has(self.staticReplicas)").message("`staticReplicas` must be set when `onSignalLoss` is 'Static', and must not be set otherwise").field_path(".staticReplicas"))]
 pub struct Signal {
-    /// Which metrics are read: `cpu` (metrics.k8s.io), or the metrics of a model server, `vllm`, `llamacpp`, `sglang`, `trtllm`, `triton`, `tgi` or `rayserve`.
+    /// Which metrics are read: `cpu` (metrics.k8s.io), those of a model server (`vllm`, `llamacpp`, `sglang`, `trtllm`, `triton`, `tgi`, `rayserve`) or of any HTTP server (`http`), or a preset that the administrator has added. docs/reference/signals.md has them all.
     #[serde(default = "cpu")]
     #[schemars(length(min = 1, max = 30))]
     #[x_kube(validation = super::rules::preset())]

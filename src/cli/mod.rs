@@ -1,6 +1,7 @@
 //! Command lines of both binaries: raw arguments become settings here, once.
 
 pub mod crd;
+pub mod read;
 pub mod replay;
 pub mod run;
 pub mod simulate;
@@ -26,6 +27,8 @@ pub struct Arguments {
 enum Command {
     /// Print the custom resource definitions, or write them to a folder.
     Crd(crd::Arguments),
+    /// Show what the operator would take from the metrics of a server, and what it would not and why.
+    Read(read::Arguments),
     /// Put a recorded decision log through this program's core: identical decisions, or what differs.
     Replay(replay::Arguments),
     /// Run the operator.
@@ -43,7 +46,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tiercel: {error}");
-            ExitCode::FAILURE
+            error.code()
         }
     }
 }
@@ -55,6 +58,7 @@ pub fn main() -> ExitCode {
 pub fn run(arguments: Arguments) -> Result<(), Error> {
     match arguments.command {
         Command::Crd(arguments) => crd::run(&arguments).map_err(Error::Crd),
+        Command::Read(arguments) => read::run(&arguments).map_err(Error::Read),
         Command::Replay(arguments) => replay::run(&arguments).map_err(Error::Replay),
         Command::Simulate(arguments) => simulate::run(&arguments).map_err(Error::Simulate),
         Command::Run(arguments) => run::run(arguments).map_err(|error| Error::Run(Box::new(error))),
@@ -68,6 +72,9 @@ pub enum Error {
     /// `tiercel crd`.
     #[error(transparent)]
     Crd(crd::Error),
+    /// `tiercel read`.
+    #[error(transparent)]
+    Read(read::Error),
     /// `tiercel replay`.
     #[error(transparent)]
     Replay(replay::Error),
@@ -80,4 +87,14 @@ pub enum Error {
     /// `tiercel solve`.
     #[error(transparent)]
     Solve(solve::Error),
+}
+
+impl Error {
+    /// 2 where the command could not be understood, as for arguments; 1 otherwise.
+    fn code(&self) -> ExitCode {
+        match self {
+            Self::Read(read::Error::Usage(_)) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
 }

@@ -77,6 +77,10 @@ pub struct Arguments {
     /// it decided. At 384 MiB the file becomes FILE.1.
     #[arg(long, env = "TIERCEL_DECISION_LOG", value_name = "FILE")]
     decision_log: Option<PathBuf>,
+    /// Folder of further signal presets, one YAML file each; docs/reference/signals.md says how to write one. Read once, at
+    /// start.
+    #[arg(long, env = "TIERCEL_PRESETS", value_name = "DIR")]
+    presets: Option<PathBuf>,
     /// Let pipelines name Secrets of their namespace in `env` and `volumes`.
     #[arg(long, env = "TIERCEL_ALLOW_SECRETS")]
     allow_secrets: bool,
@@ -99,7 +103,7 @@ pub enum Error {
     /// Logging cannot be set up.
     #[error(transparent)]
     Log(#[from] telemetry::Error),
-    /// A preset shipped with the program is broken; a defect.
+    /// A preset of `--presets` cannot work, or its folder cannot be read.
     #[error(transparent)]
     Presets(#[from] presets::Error),
     /// A network of `--scrape-allow-cidr` is none.
@@ -151,7 +155,12 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
         &arguments.log_filter,
         arguments.log_format.unwrap_or_else(LogFormat::detect),
     )?;
-    presets::load()?;
+    if let Some(folder) = &arguments.presets {
+        presets::load_with(folder)?;
+        tracing::info!(folder = %folder.display(), presets = presets::names(), "presets are added");
+    } else {
+        presets::load()?;
+    }
     let namespace = arguments.watch_namespace.clone();
     let address = arguments.metrics_bind_address;
     let listener = TcpListener::bind(address)

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::presets::{Combine, Preset, Role};
-use super::{Finite, PodSignals, Reading, Sample, Why};
+use super::{Finite, PodSignals, Reading, Sample, Served, Why};
 use crate::rebalance::world;
 
 /// Points kept per pod for its rate; at one answer per second the oldest is as old as a fresh answer may be.
@@ -50,7 +50,9 @@ struct Answer {
 struct Point {
     received_ms: u64,
     finished: f64,
-    in_flight: f64,
+    /// Running and waiting, as far as the server tells them apart from what is finished.
+    in_flight: [Option<f64>; 2],
+    served: Option<Served>,
 }
 
 /// Why a ready pod is not part of a reading.
@@ -176,21 +178,38 @@ impl Track {
     }
 
     fn point(&mut self, received_ms: u64, signals: &PodSignals) {
-        let (Ok(finished), Ok(running), Ok(waiting)) = (signals.finished, signals.running, signals.waiting) else {
+        let told = |number: Result<Finite, Why>| match number {
+            Ok(number) => Ok(Some(number.get())),
+            // Of a server that has no such series the finished requests say enough.
+            Err(Why::NoSeries) => Ok(None),
+            Err(why) => Err(why),
+        };
+        let (Ok(finished), Ok(running), Ok(waiting)) = (signals.finished, told(signals.running), told(signals.waiting))
+        else {
             return;
         };
-        // A counter that fell was restarted with its server: what lies between is unknown.
-        if self.points.back().is_some_and(|last| finished.get() < last.finished) {
+        let in_flight = [running, waiting];
+        // A counter that fell was restarted with its server: what lies between is unknown. So is what was under way before
+        // a series came or went.
+        let comparable = |last: &Point| {
+            let same = last
+                .in_flight
+                .iter()
+                .zip(&in_flight)
+                .all(|(a, b)| a.is_some() == b.is_some());
+            same && finished.get() >= last.finished
+        };
+        if !self.points.back().is_some_and(comparable) {
             self.points.clear();
         }
         if self.points.len() == POINTS_MAX {
             self.points.pop_front();
         }
-        let in_flight = running.get() + waiting.get();
         self.points.push_back(Point {
             received_ms,
             finished: finished.get(),
             in_flight,
+            served: signals.served.ok(),
         });
     }
 
@@ -216,6 +235,7 @@ impl Track {
             Role::CacheUse => signals.cache_use,
             Role::Utilization => signals.utilization,
             Role::Throughput => signals.finished,
+            Role::Latency => self.latency(preset, now_ms),
         };
         let value = match number {
             Ok(_) if self.identical >= preset.frozen_after() && self.claims_work() => {
@@ -254,23 +274,33 @@ impl Track {
     /// Requests arriving per second, thousandths: what finished, plus what is in the pod more than before. Between the
     /// oldest and the newest fresh point; `None` where that comes out negative, as it does when requests are abandoned.
     fn rate(&self, preset: &Preset, now_ms: u64) -> Option<u64> {
-        let freshness_ms = preset.freshness_ms(Role::Throughput)?;
+        let (oldest, newest) = self.span(preset.freshness_ms(Role::Throughput)?, now_ms)?;
+        let under_way = |point: &Point| point.in_flight.iter().flatten().sum::<f64>();
+        let arrived = (newest.finished - oldest.finished) + (under_way(newest) - under_way(oldest));
+        let span_ms = newest.received_ms - oldest.received_ms;
+        let seconds = f64::from(u32::try_from(span_ms).ok()?) / 1_000.0;
+        // Thousandths refuse the negative, and a whole number of requests never rounds to zero.
+        Finite::try_from(arrived / seconds).ok()?.thousandths()
+    }
+
+    /// Seconds that a request took on average, of those finished between the oldest and the newest fresh point.
+    fn latency(&self, preset: &Preset, now_ms: u64) -> Result<Finite, Why> {
+        let freshness_ms = preset.freshness_ms(Role::Latency).ok_or(Why::NoSeries)?;
+        let (oldest, newest) = self.span(freshness_ms, now_ms).ok_or(Why::NoSeries)?;
+        let (before, now) = oldest.served.zip(newest.served).ok_or(Why::NoSeries)?;
+        now.mean_since(&before).ok_or(Why::NoSeries)
+    }
+
+    /// The oldest and the newest fresh point, if they are apart enough.
+    fn span(&self, freshness_ms: u64, now_ms: u64) -> Option<(&Point, &Point)> {
         let newest = self.points.back()?;
         if self.latest.as_ref()?.received_ms != newest.received_ms {
             return None;
         }
-        let oldest = self
-            .points
-            .iter()
-            .find(|point| now_ms.saturating_sub(point.received_ms) <= freshness_ms)?;
-        let span_ms = newest
-            .received_ms
-            .checked_sub(oldest.received_ms)
-            .filter(|span| *span >= RATE_SPAN_MS_MIN)?;
-        let arrived = (newest.finished - oldest.finished) + (newest.in_flight - oldest.in_flight);
-        let seconds = f64::from(u32::try_from(span_ms).ok()?) / 1_000.0;
-        // Thousandths refuse the negative, and a whole number of requests never rounds to zero.
-        Finite::try_from(arrived / seconds).ok()?.thousandths()
+        let fresh = |point: &&Point| now_ms.saturating_sub(point.received_ms) <= freshness_ms;
+        let oldest = self.points.iter().find(fresh)?;
+        let span_ms = newest.received_ms.checked_sub(oldest.received_ms)?;
+        (span_ms >= RATE_SPAN_MS_MIN).then_some((oldest, newest))
     }
 }
 

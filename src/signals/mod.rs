@@ -126,10 +126,35 @@ pub struct PodSignals {
     pub utilization: Result<Finite, Why>,
     /// Requests finished since the server started: a counter.
     pub finished: Result<Finite, Why>,
+    /// How long finished requests took together: counters.
+    pub served: Result<Served, Why>,
     /// The oldest source time among the numbers used, if the source gives times: milliseconds on its own clock.
     pub source_ms: Option<i64>,
     /// Changes whenever the answer does.
     pub fingerprint: u64,
+}
+
+/// Requests finished since the server started, and the time that they took together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Served {
+    /// Seconds, added up over the requests.
+    pub seconds: Finite,
+    /// How many requests.
+    pub requests: Finite,
+}
+
+impl Served {
+    /// Seconds that a request took on average between an earlier reading and this one. `None` where nothing was finished in
+    /// between, and where a counter fell, as it does when the server starts again.
+    pub fn mean_since(&self, earlier: &Self) -> Option<Finite> {
+        let seconds = self.seconds.get() - earlier.seconds.get();
+        let requests = self.requests.get() - earlier.requests.get();
+        if seconds >= 0.0 && requests > 0.0 {
+            Finite::try_from(seconds / requests).ok()
+        } else {
+            None
+        }
+    }
 }
 
 #[cfg(test)]
@@ -143,6 +168,19 @@ mod tests {
             assert_eq!(Finite::try_from(number), Err(Why::NotFinite));
         }
         assert_eq!(Finite::try_from(-0.5).map(Finite::get), Ok(-0.5));
+    }
+
+    #[test]
+    fn a_mean_needs_finished_requests_and_counters_that_did_not_fall() {
+        let served = |seconds, requests| Served {
+            seconds: Finite(seconds),
+            requests: Finite(requests),
+        };
+        let mean = |now: Served| now.mean_since(&served(100.0, 40.0)).map(Finite::get);
+        assert_eq!(mean(served(103.0, 46.0)), Some(0.5));
+        assert_eq!(mean(served(100.0, 40.0)), None);
+        assert_eq!(mean(served(1.0, 2.0)), None);
+        assert_eq!(mean(served(99.0, 46.0)), None);
     }
 
     proptest! {

@@ -1,23 +1,28 @@
 //! Which series of which server mean what, as data: one YAML file per server under `presets/`.
 //!
-//! The files are part of the binary, parsed and checked once; [`load`] at start reports the field at fault. No server
-//! is known by name here.
+//! The files are part of the binary, parsed and checked once; administrators may add a folder of their own. [`load`] at
+//! start reports the file, line and field at fault. No server is known by name here.
 
+mod account;
+mod folder;
 mod raw;
 mod read;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::path::Path;
+use std::sync::{LazyLock, OnceLock};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+pub use account::{Account, Part, Series, Used};
 pub(super) use read::of_request;
 
 /// File name and text of each preset.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("cpu.yaml", include_str!("presets/cpu.yaml")),
+    ("http.yaml", include_str!("presets/http.yaml")),
     ("llamacpp.yaml", include_str!("presets/llamacpp.yaml")),
     ("rayserve.yaml", include_str!("presets/rayserve.yaml")),
     ("sglang.yaml", include_str!("presets/sglang.yaml")),
@@ -27,12 +32,23 @@ const FILES: [(&str, &str); 8] = [
     ("vllm.yaml", include_str!("presets/vllm.yaml")),
 ];
 
-static LOADED: LazyLock<Result<Vec<Preset>, Error>> =
+static SHIPPED: LazyLock<Result<Vec<Preset>, Error>> =
     LazyLock::new(|| FILES.iter().map(|(file, text)| Preset::parse(file, text)).collect());
+
+/// What ships, with an administrator's folder: set once, at start.
+static KNOWN: OnceLock<Vec<Preset>> = OnceLock::new();
 
 /// Why a preset is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
+    /// The folder, or a file of it, cannot be read.
+    #[error("presets {path}: {problem}")]
+    Folder {
+        /// The folder or file.
+        path: String,
+        /// What the system says, or what to change.
+        problem: String,
+    },
     /// Not YAML, or not of a preset's shape.
     #[error("preset file {file}: {problem}")]
     Syntax {
@@ -42,10 +58,12 @@ pub enum Error {
         problem: String,
     },
     /// A field with a value that cannot work.
-    #[error("preset file {file}: {field}: {problem}")]
+    #[error("preset file {file}, line {line}: {field}: {problem}")]
     Field {
         /// The file.
         file: String,
+        /// Line of the field, or of what it belongs to, from 1.
+        line: u64,
         /// Path of the field, such as `signals[1].freshness`.
         field: String,
         /// What to write instead.
@@ -69,7 +87,7 @@ pub enum Source {
 }
 
 /// What the core uses a signal for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Role {
     /// Requests waiting.
@@ -82,16 +100,32 @@ pub enum Role {
     Utilization,
     /// Requests finished, as a counter.
     Throughput,
+    /// How long requests take, from counters of time and requests.
+    Latency,
 }
 
 impl Role {
-    const ALL: [Self; 5] = [
+    /// All of them, in the order in which people ask for them.
+    pub const ALL: [Self; 6] = [
         Self::Queued,
         Self::Running,
         Self::CacheUse,
         Self::Utilization,
         Self::Throughput,
+        Self::Latency,
     ];
+
+    /// The word in preset files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::CacheUse => "cacheUse",
+            Self::Utilization => "utilization",
+            Self::Throughput => "throughput",
+            Self::Latency => "latency",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -99,12 +133,15 @@ impl Role {
 enum Type {
     Gauge,
     Counter,
+    /// Of its series `_count` counts requests and `_sum` their time; buckets are not read.
+    Histogram,
 }
 
 /// Unit of a series. Each has its converter and its range in `read.rs`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+/// Unit of a series. Each has its converter and its range in `read.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-enum Kind {
+pub enum Kind {
     /// Things, from 0.
     Count,
     /// 0 to 1.
@@ -113,10 +150,35 @@ enum Kind {
     Percent,
     /// 0 to 100 times the pod's request: may be exceeded, unlike a ratio.
     OfRequest,
+    /// Seconds.
+    Seconds,
+    /// Milliseconds.
+    Milli,
+    /// Microseconds.
+    Micros,
+}
+
+impl Kind {
+    /// The word in preset files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Ratio => "ratio",
+            Self::Percent => "percent",
+            Self::OfRequest => "ofRequest",
+            Self::Seconds => "seconds",
+            Self::Milli => "milli",
+            Self::Micros => "micros",
+        }
+    }
+
+    const fn is_time(self) -> bool {
+        matches!(self, Self::Seconds | Self::Milli | Self::Micros)
+    }
 }
 
 /// How series of one pod, or pods of one variant, become one number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Combine {
     /// Add them up.
@@ -127,11 +189,31 @@ pub enum Combine {
     Avg,
 }
 
+impl Combine {
+    /// The word in preset files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sum => "sum",
+            Self::Max => "max",
+            Self::Avg => "avg",
+        }
+    }
+}
+
 /// A metric and the labels that a series of it must carry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Selection {
     names: Vec<String>,
     labels: BTreeMap<String, String>,
+    exclude: Exclude,
+}
+
+/// Series to leave out: those in which one of these labels has one of these values.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Exclude {
+    labels: Vec<String>,
+    values: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +221,8 @@ struct Signal {
     role: Role,
     of: Selection,
     over: Option<Selection>,
+    /// Series that differ in this label are different things: each is combined by itself, then all are added up.
+    per: Option<String>,
     kind: Kind,
     within_pod: Combine,
     across_pods: Combine,
@@ -153,12 +237,42 @@ pub struct Preset {
     source: Source,
     enable_hint: String,
     frozen_after: u32,
+    /// Stands for the shipped preset of its name.
+    replaces: bool,
     signals: Vec<Signal>,
 }
 
-/// Checks the presets of this binary; to be called at start, so that a broken one is found before it is needed.
+/// Checks the presets; to be called at start, so that a broken one is found before it is needed.
+///
+/// # Errors
+/// The file, line and field of the first preset that cannot work.
 pub fn load() -> Result<&'static [Preset], Error> {
-    LOADED.as_deref().map_err(Clone::clone)
+    let shipped = SHIPPED.as_deref().map_err(Clone::clone)?;
+    Ok(KNOWN.get().map_or(shipped, Vec::as_slice))
+}
+
+/// As [`load`], with the presets of an administrator's folder, one YAML file each. The folder counts from then on for the
+/// whole process; naming another one later changes nothing.
+///
+/// # Errors
+/// As [`load`], and when the folder cannot be read.
+pub fn load_with(folder: &Path) -> Result<&'static [Preset], Error> {
+    let shipped = SHIPPED.as_deref().map_err(Clone::clone)?;
+    let all = folder::merged(shipped, &folder::files(folder)?)?;
+    Ok(KNOWN.get_or_init(|| all))
+}
+
+/// Names of all presets, for messages: `'cpu', 'vllm' or …`, in the order of the alphabet.
+pub fn names() -> String {
+    let known = load().unwrap_or_default();
+    let mut names: Vec<_> = known.iter().map(|preset| format!("'{}'", preset.name)).collect();
+    names.sort_unstable();
+    let last = names.pop().unwrap_or_default();
+    if names.is_empty() {
+        last
+    } else {
+        format!("{} or {last}", names.join(", "))
+    }
 }
 
 impl Preset {
@@ -173,11 +287,8 @@ impl Preset {
             file: file.to_owned(),
             problem: error.to_string(),
         })?;
-        raw.checked().map_err(|(field, problem)| Error::Field {
-            file: file.to_owned(),
-            field,
-            problem,
-        })
+        raw.checked()
+            .map_err(|(field, problem)| folder::field_error(file, text, field, problem))
     }
 
     /// Its name.

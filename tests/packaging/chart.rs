@@ -194,6 +194,7 @@ fn values_become_the_flags_of_run() {
             "--reconcile-concurrency=64",
             "--kube-writes-per-second=200",
             "--decision-log=/var/log/tiercel/decisions.log",
+            "--presets=/etc/tiercel/presets",
             "--allow-secrets",
             "--scrape-allow-cidr=127.96.0.0/12",
         ])
@@ -212,6 +213,53 @@ fn the_program_takes_the_arguments_of_every_value_set() {
         let parsed = tiercel::cli::Arguments::try_parse_from(std::iter::once("tiercel").chain(line));
         assert!(parsed.is_ok(), "{name}: {}", parsed.unwrap_err());
     }
+}
+
+#[test]
+fn presets_are_mounted_where_the_flag_says_and_the_program_takes_them() {
+    let rendered = documents(&template(&[&value_file("full")]));
+    let files = find(&rendered, "ConfigMap tiercel-system/tiercel-operator-presets")["data"].clone();
+    let files = files.as_object().unwrap();
+    assert_eq!(files.keys().collect::<Vec<_>>(), ["own-server.yaml", "tgi.yaml"]);
+    let folder = std::env::temp_dir().join(format!("tiercel-chart-presets-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    for (file, text) in files {
+        std::fs::write(folder.join(file), text.as_str().unwrap()).unwrap();
+    }
+    let known = tiercel::signals::presets::load_with(&folder);
+    std::fs::remove_dir_all(&folder).unwrap();
+    let known = known.unwrap_or_else(|error| panic!("{error}"));
+    assert!(known.iter().any(|preset| preset.name() == "own-server"));
+
+    let pod = |arguments: &[&str]| {
+        let rendered = documents(&template(arguments));
+        let deployment = rendered
+            .into_iter()
+            .find(|object| object["kind"] == "Deployment")
+            .unwrap();
+        deployment["spec"]["template"].clone()
+    };
+    let full = pod(&[&value_file("full")]);
+    let container = &full["spec"]["containers"][0];
+    let flag = format!(
+        "--presets={}",
+        container["volumeMounts"][0]["mountPath"].as_str().unwrap()
+    );
+    assert!(
+        container["args"].as_array().unwrap().contains(&json!(flag)),
+        "{container}"
+    );
+    assert_eq!(
+        full["spec"]["volumes"][0]["configMap"]["name"],
+        "tiercel-operator-presets"
+    );
+    let mark = |pod: &Value| pod["metadata"]["annotations"]["tiercel.dev/presets"].clone();
+    let changed = pod(&[&value_file("full"), "--set=presets.own-server.enableHint=other"]);
+    assert!(
+        mark(&full).is_string() && mark(&full) != mark(&changed),
+        "a change must start new pods"
+    );
+    assert!(mark(&pod(&[])).is_null());
 }
 
 #[test]
@@ -239,7 +287,9 @@ fn an_image_is_named_by_digest_before_tag_and_by_the_global_registry_first() {
 
 #[test]
 fn a_wrong_value_is_refused_by_name() {
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 11] = [
+        (&["--set=presets.Own.source=x"], "/presets"),
+        (&["--set=presets.own.source=x"], "/presets/own"),
         (&["--set=replicaCout=3"], "replicaCout"),
         (&["--set=metrics.serviceMonitor.enable=true"], "enable"),
         (&["--set=log.format=xml"], "/log/format"),

@@ -412,6 +412,42 @@ fn a_reason_that_many_pools_share_is_said_once_and_names_the_first_of_them() {
 }
 
 #[test]
+fn a_preset_that_does_not_exist_is_refused_with_the_ones_that_do() {
+    let world = world();
+    let refusals = |patch: Value| {
+        let valid = validate(&rag(json!([stage("guard", patch)]), json!({})), &found(&world));
+        valid
+            .refusals
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
+    for (patch, says) in [
+        (json!({}), ""),
+        (json!({"signal": {"preset": "ollama"}}), "signal.preset"),
+        (
+            json!({"signal": {"preset": "ollama"}}),
+            "'ollama' is not a preset: use 'cpu', 'http', 'llamacpp'",
+        ),
+        (
+            json!({"profiles": [{"name": "gpu", "preset": "vlm"}]}),
+            "'vlm' of profile 'gpu' is not a preset",
+        ),
+        (
+            json!({"signal": {"preset": "http"}, "replicas": {"min": 0}}),
+            "it does not see waiting work",
+        ),
+    ] {
+        let refused = refusals(patch.clone());
+        assert!(
+            refused.contains(says) && refused.is_empty() == says.is_empty(),
+            "{patch}: {refused}"
+        );
+    }
+}
+
+#[test]
 fn a_stage_whose_successor_is_refused_keeps_its_pods() {
     let secret =
         json!({"container": {"env": [{"name": "T", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}});

@@ -15,6 +15,7 @@ use crate::api::conditions::Reason;
 use crate::api::tiered_pipeline::{self, Mode};
 use crate::api::{Stage, TieredPipeline, labels};
 use crate::rebalance::world::Objective;
+use crate::signals::presets::{self, Preset};
 
 /// Checks the pipeline against what was found. Never fails: what cannot be accepted is a refusal beside the result, so
 /// that one bad stage does not stop the others.
@@ -117,13 +118,9 @@ fn stage(
             "secrets are not allowed here; ask the administrator to start tiercel with --allow-secrets (chart: `allowSecrets`)".into(),
         )
     })?;
+    known_presets(stage).map_err(|(field, message)| refused(field, message))?;
+    bounds(stage).map_err(|message| refused("replicas.min", message))?;
     let replicas = &stage.replicas;
-    if replicas.min > replicas.max {
-        return Err(refused(
-            "replicas.min",
-            "must not be greater than `replicas.max`".into(),
-        ));
-    }
 
     let mut pools = Vec::new();
     let mut excluded = Vec::new();
@@ -187,6 +184,39 @@ fn stage(
 /// The schema keeps these at zero or more; with admission off a negative number counts as none.
 fn natural(number: i32) -> u32 {
     u32::try_from(number).unwrap_or_default()
+}
+
+/// What `replicas.min` must not be.
+fn bounds(stage: &Stage) -> Result<(), String> {
+    let preset = &stage.signal.preset;
+    if stage.replicas.min == 0 && Preset::named(preset).is_some_and(|preset| !preset.sees_waiting()) {
+        Err(format!(
+            "must be at least 1 when `signal.preset` is '{preset}': it does not see waiting work, so nobody would wake the stage"
+        ))
+    } else if stage.replicas.min > stage.replicas.max {
+        Err("must not be greater than `replicas.max`".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
+/// Every preset that the stage or a profile names must exist; the field that names another one otherwise.
+fn known_presets(stage: &Stage) -> Result<(), (&'static str, String)> {
+    let of_profiles = stage.profiles.iter().filter_map(|profile| {
+        let preset = profile.preset.as_ref()?;
+        Some(("profiles.preset", preset, format!(" of profile '{}'", profile.name)))
+    });
+    let mut named = std::iter::once(("signal.preset", &stage.signal.preset, String::new())).chain(of_profiles);
+    match named.find(|(_, name, _)| Preset::named(name).is_none()) {
+        None => Ok(()),
+        Some((field, name, of)) => Err((
+            field,
+            format!(
+                "'{name}'{of} is not a preset: use {}, or ask the administrator to add it with --presets (chart: `presets`)",
+                presets::names()
+            ),
+        )),
+    }
 }
 
 /// The first port of the container; every profile that replaces the ports must keep its name.

@@ -32,6 +32,7 @@ fn cpu(share: f64, source_ms: i64) -> PodSignals {
         cache_use: Err(Why::NoSeries),
         utilization: Finite::try_from(share),
         finished: Err(Why::NoSeries),
+        served: Err(Why::NoSeries),
         source_ms: Some(source_ms),
         fingerprint: source_ms.unsigned_abs(),
     }
@@ -167,6 +168,46 @@ fn the_rate_is_what_finished_and_what_came_in_on_top() {
     assert_eq!(rate(3_000), Some(7_500), "(20 - 10 + 8 - 3) in 2 s");
     assert_eq!(rate(6_500), Some(9_000), "the first point is no longer fresh");
     assert_eq!(rate(7_500), None, "one fresh point is no rate");
+}
+
+#[test]
+fn a_server_without_queue_gives_its_rate_and_mean_latency() {
+    let http = |body: &str| Ok(answer("http", body));
+    let seen = observed([
+        (
+            "a",
+            1_000,
+            http(
+                "http_requests_total 10\nhttp_request_duration_seconds_sum 4\nhttp_request_duration_seconds_count 10\n",
+            ),
+        ),
+        (
+            "a",
+            3_000,
+            http(
+                "http_requests_total 16\nhttp_request_duration_seconds_sum 7\nhttp_request_duration_seconds_count 16\n",
+            ),
+        ),
+    ]);
+    let reading = seen.aggregate(preset("http"), &["a".into()], 3_000).reading.unwrap();
+    assert_eq!((reading.rate_millis, reading.running_millis), (Some(3_000), None));
+    let latency = |now| match seen.reading(preset("http"), "a", Role::Latency, now) {
+        Reading::Fresh(sample) => Some(sample.value.get()),
+        Reading::Stale(_) | Reading::Absent(_) => None,
+    };
+    assert_eq!((latency(3_000), latency(7_500)), (Some(0.5), None));
+}
+
+#[test]
+fn a_gauge_that_appears_between_two_answers_is_no_arrival() {
+    let http = |body: &str| Ok(answer("http", body));
+    let seen = observed([
+        ("a", 1_000, http("http_requests_total 10\n")),
+        ("a", 2_000, http("http_requests_total 11\nhttp_requests_in_flight 8\n")),
+        ("a", 3_000, http("http_requests_total 12\nhttp_requests_in_flight 9\n")),
+    ]);
+    let reading = seen.aggregate(preset("http"), &["a".into()], 3_000).reading.unwrap();
+    assert_eq!(reading.rate_millis, Some(2_000), "(12 - 11 + 9 - 8) in 1 s");
 }
 
 #[test]

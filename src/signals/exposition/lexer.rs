@@ -1,10 +1,8 @@
 //! One line -> its fields. Every function moves forwards only, so a line costs time linear in its length.
 
+use super::super::Finite;
+use super::scan::{Cursor, Stop, agreement, visit};
 use super::{Label, Problem, Text, Value};
-use crate::signals::Finite;
-
-/// No legal number needs more characters; bounds the work of the conversion.
-const NUMBER_MAX: usize = 128;
 
 /// What a comment line says about the body.
 pub(super) enum Comment {
@@ -19,6 +17,8 @@ pub(super) enum Comment {
 /// Fields of a sample line.
 pub(super) struct Lexed<'a> {
     pub(super) name: Text<'a>,
+    /// What stands between the braces; well-formed.
+    pub(super) labels: &'a str,
     pub(super) value: Value,
     pub(super) timestamp: Option<&'a str>,
 }
@@ -36,6 +36,74 @@ pub(super) enum Fault<'a> {
     TooManyLabels,
 }
 
+/// The series read last. Consecutive lines of a family agree in name and first labels: what was found in the agreeing part
+/// is true of the next line too, and is not looked for again. Also what keeps a line from allocating.
+pub(super) struct Previous<'a> {
+    text: &'a str,
+    name: Option<Text<'a>>,
+    /// Where the first label starts, and where each next one does.
+    starts: Vec<usize>,
+    /// Names of the labels.
+    names: Vec<Text<'a>>,
+    /// Names of the labels of an exemplar.
+    exemplar: Vec<Text<'a>>,
+    labels_max: usize,
+}
+
+impl<'a> Previous<'a> {
+    pub(super) fn none(labels_max: usize) -> Self {
+        Self {
+            text: "",
+            name: None,
+            starts: Vec::new(),
+            names: Vec::new(),
+            exemplar: Vec::new(),
+            labels_max,
+        }
+    }
+
+    /// How many labels `text` begins with that this series begins with too, after the same name. Forgets all others.
+    #[inline]
+    fn shared(&mut self, text: &'a str) -> Option<usize> {
+        let common = agreement(self.text.as_bytes(), text.as_bytes());
+        let shared = self.starts.iter().rposition(|start| *start <= common);
+        let known = shared.map_or(0, |shared| shared + 1);
+        self.starts.truncate(known);
+        self.names.truncate(shared.unwrap_or(0));
+        self.text = "";
+        shared
+    }
+}
+
+/// Adds the name of the label that starts at `at`.
+#[inline]
+fn add<'a>(names: &mut Vec<Text<'a>>, max: usize, at: usize, name: Text<'a>) -> Result<(), Stop> {
+    for other in &*names {
+        visit(if other.raw.len() == name.raw.len() {
+            name.raw.len()
+        } else {
+            1
+        });
+        if same(*other, name) {
+            return Err(Stop::At(at, Problem::LabelTwice));
+        }
+    }
+    if names.len() == max {
+        return Err(Stop::TooManyLabels);
+    }
+    names.push(name);
+    Ok(())
+}
+
+#[inline]
+fn same(a: Text<'_>, b: Text<'_>) -> bool {
+    if a.escaped || b.escaped {
+        a.chars().eq(b.chars())
+    } else {
+        a.raw == b.raw
+    }
+}
+
 /// Reads a comment line; `line` starts with `#`.
 pub(super) fn comment(line: &[u8]) -> Comment {
     let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
@@ -46,108 +114,158 @@ pub(super) fn comment(line: &[u8]) -> Comment {
     }
 }
 
-/// Reads a sample line without surrounding blanks and appends its labels.
-pub(super) fn sample<'a>(
-    line: &'a [u8],
-    labels: &mut Vec<Label<'a>>,
-    labels_max: usize,
-) -> Result<Lexed<'a>, Fault<'a>> {
-    let (text, encoding) = match std::str::from_utf8(line) {
-        Ok(text) => (text, Ok(())),
-        // What stands before the bad byte still tells which family is damaged.
-        Err(error) => {
-            let valid = line.get(..error.valid_up_to()).unwrap_or_default();
-            (std::str::from_utf8(valid).unwrap_or_default(), Err(valid.len()))
-        }
-    };
-    let mut cursor = Cursor { text, at: 0 };
+/// Reads a sample line without surrounding blanks.
+#[inline]
+pub(super) fn sample<'a>(text: &'a str, previous: &mut Previous<'a>) -> Result<Lexed<'a>, Fault<'a>> {
     let mut name = None;
-    let fields = fields(&mut cursor, labels, labels_max, &mut name);
-    let (at, problem) = match (encoding, fields) {
-        (Ok(()), Ok(lexed)) => return Ok(lexed),
-        (_, Err(Stop::TooManyLabels)) => return Err(Fault::TooManyLabels),
-        (Err(at), _) => (at, Problem::Encoding),
-        (Ok(()), Err(Stop::At(at, problem))) => (at, problem),
-    };
-    let name_cut = name.is_some_and(|name: Text<'_>| name.raw.len() == text.len());
-    Err(Fault::Line {
-        at,
-        problem,
-        name,
-        name_cut,
-    })
-}
-
-/// Where and why lexing of a line stopped.
-enum Stop {
-    At(usize, Problem),
-    TooManyLabels,
-}
-
-fn fields<'a>(
-    cursor: &mut Cursor<'a>,
-    labels: &mut Vec<Label<'a>>,
-    labels_max: usize,
-    name: &mut Option<Text<'a>>,
-) -> Result<Lexed<'a>, Stop> {
-    if cursor.peek() != Some(b'{') {
-        *name = Some(cursor.bare(|byte| byte == b':').ok_or(cursor.stop(Problem::Name))?);
+    match fields(text, previous, &mut name) {
+        Ok(lexed) => Ok(lexed),
+        Err(stop) => Err(fault(&stop, name, text)),
     }
-    let after_name = cursor.at;
-    cursor.skip_blanks();
-    let braces = cursor.peek() == Some(b'{');
-    if braces {
-        cursor.at += 1;
-        label_set(cursor, labels, labels_max, name)?;
+}
+
+/// A line that is not UTF-8: what stands before the bad byte still tells which family is damaged.
+pub(super) fn not_text<'a>(line: &'a [u8], previous: &mut Previous<'a>) -> Fault<'a> {
+    let valid = line.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+    let mut name = None;
+    let _ = fields(valid, previous, &mut name);
+    fault(&Stop::At(valid.len(), Problem::Encoding), name, valid)
+}
+
+#[cold]
+fn fault<'a>(stop: &Stop, name: Option<Text<'a>>, text: &str) -> Fault<'a> {
+    match *stop {
+        Stop::TooManyLabels => Fault::TooManyLabels,
+        Stop::At(at, problem) => Fault::Line {
+            at,
+            problem,
+            name,
+            name_cut: name.is_some_and(|name| name.raw.len() == text.len()),
+        },
+    }
+}
+
+#[inline]
+fn fields<'a>(text: &'a str, previous: &mut Previous<'a>, name: &mut Option<Text<'a>>) -> Result<Lexed<'a>, Stop> {
+    let mut cursor = Cursor { text, at: 0 };
+    let mut labels = "";
+    if let Some(start) = previous.shared(text).and_then(|shared| previous.starts.get(shared)) {
+        cursor.at = *start;
+        *name = previous.name;
+        labels = series(&mut cursor, previous, name)?;
+    } else {
+        if cursor.peek() != Some(b'{') {
+            *name = Some(cursor.metric_name().ok_or(cursor.stop(Problem::Name))?);
+        }
+        let after_name = cursor.at;
         cursor.skip_blanks();
-    } else if cursor.at == after_name {
-        return Err(cursor.stop(Problem::Name));
+        if cursor.peek() == Some(b'{') {
+            cursor.at += 1;
+            previous.starts.push(cursor.at);
+            labels = series(&mut cursor, previous, name)?;
+        } else if cursor.at == after_name {
+            return Err(cursor.stop(Problem::Name));
+        }
     }
     let Some(name) = *name else {
         return Err(cursor.stop(Problem::Name));
     };
 
     let at = cursor.at;
-    let value = value(cursor.word()).ok_or(Stop::At(at, Problem::Value))?;
+    let number = cursor.number().ok_or(Stop::At(at, Problem::Value))?;
+    let value = Finite::try_from(number).map_or(Value::NotFinite, Value::Number);
     cursor.skip_blanks();
-    let mut timestamp = None;
-    if !matches!(cursor.peek(), None | Some(b'#')) {
-        let at = cursor.at;
-        let word = cursor.word();
-        if !matches!(value_of(word), Some(time) if time.is_finite()) {
-            return Err(Stop::At(at, Problem::Timestamp));
-        }
-        timestamp = Some(word);
-        cursor.skip_blanks();
-    }
+    let timestamp = timestamp(&mut cursor)?;
     match cursor.peek() {
-        None => Ok(Lexed { name, value, timestamp }),
-        Some(b'#') => {
-            cursor.at += 1;
-            cursor.skip_blanks();
-            // What the exemplar says is of no use here; that it is one is checked, so that no damaged line passes.
-            if cursor.peek() == Some(b'{') && cursor.text.get(cursor.at..).is_some_and(|rest| rest.contains('}')) {
-                Ok(Lexed { name, value, timestamp })
-            } else {
-                Err(cursor.stop(Problem::Exemplar))
-            }
-        }
+        None => {}
+        Some(b'#') => exemplar(&mut cursor, previous)?,
+        Some(_) => return Err(cursor.stop(Problem::Trailing)),
+    }
+    Ok(Lexed {
+        name,
+        labels,
+        value,
+        timestamp,
+    })
+}
+
+/// Reads the labels of a series from the cursor on, and remembers the series.
+#[inline]
+fn series<'a>(
+    cursor: &mut Cursor<'a>,
+    previous: &mut Previous<'a>,
+    name: &mut Option<Text<'a>>,
+) -> Result<&'a str, Stop> {
+    let bare = name.is_some();
+    let Previous {
+        names,
+        starts,
+        labels_max,
+        ..
+    } = previous;
+    label_set(cursor, names, *labels_max, Some(name), |start| starts.push(start))?;
+    let start = starts.first().copied().unwrap_or_default();
+    let inside = cursor.text.get(start..cursor.at - 1).unwrap_or_default();
+    // A name within the braces is not before all labels: such a line is read as a whole.
+    previous.text = if bare { cursor.text } else { "" };
+    previous.name = *name;
+    cursor.skip_blanks();
+    Ok(inside)
+}
+
+/// Reads a timestamp if something other than an exemplar follows.
+#[inline]
+fn timestamp<'a>(cursor: &mut Cursor<'a>) -> Result<Option<&'a str>, Stop> {
+    if matches!(cursor.peek(), None | Some(b'#')) {
+        return Ok(None);
+    }
+    let at = cursor.at;
+    if !cursor.number().is_some_and(f64::is_finite) {
+        return Err(Stop::At(at, Problem::Timestamp));
+    }
+    let text = cursor.text.get(at..cursor.at);
+    cursor.skip_blanks();
+    Ok(text)
+}
+
+/// Reads `# {…} value [timestamp]` to the end of the line. What it says is of no use here; that it is whole is checked, so
+/// that no damaged line passes.
+fn exemplar<'a>(cursor: &mut Cursor<'a>, previous: &mut Previous<'a>) -> Result<(), Stop> {
+    cursor.at += 1;
+    cursor.skip_blanks();
+    if cursor.peek() != Some(b'{') {
+        return Err(cursor.stop(Problem::Exemplar));
+    }
+    cursor.at += 1;
+    previous.exemplar.clear();
+    label_set(cursor, &mut previous.exemplar, previous.labels_max, None, |_| {})?;
+    cursor.skip_blanks();
+    let at = cursor.at;
+    if cursor.number().is_none() {
+        return Err(Stop::At(at, Problem::Exemplar));
+    }
+    cursor.skip_blanks();
+    timestamp(cursor)?;
+    match cursor.peek() {
+        None => Ok(()),
         Some(_) => Err(cursor.stop(Problem::Trailing)),
     }
 }
 
-/// Reads labels up to and with the closing brace. A quoted text without a value, in first place, is the metric name.
+/// Reads labels up to and with the closing brace; `begins` is told where each but the first starts. A quoted text without a
+/// value, in first place, is the metric name, where one is wanted.
+#[inline]
 fn label_set<'a>(
     cursor: &mut Cursor<'a>,
-    labels: &mut Vec<Label<'a>>,
+    names: &mut Vec<Text<'a>>,
     labels_max: usize,
-    metric: &mut Option<Text<'a>>,
+    mut metric: Option<&mut Option<Text<'a>>>,
+    mut begins: impl FnMut(usize),
 ) -> Result<(), Stop> {
-    let first = labels.len();
     loop {
         cursor.skip_blanks();
         let at = cursor.at;
-        match cursor.peek() {
+        let name = match cursor.peek() {
             Some(b'}') => {
                 cursor.at += 1;
                 return Ok(());
@@ -156,146 +274,93 @@ fn label_set<'a>(
                 let text = cursor.quoted()?;
                 cursor.skip_blanks();
                 if cursor.peek() == Some(b'=') {
-                    label_value(cursor, text, labels)?;
-                } else if metric.is_none() && labels.len() == first {
+                    Some(text)
+                } else if let Some(metric) = metric.as_deref_mut()
+                    && metric.is_none()
+                    && names.is_empty()
+                {
                     *metric = Some(text);
+                    None
                 } else {
                     return Err(cursor.stop(Problem::Equals));
                 }
             }
             _ => {
-                let name = cursor.bare(|_| false).ok_or(cursor.stop(Problem::LabelName))?;
+                let name = cursor.label_name().ok_or(cursor.stop(Problem::LabelName))?;
                 cursor.skip_blanks();
                 if cursor.peek() != Some(b'=') {
                     return Err(cursor.stop(Problem::Equals));
                 }
-                label_value(cursor, name, labels)?;
+                Some(name)
             }
-        }
-        let own = labels.get(first..).unwrap_or_default();
-        if own.len() > labels_max {
-            return Err(Stop::TooManyLabels);
-        }
-        if let Some((last, before)) = own.split_last()
-            && before.iter().any(|label| same(label.name, last.name))
-        {
-            return Err(Stop::At(at, Problem::LabelTwice));
+        };
+        if let Some(name) = name {
+            label_value(cursor)?;
+            add(names, labels_max, at, name)?;
         }
         cursor.skip_blanks();
         match cursor.peek() {
-            Some(b',') => cursor.at += 1,
+            Some(b',') => {
+                cursor.at += 1;
+                begins(cursor.at);
+            }
             Some(b'}') => {}
             _ => return Err(cursor.stop(Problem::ClosingBrace)),
         }
     }
 }
 
-/// Reads `="…"` and appends the label.
-fn label_value<'a>(cursor: &mut Cursor<'a>, name: Text<'a>, labels: &mut Vec<Label<'a>>) -> Result<(), Stop> {
+/// Reads `="…"`; the cursor is at the `=`.
+#[inline]
+fn label_value<'a>(cursor: &mut Cursor<'a>) -> Result<Text<'a>, Stop> {
     cursor.at += 1;
     cursor.skip_blanks();
     if cursor.peek() != Some(b'"') {
         return Err(cursor.stop(Problem::OpeningQuote));
     }
-    let value = cursor.quoted()?;
-    labels.push(Label { name, value });
-    Ok(())
+    cursor.quoted()
 }
 
-fn same(a: Text<'_>, b: Text<'_>) -> bool {
-    if a.escaped || b.escaped {
-        a.chars().eq(b.chars())
-    } else {
-        a.raw == b.raw
-    }
+/// The labels of a series, read again from a label set that was found to be well-formed.
+#[derive(Clone)]
+pub struct Labels<'a> {
+    cursor: Cursor<'a>,
 }
 
-fn value_of(word: &str) -> Option<f64> {
-    if word.len() > NUMBER_MAX {
-        None
-    } else {
-        word.parse().ok()
-    }
-}
-
-fn value(word: &str) -> Option<Value> {
-    value_of(word).map(|number| Finite::try_from(number).map_or(Value::NotFinite, Value::Number))
-}
-
-/// A position in a line. Only ever at the boundary of a character, because it moves over ASCII or whole texts.
-struct Cursor<'a> {
-    text: &'a str,
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
-    }
-
-    fn stop(&self, problem: Problem) -> Stop {
-        Stop::At(self.at, problem)
-    }
-
-    fn skip_blanks(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t')) {
-            self.at += 1;
+impl<'a> Labels<'a> {
+    pub(super) fn of(inside: &'a str) -> Self {
+        Self {
+            cursor: Cursor { text: inside, at: 0 },
         }
     }
+}
 
-    fn since(&self, start: usize) -> &'a str {
-        self.text.get(start..self.at).unwrap_or_default()
+impl std::fmt::Debug for Labels<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.clone()).finish()
     }
+}
 
-    /// A name without quotes: letters, digits not in first place, underscores, and what `also` allows.
-    fn bare(&mut self, also: impl Fn(u8) -> bool) -> Option<Text<'a>> {
-        let start = self.at;
-        while let Some(byte) = self.peek() {
-            let starts = byte.is_ascii_alphabetic() || byte == b'_' || also(byte);
-            if !(starts || (byte.is_ascii_digit() && self.at > start)) {
-                break;
-            }
-            self.at += 1;
-        }
-        (self.at > start).then(|| Text {
-            raw: self.since(start),
-            escaped: false,
-        })
-    }
+impl<'a> Iterator for Labels<'a> {
+    type Item = Label<'a>;
 
-    /// A quoted text; the cursor is at its opening quote.
-    fn quoted(&mut self) -> Result<Text<'a>, Stop> {
-        self.at += 1;
-        let start = self.at;
-        let mut escaped = false;
-        while let Some(byte) = self.peek() {
-            match byte {
-                b'"' => {
-                    let raw = self.since(start);
-                    self.at += 1;
-                    return Ok(Text { raw, escaped });
+    fn next(&mut self) -> Option<Label<'a>> {
+        loop {
+            self.cursor.skip_blanks();
+            let name = match self.cursor.peek()? {
+                b',' => {
+                    self.cursor.at += 1;
+                    continue;
                 }
-                // The escaped character is ASCII or the backslash stands for itself: stepping over one byte more is
-                // safe only for the two that could otherwise be misread.
-                b'\\' => {
-                    escaped = true;
-                    self.at += 1;
-                    if matches!(self.peek(), Some(b'\\' | b'"')) {
-                        self.at += 1;
-                    }
-                }
-                _ => self.at += 1,
+                b'"' => self.cursor.quoted().ok()?,
+                _ => self.cursor.label_name()?,
+            };
+            self.cursor.skip_blanks();
+            // A quoted text without a value is the metric name.
+            if self.cursor.peek() == Some(b'=') {
+                let value = label_value(&mut self.cursor).ok()?;
+                return Some(Label { name, value });
             }
         }
-        Err(self.stop(Problem::ClosingQuote))
-    }
-
-    /// Everything up to the next blank.
-    fn word(&mut self) -> &'a str {
-        let start = self.at;
-        while !matches!(self.peek(), None | Some(b' ' | b'\t')) {
-            self.at += 1;
-        }
-        self.since(start)
     }
 }

@@ -4,13 +4,21 @@
 //! as a [`LineError`], so that a reader who wanted its family learns that the family is damaged. Values that are no
 //! numbers are passed on as such; what they mean is for [`super::presets`] to say.
 
+#[cfg(test)]
+mod garbage;
 mod lexer;
+mod scan;
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
 
+pub use lexer::Labels;
+
 use super::Finite;
+
+/// What a sample line takes at least in bodies of real servers; where lines are shorter, the list grows once or twice.
+const BYTES_PER_SAMPLE: usize = 96;
 
 /// What one body may hold. A body beyond a limit is refused as a whole: a truncated success would be a wrong number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,54 +206,91 @@ pub struct Sample<'a> {
     pub value: Value,
     /// Line in the body, from 1.
     pub line: u32,
+    labels: &'a str,
     timestamp: Option<&'a str>,
-    labels: (u32, u32),
+}
+
+impl<'a> Sample<'a> {
+    /// Its labels, in the order of the line. Read from the line each time: most series of a body are never asked.
+    pub fn labels(&self) -> Labels<'a> {
+        Labels::of(self.labels)
+    }
 }
 
 /// A parsed body.
 #[derive(Clone, Debug)]
 pub struct Exposition<'a> {
     samples: Vec<Sample<'a>>,
-    labels: Vec<Label<'a>>,
     errors: Vec<LineError<'a>>,
     open_metrics: bool,
 }
 
 impl<'a> Exposition<'a> {
-    /// Reads a body. Costs time linear in its size; memory for its samples, labels and bad lines, all within `limits`.
+    /// Reads a body. Costs time linear in its size; memory for its samples and bad lines, within `limits`.
     pub fn parse(body: &'a [u8], limits: &Limits) -> Result<Self, Error> {
         if body.len() > limits.bytes_max {
             return Err(Error::TooManyBytes { max: limits.bytes_max });
         }
+        // Looked at once as a whole, which is many times faster than line by line; only a body that has a bad byte
+        // somewhere is looked at again.
+        scan::visit(body.len());
+        let text = std::str::from_utf8(body).ok();
         let mut parsed = Self {
-            samples: Vec::new(),
-            labels: Vec::new(),
+            samples: Vec::with_capacity((body.len() / BYTES_PER_SAMPLE).min(limits.lines_max)),
             errors: Vec::new(),
             open_metrics: false,
         };
+        let mut previous = lexer::Previous::none(limits.labels_max);
         let mut comments = false;
         let mut eof_at = None;
         let mut number: u32 = 0;
-        for line in body.split(|byte| *byte == b'\n') {
+        let mut start = 0;
+        for end in memchr::memchr_iter(b'\n', body).chain(std::iter::once(body.len())) {
             number = number.saturating_add(1);
+            let line = body.get(start..end).unwrap_or_default();
+            let at = start;
+            start = end + 1;
+            scan::visit(line.len());
             let indented = line.trim_ascii_end();
-            let line = indented.trim_ascii_start();
-            if line.is_empty() {
-                continue;
-            }
+            let indent = indented.len() - indented.trim_ascii_start().len();
+            let Some(first) = indented.get(indent) else { continue };
             // Checked on lines with content, so that the empty rest after the last newline is not counted.
             if usize::try_from(number).is_ok_and(|number| number > limits.lines_max) {
                 return Err(Error::TooManyLines { max: limits.lines_max });
             }
-            if line.first() == Some(&b'#') {
-                match lexer::comment(line) {
+            if *first == b'#' {
+                match lexer::comment(indented.trim_ascii_start()) {
                     lexer::Comment::Eof => eof_at = Some((parsed.samples.len(), parsed.errors.len())),
                     lexer::Comment::Metadata => comments = true,
                     lexer::Comment::Other => {}
                 }
                 continue;
             }
-            parsed.sample_line(line, number, indented.len() - line.len(), limits)?;
+            let within = at + indent..at + indented.len();
+            let line = match text {
+                Some(text) => text.get(within).ok_or(&[][..]),
+                None => std::str::from_utf8(body.get(within.clone()).unwrap_or_default())
+                    .map_err(|_| body.get(within).unwrap_or_default()),
+            };
+            let lexed = match line {
+                Ok(line) => lexer::sample(line, &mut previous),
+                Err(line) => Err(lexer::not_text(line, &mut previous)),
+            };
+            match lexed {
+                Ok(lexer::Lexed {
+                    name,
+                    labels,
+                    value,
+                    timestamp,
+                }) => parsed.samples.push(Sample {
+                    name,
+                    value,
+                    line: number,
+                    labels,
+                    timestamp,
+                }),
+                Err(fault) => parsed.errors.push(line_error(&fault, number, indent, limits)?),
+            }
         }
         if parsed.samples.is_empty() && !comments && eof_at.is_none() {
             return Err(Error::NotExposition);
@@ -253,49 +298,6 @@ impl<'a> Exposition<'a> {
         // In 0.0.4 `# EOF` is a comment like any other; in OpenMetrics it is mandatory and last.
         parsed.open_metrics = eof_at == Some((parsed.samples.len(), parsed.errors.len()));
         Ok(parsed)
-    }
-
-    fn sample_line(&mut self, line: &'a [u8], number: u32, indent: usize, limits: &Limits) -> Result<(), Error> {
-        let first_label = self.labels.len();
-        match lexer::sample(line, &mut self.labels, limits.labels_max) {
-            Ok(lexed) => {
-                let range = u32::try_from(first_label)
-                    .ok()
-                    .zip(u32::try_from(self.labels.len()).ok());
-                let labels = range.ok_or(Error::TooManyBytes { max: limits.bytes_max })?;
-                let lexer::Lexed { name, value, timestamp } = lexed;
-                self.samples.push(Sample {
-                    name,
-                    value,
-                    line: number,
-                    timestamp,
-                    labels,
-                });
-            }
-            Err(lexer::Fault::TooManyLabels) => {
-                return Err(Error::TooManyLabels {
-                    line: number,
-                    max: limits.labels_max,
-                });
-            }
-            Err(lexer::Fault::Line {
-                at,
-                problem,
-                name,
-                name_cut,
-            }) => {
-                self.labels.truncate(first_label);
-                let column = u32::try_from(indent + at + 1).unwrap_or(u32::MAX);
-                self.errors.push(LineError {
-                    line: number,
-                    column,
-                    problem,
-                    name,
-                    name_cut,
-                });
-            }
-        }
-        Ok(())
     }
 
     /// All samples, in the order of the body.
@@ -308,11 +310,9 @@ impl<'a> Exposition<'a> {
         &self.errors
     }
 
-    /// Labels of one of this body's samples, in the order of the line.
-    pub fn labels(&self, sample: &Sample<'a>) -> &[Label<'a>] {
-        let (start, end) = sample.labels;
-        let range = usize::try_from(start).unwrap_or(usize::MAX)..usize::try_from(end).unwrap_or(usize::MAX);
-        self.labels.get(range).unwrap_or_default()
+    /// Whether the body is OpenMetrics, which ends with `# EOF`.
+    pub const fn is_open_metrics(&self) -> bool {
+        self.open_metrics
     }
 
     /// Source time of a sample, if the exporter gave one: Unix time in milliseconds.
@@ -330,6 +330,28 @@ impl<'a> Exposition<'a> {
             reason = "saturates; such a time is compared for advance only"
         )]
         Some(millis as i64)
+    }
+}
+
+#[cold]
+fn line_error<'a>(fault: &lexer::Fault<'a>, line: u32, indent: usize, limits: &Limits) -> Result<LineError<'a>, Error> {
+    match *fault {
+        lexer::Fault::TooManyLabels => Err(Error::TooManyLabels {
+            line,
+            max: limits.labels_max,
+        }),
+        lexer::Fault::Line {
+            at,
+            problem,
+            name,
+            name_cut,
+        } => Ok(LineError {
+            line,
+            column: u32::try_from(indent + at + 1).unwrap_or(u32::MAX),
+            problem,
+            name,
+            name_cut,
+        }),
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Combine, Kind, Role, Selection, Source, Type};
+use super::{Combine, Exclude, Kind, Role, Selection, Source, Type};
 
-const NAME_MAX: usize = 40;
+/// As `signal.preset` has it.
+const NAME_MAX: usize = 30;
 const TEXT_MAX: usize = 200;
 const SIGNALS_MAX: usize = 32;
 const FROZEN_AFTER: std::ops::RangeInclusive<u32> = frozen_after()..=60;
@@ -20,6 +21,10 @@ pub(super) struct Preset {
     enable_hint: String,
     #[serde(default = "frozen_after")]
     frozen_after: u32,
+    #[serde(default)]
+    replaces: bool,
+    #[serde(default)]
+    exclude: Exclude,
     signals: Vec<Signal>,
 }
 
@@ -40,6 +45,7 @@ struct Signal {
     r#type: Type,
     kind: Kind,
     over: Option<Over>,
+    per: Option<String>,
     within_pod: Combine,
     across_pods: Combine,
     freshness: String,
@@ -64,13 +70,16 @@ impl Preset {
             source,
             enable_hint,
             frozen_after,
+            replaces,
+            exclude,
             signals,
         } = self;
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let fits = !name.is_empty() && name.len() <= NAME_MAX && name.bytes().all(plain);
         check(
-            !name.is_empty() && name.len() <= NAME_MAX && name.bytes().all(plain),
+            fits && !name.starts_with('-') && !name.ends_with('-'),
             "name",
-            "use 1 to 40 lower-case letters, digits and dashes",
+            "use 1 to 30 lower-case letters, digits and dashes, no dash at either end",
         )?;
         check(
             is_text(&enable_hint),
@@ -96,10 +105,17 @@ impl Preset {
             "signals",
             "list 1 to 32 signals",
         )?;
+        let texts = exclude.labels.iter().chain(&exclude.values);
+        check(
+            exclude.labels.is_empty() == exclude.values.is_empty() && texts.into_iter().all(|text| is_text(text)),
+            "exclude",
+            "name labels, and values that they have in series to leave out, in 1 to 200 characters each",
+        )?;
         let mut checked: Vec<super::Signal> = Vec::with_capacity(signals.len());
         for (index, signal) in signals.into_iter().enumerate() {
             let prefixed = |(field, problem)| (format!("signals[{index}].{field}"), problem);
-            let signal = signal.checked(&source).map_err(prefixed)?;
+            let alternatives = signal.checked(&source, &exclude).map_err(prefixed)?;
+            let Some(signal) = alternatives.first() else { continue };
             if let Some(first) = checked.iter().find(|first| first.role == signal.role) {
                 let agrees = |same: bool, field: &str| {
                     check(same, field, "alternatives of one role must agree on this").map_err(prefixed)
@@ -108,7 +124,7 @@ impl Preset {
                 agrees(first.freshness_ms == signal.freshness_ms, "freshness")?;
                 agrees(first.optional == signal.optional, "optional")?;
             }
-            checked.push(signal);
+            checked.extend(alternatives);
         }
         check(
             checked.iter().any(|signal| !signal.optional),
@@ -120,99 +136,152 @@ impl Preset {
             source,
             enable_hint,
             frozen_after,
+            replaces,
             signals: checked,
         })
     }
 }
 
 impl Signal {
-    fn checked(self, source: &Source) -> Result<super::Signal, Refusal> {
+    /// One signal, or one for each name where each needs two series.
+    fn checked(self, source: &Source, exclude: &Exclude) -> Result<Vec<super::Signal>, Refusal> {
+        self.check_names()?;
+        self.check_unit(source)?;
         let Self {
             role,
             metric,
             fallback,
-            selector,
+            selector: labels,
             r#type,
             kind,
             over,
+            per,
             within_pod,
             across_pods,
             freshness,
             optional,
         } = self;
-        check(is_text(&metric), "metric", "name a series in 1 to 200 characters")?;
-        check(
-            fallback.iter().all(|name| is_text(name)),
-            "fallback",
-            "name series in 1 to 200 characters",
-        )?;
-        let counts = matches!(role, Role::Queued | Role::Running | Role::Throughput);
-        check(
-            counts == (kind == Kind::Count),
-            "kind",
-            "queued, running and throughput are counts, the others are not",
-        )?;
-        check(
-            (kind == Kind::OfRequest) == (*source == Source::ResourceMetrics),
-            "kind",
-            "resource metrics are ofRequest, and nothing else is",
-        )?;
-        check(
-            (r#type == Type::Counter) == (role == Role::Throughput),
-            "type",
-            "throughput is a counter, everything else a gauge",
-        )?;
-        check(within_pod != Combine::Avg, "withinPod", "use sum or max")?;
-        let across = if counts {
-            across_pods == Combine::Sum
-        } else {
-            across_pods != Combine::Sum
-        };
-        check(
-            across,
-            "acrossPods",
-            "counts are summed over pods, ratios are avg or max",
-        )?;
-        if *source == Source::ResourceMetrics {
-            check(
-                role == Role::Utilization,
-                "role",
-                "resource metrics have utilization only",
-            )?;
-            check(metric == "cpu", "metric", "resource metrics are read for cpu only")?;
-        }
         let freshness_ms = duration_ms(&freshness).filter(|ms| FRESHNESS_MS.contains(ms));
         let freshness_ms = freshness_ms.ok_or(("freshness".to_owned(), "use 1s to 10m, such as 5s"))?;
-        let over = match over {
-            None => None,
-            Some(over) => {
-                check(kind == Kind::Ratio, "over", "only a ratio has a denominator")?;
-                check(
-                    is_text(&over.metric),
-                    "over.metric",
-                    "name a series in 1 to 200 characters",
-                )?;
-                Some(Selection {
-                    names: vec![over.metric],
-                    labels: over.selector,
-                })
-            }
-        };
-        let names = std::iter::once(metric).chain(fallback).collect();
-        let of = Selection {
+        let select = |names: Vec<String>, labels: &BTreeMap<String, String>| Selection {
             names,
-            labels: selector,
+            labels: labels.clone(),
+            exclude: exclude.clone(),
         };
-        Ok(super::Signal {
+        let signal = |of: Selection, over: Option<Selection>| super::Signal {
             role,
             of,
             over,
+            per: per.clone(),
             kind,
             within_pod,
             across_pods,
             freshness_ms,
             optional,
+        };
+        let names = std::iter::once(metric).chain(fallback);
+        let suffixed = |name: &str, suffix: &str| vec![format!("{name}{suffix}")];
+        Ok(match (r#type, over) {
+            (Type::Histogram, _) if role == Role::Latency => names
+                .map(|name| {
+                    let (sum, count) = (suffixed(&name, "_sum"), suffixed(&name, "_count"));
+                    signal(select(sum, &labels), Some(select(count, &labels)))
+                })
+                .collect(),
+            (Type::Histogram, _) => {
+                let counts = names.map(|name| name + "_count").collect();
+                vec![signal(select(counts, &labels), None)]
+            }
+            (_, over) => {
+                let over = over.map(|over| select(vec![over.metric], &over.selector));
+                vec![signal(select(names.collect(), &labels), over)]
+            }
         })
+    }
+
+    fn check_names(&self) -> Result<(), Refusal> {
+        let problem = "name a series in 1 to 200 characters";
+        check(is_text(&self.metric), "metric", problem)?;
+        check(
+            self.fallback.iter().all(|name| is_text(name)),
+            "fallback",
+            "name series in 1 to 200 characters",
+        )?;
+        check(
+            self.per.as_deref().is_none_or(is_text),
+            "per",
+            "name a label in 1 to 200 characters",
+        )?;
+        if let Some(over) = &self.over {
+            check(is_text(&over.metric), "over.metric", problem)?;
+        }
+        Ok(())
+    }
+
+    fn check_unit(&self, source: &Source) -> Result<(), Refusal> {
+        let Self {
+            role,
+            r#type,
+            kind,
+            within_pod,
+            across_pods,
+            ..
+        } = self;
+        let counts = matches!(role, Role::Queued | Role::Running | Role::Throughput);
+        check(
+            counts == (*kind == Kind::Count),
+            "kind",
+            "queued, running and throughput are counts, the others are not",
+        )?;
+        check(
+            (*role == Role::Latency) == kind.is_time(),
+            "kind",
+            "latency is in seconds, milli or micros, and nothing else is",
+        )?;
+        check(
+            (*kind == Kind::OfRequest) == (*source == Source::ResourceMetrics),
+            "kind",
+            "resource metrics are ofRequest, and nothing else is",
+        )?;
+        check(
+            (*r#type != Type::Gauge) == matches!(role, Role::Throughput | Role::Latency),
+            "type",
+            "throughput and latency are counters or histograms, everything else is a gauge",
+        )?;
+        let over = self.over.is_some();
+        check(
+            match role {
+                Role::Latency => over == (*r#type == Type::Counter),
+                _ => !over || *kind == Kind::Ratio,
+            },
+            "over",
+            "a ratio may have a denominator; a latency counter must have one, the counter of requests; nothing else has",
+        )?;
+        check(*within_pod != Combine::Avg, "withinPod", "use sum or max")?;
+        check(
+            self.per.is_none() || counts,
+            "per",
+            "only counts are added up over a label",
+        )?;
+        let across = if counts {
+            *across_pods == Combine::Sum
+        } else {
+            *across_pods != Combine::Sum
+        };
+        check(
+            across,
+            "acrossPods",
+            "counts are summed over pods, ratios and latencies are avg or max",
+        )?;
+        if *source == Source::ResourceMetrics {
+            check(
+                *role == Role::Utilization,
+                "role",
+                "resource metrics have utilization only",
+            )?;
+            check(self.metric == "cpu", "metric", "resource metrics are read for cpu only")?;
+        }
+        Ok(())
     }
 }
 
