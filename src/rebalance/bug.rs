@@ -75,6 +75,8 @@ pub(super) enum Bug {
     CallersOrder,
     /// Stages of a pipeline buy what their neighbours cannot pass on.
     BottleneckIgnored,
+    /// Where pools are short, queues count in full.
+    QueuesCountInFull,
     /// A product and a sum are rounded once instead of twice.
     Fused,
 }

@@ -25,7 +25,8 @@
 //! 5. `verify`: every decision is checked by code that shares nothing with the planner.
 //! 6. `guard`, `report`: why the rest does not happen now, and why each pool is not used more.
 //!
-//! Where pools are short the plan of a step is greedy (`scarcity`), and at once. `solve` plans such worlds at prices per
+//! Where pools are short, what they are divided by is the demand that lasts (`sustained`); queues get what is left. The plan
+//! of a step is greedy (`scarcity`), and at once. `solve` plans such worlds at prices per
 //! pool, with a certified bound; what it finds aside comes back as an event (`propose`) and is taken if it is better.
 //!
 //! # What holds at every write
@@ -103,6 +104,7 @@ pub mod solve;
 mod startup;
 mod state;
 mod step;
+mod sustained;
 pub mod sweep;
 #[cfg(test)]
 mod tests;

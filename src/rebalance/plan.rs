@@ -19,6 +19,8 @@ const PRICE_MAX: u64 = 1 << 40;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ask {
     pub(super) need: Need,
+    /// What of its demand counts where it must compete, see `sustained`.
+    pub(super) sustained: u64,
     /// What this stage gets is not taken from the others: advisory pipelines write nothing.
     pub(super) aside: bool,
     /// What runs was found so: where not everybody gets the best, this stage grows or shrinks, but does not shift.
@@ -26,6 +28,16 @@ pub(super) struct Ask {
     /// Some of its replicas are full, and nobody can tell how much more there is to serve: what it lacks is a guess, for
     /// which nobody else gives up anything.
     pub(super) guessed: bool,
+}
+
+impl Ask {
+    /// What it needs where it must compete.
+    pub(super) fn competing(&self) -> Need {
+        Need {
+            demand: self.sustained.min(self.need.demand),
+            ..self.need
+        }
+    }
 }
 
 /// How many replicas a variant must keep and may have.
@@ -60,6 +72,8 @@ pub(super) struct Plan {
     pub(super) ledger: Ledger,
     /// The cheapest covers did not fit side by side.
     pub(super) crowded: bool,
+    /// Where they did not: what is planned for the demand that lasts, by variant, before queues got what was left.
+    pub(super) lasting: Vec<u32>,
 }
 
 /// Price of one replica for decisions: marginal price times hint. What a replica is reported to cost and the power it
@@ -92,9 +106,11 @@ pub(super) fn plan(problem: &Problem<'_>, oracle: &mut Oracle) -> Plan {
             values: vec![Value::default(); stage_count],
             ledger: Ledger::new(problem.world),
             crowded: false,
+            lasting: Vec::new(),
         },
         scarce: vec![false; problem.world.pools.len()],
         sticky: false,
+        lasting: false,
         mates: Vec::new(),
     };
     if !build.all_at_once() {
@@ -114,6 +130,8 @@ pub(super) struct Build<'a, 'b> {
     pub(super) scarce: Vec<bool>,
     /// What was planned is priced like what runs.
     pub(super) sticky: bool,
+    /// Only demand that lasts counts.
+    pub(super) lasting: bool,
     /// Stages of every pipeline; filled where something is short.
     pub(super) mates: Vec<Vec<usize>>,
 }
@@ -132,7 +150,8 @@ impl Build<'_, '_> {
     }
 
     pub(super) fn need(&self, stage: usize) -> Need {
-        self.problem.asks.get(stage).map(|ask| ask.need).unwrap_or_default()
+        let ask = self.problem.asks.get(stage).copied().unwrap_or_default();
+        if self.lasting { ask.competing() } else { ask.need }
     }
 
     pub(super) fn is_aside(&self, stage: usize) -> bool {
@@ -150,7 +169,8 @@ impl Build<'_, '_> {
                 capacity,
             )
         });
-        Some(covers(&ask.need, usable))
+        let need = if self.lasting { ask.competing() } else { ask.need };
+        Some(covers(&need, usable))
     }
 
     fn bound(&self, at: usize, held: Option<bool>) -> Bound {

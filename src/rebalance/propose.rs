@@ -129,7 +129,7 @@ impl State {
             asks: self.planned_asks.clone(),
             bounds: self.variants.iter().map(|memory| memory.bound).collect(),
             from: self.planned_from.clone(),
-            counts: plan.counts.clone(),
+            counts: plan.lasting.clone(),
         };
         if self.asked.as_ref() == Some(&asked) {
             return None;
@@ -153,7 +153,7 @@ impl State {
         if proposal.world != self.worlds {
             return;
         }
-        let mut counts = self.plan.as_ref().map_or_else(Vec::new, |plan| plan.counts.clone());
+        let mut counts = self.plan.as_ref().map_or_else(Vec::new, |plan| plan.lasting.clone());
         for &(variant, count) in &proposal.counts {
             if let Some(slot) = counts.get_mut(variant.0 as usize) {
                 *slot = count;
@@ -210,13 +210,13 @@ fn ask(state: &State, plan: &Plan, asked: &Asked) -> Question {
         .collect();
     let worth = u64::try_from(dearest >> shift).unwrap_or(1 << PRICE_BITS).max(1) * DEMAND_WORTH;
     for (at, stage) in world.stages.iter().enumerate().filter(|&(at, _)| !aside(at)) {
-        let mut need = asked.asks.get(at).map(|ask| ask.need).unwrap_or_default();
+        let mut need = asked.asks.get(at).map(Ask::competing).unwrap_or_default();
         let guessed = asked.asks.get(at).is_some_and(|ask| ask.guessed);
         if guessed {
             // Nobody gives up anything for a guess: it keeps what it has.
             let range = variants_of(world, at);
             let declared = world.variants.get(range.clone()).unwrap_or_default().iter();
-            let counts = plan.counts.get(range).unwrap_or_default().iter().copied();
+            let counts = plan.lasting.get(range).unwrap_or_default().iter().copied();
             need.demand = need.demand.min(serve(need.uniform, counts.zip(declared.map(capacity))));
         }
         let class = classes.partition_point(|&other| other < priority(world, at));
@@ -260,7 +260,7 @@ fn ask(state: &State, plan: &Plan, asked: &Asked) -> Question {
             question
                 .variants
                 .push(VariantIdx(u32::try_from(variant).unwrap_or(u32::MAX)));
-            question.in_force.push(count(&plan.counts));
+            question.in_force.push(count(&plan.lasting));
         }
         if guessed || row.options.iter().all(|option| option.upper == 0) {
             // It tells nothing about what the others need.

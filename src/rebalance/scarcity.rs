@@ -66,6 +66,7 @@ impl Build<'_, '_> {
     pub(super) fn by_turns(&mut self) {
         let whole = Ledger::new(self.problem.world);
         self.sticky = true;
+        self.lasting = true;
         let turns = self.turns(&whole);
         let stages: Vec<usize> = turns.iter().map(|turn| turn.4).collect();
         self.mates.resize(self.problem.world.pipelines.len(), Vec::new());
@@ -87,6 +88,26 @@ impl Build<'_, '_> {
         for other in others {
             if self.is_better(&turns, &other, found) {
                 self.plan = other;
+            }
+        }
+        self.plan.lasting.clone_from(&self.plan.counts);
+        self.lasting = false;
+        self.fill(&stages);
+    }
+
+    /// What is left goes to queues, as far as their pipelines can use it.
+    fn fill(&mut self, stages: &[usize]) {
+        for &stage in stages {
+            self.rate(stage);
+        }
+        for &stage in stages {
+            let hurried = self
+                .problem
+                .asks
+                .get(stage)
+                .is_some_and(|ask| ask.sustained < ask.need.demand);
+            if hurried {
+                self.improve(stage);
             }
         }
     }
@@ -422,8 +443,12 @@ impl Build<'_, '_> {
                 continue;
             }
             let need = self.need(stage);
-            let with = self.plan.values.get(stage).copied().unwrap_or_default();
             self.plan.ledger.clone_from(whole);
+            let with = if need.demand == self.problem.asks.get(stage).map_or(0, |ask| ask.need.demand) {
+                self.plan.values.get(stage).copied().unwrap_or_default()
+            } else {
+                self.solve(stage, &need, Aim::Price, false, true)
+            };
             let without = self.solve(stage, &need, Aim::Price, true, true);
             let lost =
                 u128::from(without.unserved.saturating_sub(with.unserved)) * 1_000 / u128::from(need.demand.max(1));

@@ -10,6 +10,7 @@ use super::oracle::Need;
 use super::plan::{Bound, variants_of};
 use super::state::{Senses, State, VariantMemory};
 use super::step::{HOUR_MS, mode};
+use super::sustained::{Found, unhurried};
 use super::world::{Mode, OnSignalLoss, Traffic};
 
 /// For how long a demand that was seen whole bounds what saturation may hide.
@@ -72,6 +73,8 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
     }
     let forward = forward.unwrap_or_default();
     let mut own: Option<Range> = None;
+    // The same without the haste of working off queues.
+    let mut lasting = Range::default();
     // What arrives per second, as long as every reading says so.
     let mut arriving = Some(Range::default());
     let mut startup_ms = 0;
@@ -113,6 +116,8 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
                 partly |= saturated;
                 wholly &= saturated || reading.sampled == 0;
                 if ready > 0 || reading.sampled > 0 || load.low > 0 {
+                    let unhurried = unhurried(stage, variant, reading);
+                    lasting = lasting.plus(demand::of_reading(stage, variant, &unhurried));
                     own = Some(own.map_or(load, |sum| sum.plus(load)));
                     let rate = demand::rate(stage, &reading, load);
                     arriving = arriving.zip(rate).map(|(sum, rate)| sum.plus(rate));
@@ -136,16 +141,23 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
     }
     senses.fresh = own.is_some();
     let own = own.map(|seen| seen.plus(silent));
+    let lasting = own.map(|_| lasting.plus(silent));
     // What saturation hides is known where it has been seen lately: less capacity is no more demand.
     let known = memory
         .whole
         .filter(|&(_, at_ms)| now_ms < at_ms.saturating_add(WHOLE_MS))
         .map(|(demand, _)| demand);
     let own = own.map(|seen| {
-        let hidden = match known {
+        hidden = match known {
             Some(known) if known >= seen.low => hidden.min(known - seen.low),
             _ => hidden,
         };
+        seen.plus(Range {
+            low: hidden,
+            high: hidden,
+        })
+    });
+    let lasting = lasting.map(|seen| {
         seen.plus(Range {
             low: hidden,
             high: hidden,
@@ -188,7 +200,8 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
     };
     let sent = forward.scaled(1_000, target);
     let forward = memory.called.follow(now_ms, window_ms, sent);
-    if memory.called.stands_out(sent.low, one) {
+    let called_more = memory.called.stands_out(sent.low, one);
+    if called_more {
         outstanding = outstanding.max(sent.low);
     }
     let seen = match own {
@@ -229,6 +242,17 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
         }
         None => memory.level.silence(),
     }
+    let found = Found {
+        own: lasting.map(|lasting| lasting.max(proven)),
+        called: forward,
+        sent: (sent.low, called_more),
+        mixed,
+        one,
+        supply,
+        grain,
+        startup_ms,
+    };
+    memory.sustained.follow(stage, found, now_ms);
     if senses.fresh || quiet {
         memory.silent_since_ms = None;
     } else {
@@ -302,6 +326,7 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
         memory.set_off(if lost { Trigger::SignalsLost } else { trend });
     }
     memory.ask.need = need;
+    memory.ask.sustained = memory.sustained.of(need.demand);
     memory.senses = senses;
     // What is averaged goes on changing while nothing new is seen.
     let averaging = now.is_some_and(|now| Some(now) != own) || sent != forward;
@@ -309,6 +334,7 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
         wake_ms,
         memory.level.cooling_until_ms,
         memory.level.rise_until_ms(),
+        memory.sustained.wake_ms(),
         (averaging && window_ms > 0).then(|| now_ms.saturating_add(window_ms / 16 + 1)),
     ];
     let wake_ms = later.into_iter().flatten().min();

@@ -13,6 +13,7 @@ use super::oracle::Oracle;
 use super::plan::{Ask, Bound, Plan, variants_of};
 use super::propose::Asked;
 use super::startup::{self, Startup};
+use super::sustained::Sustained;
 use super::verify::Violation;
 use super::world::{DryReason, Event, Key, PoolIdx, Reading, Variant, VariantIdx, World};
 
@@ -64,6 +65,8 @@ pub(super) struct StageMemory {
     /// What its callers send, averaged.
     pub(super) called: Average,
     pub(super) level: Level,
+    /// What of that lasts.
+    pub(super) sustained: Sustained,
     /// Shifts of the last hour.
     pub(super) shifts: Allowance,
     /// Ready replicas removed in the last minute.
@@ -166,6 +169,7 @@ impl Default for StageMemory {
             own: Average::default(),
             called: Average::default(),
             level: Level::new(),
+            sustained: Sustained::new(),
             shifts: Allowance::default(),
             shrinks: Allowance::default(),
             silent_since_ms: None,
@@ -564,6 +568,7 @@ impl State {
                 memory.own.forget();
                 memory.called.forget();
                 memory.level.forget();
+                memory.sustained.forget();
                 memory.whole = None;
             }
             if change.mode {

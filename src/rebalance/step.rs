@@ -79,7 +79,14 @@ fn replan(state: &mut State, now_ms: u64) {
     // Once a plan is reached, it is made once more from there: what runs is what a restart would start from.
     let reached = |plan: &Plan| plan.counts == current && state.planned_from != current;
     let proposal = state.proposal.take();
-    let unchanged = state.planned_asks == asks && !bounds_changed && proposal.is_none();
+    // Where there is enough for all, what lasts of a demand plays no part.
+    let crowded = state.plan.as_ref().is_some_and(|plan| plan.crowded);
+    let asked = |ask: &Ask| Ask {
+        sustained: if crowded { ask.sustained } else { 0 },
+        ..*ask
+    };
+    let same = asks.iter().map(asked).eq(state.planned_asks.iter().map(asked));
+    let unchanged = same && !bounds_changed && proposal.is_none();
     if unchanged && state.plan.as_ref().is_some_and(|plan| !reached(plan)) {
         return;
     }
@@ -94,9 +101,9 @@ fn replan(state: &mut State, now_ms: u64) {
     let plan = plan::plan(&problem, &mut state.oracle);
     match proposal {
         // Exactly what was proposed: so is its proof.
-        Some((counts, gap_ppm)) if counts == plan.counts => state.gap_ppm = gap_ppm,
+        Some((counts, gap_ppm)) if counts == plan.lasting => state.gap_ppm = gap_ppm,
         Some(_) => {}
-        None if state.planned_asks == asks && plan.counts == previous => {}
+        None if same && plan.counts == previous => {}
         None => state.gap_ppm = None,
     }
     // A plan for what has not been seen yet binds nothing.

@@ -5,18 +5,20 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::json;
-use tiercel_e2e::nodes::X86;
+use tiercel_e2e::nodes::{GRAVITON, X86};
+use tiercel_e2e::wait::eventually;
 
 use crate::behaviour::{SHAPE, Scene, server, serving};
 use crate::suite::Suite;
-use crate::support::{pipeline, stage};
+use crate::support::{PATIENCE, pipeline, stage};
 
-pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 4] {
+pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 5] {
     crate::scenarios![suite, behaviour_load:
         replicas_follow_the_load_up_to_max_and_back_to_min,
         a_pod_that_burns_its_cpu_gets_company,
         a_budget_is_never_exceeded_however_much_is_wanted,
         under_scarcity_the_higher_class_gets_its_demand_and_the_lower_keeps_its_floor,
+        a_pool_that_is_short_shows_what_one_more_node_would_save,
     ]
 }
 
@@ -149,4 +151,52 @@ pub(crate) async fn under_scarcity_the_higher_class_gets_its_demand_and_the_lowe
     };
     tokio::join!(batch, live, watch);
     scene.bounds_held();
+}
+
+pub(crate) async fn a_pool_that_is_short_shows_what_one_more_node_would_save(suite: &Suite) {
+    let scene = Scene::shared(suite, &[], serving()).await;
+    scene.tiered.space.nodes(&X86, 1).await;
+    scene.tiered.space.nodes(&GRAVITON, 2).await;
+    scene.tiered.cpu_pool("dear", &[(SHAPE, "x86")]).await;
+    scene.tiered.cpu_pool("cheap", &[(SHAPE, "graviton")]).await;
+    scene.price("dear", "10").await;
+    scene.price("cheap", "1").await;
+    let shown = async |pool: &str| {
+        let status = scene.tiered.pool(pool).await.status;
+        status.and_then(|status| status.shadow_price)
+    };
+    // Two of them fill a Graviton node; six are wanted.
+    let mut stage = server("generate", 1, 5);
+    stage["container"]["resources"]["requests"]["cpu"] = json!("7");
+    for name in ["first", "second"] {
+        scene.tiered.create(name, std::slice::from_ref(&stage)).await;
+        scene.tiered.ready(name).await;
+    }
+    assert_eq!(shown("cheap").await, None, "everybody is where it is cheapest");
+    let (first, second) = (
+        scene.load("first", &[(0, 20.0), (20, 20.0)]),
+        scene.load("second", &[(0, 20.0), (20, 20.0)]),
+    );
+    let watch = async {
+        for name in ["first", "second"] {
+            scene
+                .total(name, "generate", "gets all it needs", |total| total >= 3)
+                .await;
+        }
+        let price = eventually(PATIENCE, "the short pool has a price", async || {
+            shown("cheap").await.ok_or_else(|| "no price".to_owned())
+        });
+        let price: f64 = price.await.unwrap().parse().unwrap();
+        // A node's two replicas cost a dollar there and, beside each other, nearly nine on the other pool.
+        assert!((1.0..=10.0).contains(&price), "{price}");
+        assert_eq!(shown("dear").await, None, "there is room in it");
+    };
+    tokio::join!(first, second, watch);
+    let gone = eventually(PATIENCE, "the price goes with the shortage", async || {
+        shown("cheap").await.map_or(Ok(()), Err)
+    });
+    gone.await.unwrap();
+    scene.bounds_held();
+    let replay = scene.tiered.installed.replayed();
+    assert_eq!(replay.different, 0, "{:?}", replay.differences);
 }

@@ -149,6 +149,10 @@ const CAUGHT_BY: &[(Bug, &[&str])] = &[
         Bug::BottleneckIgnored,
         &["solve::proofs::prices_alone_buy_nothing_that_a_neighbour_cannot_pass_on"],
     ),
+    (
+        Bug::QueuesCountInFull,
+        &["sustained::tests::whoever_waits_longest_is_not_left_with_the_least_where_a_pool_is_short"],
+    ),
     (Bug::Fused, &["solve::proofs::golden_fleets_are_solved_to_the_bit"]),
 ];
 

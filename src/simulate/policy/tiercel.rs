@@ -2,10 +2,13 @@
 //!
 //! Model servers are scraped every second, with the rate over the last seconds; CPU comes from `metrics.k8s.io`, a value
 //! per 15 s. A pod that has had no room for ten seconds is reported as dry. The core learns of replicas from events, as it
-//! would from a watch.
+//! would from a watch. What the solver finds aside arrives with the events of the next second; it is stopped by a count,
+//! not by a clock, so that a run is the same everywhere.
 
 use super::{Kind, Knobs, Order, Policy, View, knob};
 use crate::rebalance::decision::Decision;
+use crate::rebalance::propose::{Proposal, propose};
+use crate::rebalance::solve::{Memory, Settings};
 use crate::rebalance::world::{DryReason, Event, Reading, Resources, VariantIdx, World};
 use crate::rebalance::{State, step};
 use crate::simulate::cluster::Seen;
@@ -26,6 +29,8 @@ pub const KIND: Kind = Kind {
 const DRY_MS: u64 = 10_000;
 /// Seconds between the points of a rate.
 const RATE_S: usize = 7;
+/// How often a search may ask to go on: more than any sample needs, and an end where somebody simulates a large world.
+const ASKS_MAX: u32 = 4_096;
 
 /// One step of the core, as a decision log records it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +51,9 @@ pub struct Tiercel {
     told_world: bool,
     told: Vec<Option<Seen>>,
     readings: Vec<Option<Reading>>,
+    solver: Memory,
+    /// What was planned aside since the last step.
+    proposal: Option<Proposal>,
     record: Option<Vec<Recorded>>,
 }
 
@@ -65,6 +73,8 @@ impl Tiercel {
             readings: vec![None; world.variants.len()],
             world,
             told_world: false,
+            solver: Memory::default(),
+            proposal: None,
             record: None,
         }
     }
@@ -122,7 +132,19 @@ impl Tiercel {
                 events.push(Event::Reading { variant, reading });
             }
         }
+        events.extend(self.proposal.take().map(|proposal| Event::Proposal(Box::new(proposal))));
         events
+    }
+
+    fn plan_aside(&mut self) {
+        self.proposal = self.state.question().map(|question| {
+            let mut asks = 0;
+            let mut go_on = || {
+                asks += 1;
+                asks <= ASKS_MAX
+            };
+            propose(&question, &mut self.solver, &Settings::default(), &mut go_on)
+        });
     }
 }
 
@@ -162,6 +184,7 @@ impl Policy for Tiercel {
     fn step(&mut self, view: &View<'_>) -> Vec<Order> {
         let events = self.events(view);
         let decisions = step(&mut self.state, &events, view.now_ms);
+        self.plan_aside();
         let written = decisions.iter().filter(|decision| !decision.advisory);
         let orders = written.flat_map(|decision| &decision.moves).map(|one| Order {
             variant: one.variant.0 as usize,
