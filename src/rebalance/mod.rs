@@ -74,6 +74,7 @@ mod demand;
 mod edit;
 #[cfg(test)]
 mod episodes;
+mod fanout;
 #[cfg(test)]
 mod fixture;
 mod guard;
@@ -81,6 +82,7 @@ mod history;
 #[cfg(test)]
 mod judge;
 mod latency;
+mod learn;
 mod ledger;
 mod moves;
 #[cfg(test)]

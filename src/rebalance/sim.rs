@@ -403,7 +403,7 @@ impl Sim {
 
     fn observe(&mut self, faults: &Faults) -> Vec<Event> {
         let mut events = Vec::new();
-        if *self.state.world() != self.world {
+        if !self.state.declares(&self.world) {
             events.push(Event::World(self.world.clone()));
         }
         for at in 0..self.desired.len() {

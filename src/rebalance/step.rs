@@ -280,6 +280,9 @@ fn empty_report() -> StageReport {
         signals_fresh: false,
         below_hint: false,
         not_used: Vec::new(),
+        driver: None,
+        learned: Vec::new(),
+        calls: None,
     }
 }
 
@@ -519,6 +522,11 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         .iter()
         .zip(planned)
         .any(|(variant, &count)| count > 0 && variant.hint_permille > 1_000);
+    report.driver = report::driver(&stage, memory, planned, level.held());
+    report.learned.clear();
+    let known = state.variants.get(range).unwrap_or_default().iter().zip(declared);
+    report.learned.extend(known.map(|(seen, variant)| seen.learned(variant)));
+    report.calls = memory.fan_out.as_ref().map(|calls| calls.learned());
     if let Some(slot) = state.reports.get_mut(at) {
         *slot = report;
     }
