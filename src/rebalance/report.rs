@@ -49,8 +49,9 @@ pub(super) fn explain(
     shaped(value, total, need.ceiling, need.floor, not_used)
 }
 
-/// Which need decided how many replicas a stage is asked to have. `held` is its demand without a latency objective.
-pub(super) fn driver(stage: &Stage, memory: &StageMemory, planned: &[u32], held: Option<u64>) -> Option<Driver> {
+/// Which need decided how many replicas a stage is asked to have. `held` is its demand without a latency objective;
+/// `served`, whether what is planned serves all of it.
+pub(super) fn driver(stage: &Stage, memory: &StageMemory, (planned, served): (&[u32], bool), held: Option<u64>) -> Option<Driver> {
     let need = memory.ask.need;
     let total = planned.iter().fold(0_u32, |sum, &count| sum.saturating_add(count));
     if memory.senses.fallback {
@@ -60,7 +61,7 @@ pub(super) fn driver(stage: &Stage, memory: &StageMemory, planned: &[u32], held:
     if need.demand > held {
         return Some(Driver::Latency);
     }
-    if total > 0 && total <= need.floor.max(need.reliable_floor) {
+    if served && total > 0 && total <= need.floor.max(need.reliable_floor) {
         return Some(Driver::Floor);
     }
     let wide = u128::from(1_000 + stage.tolerance_permille.min(1_000));
