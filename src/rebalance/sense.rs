@@ -71,8 +71,10 @@ impl Signals {
 
 /// Demand of every stage, callers before the called.
 pub(super) fn sense(state: &mut State, now_ms: u64) {
-    learn::learn(state, now_ms);
-    fanout::learn(state, now_ms);
+    if !state.unlearning {
+        learn::learn(state, now_ms);
+        fanout::learn(state, now_ms);
+    }
     let mut offered = vec![Offer::default(); state.world.stages.len()];
     for at in 0..state.world.stages.len() {
         let Some((offer, wake_ms)) = sense_stage(state, at, &offered, now_ms) else {

@@ -47,6 +47,8 @@ pub struct State {
     pub(super) gap_ppm: Option<u64>,
     /// What more room in pools that are short would save.
     pub(super) prices: Vec<(PoolIdx, u8, u64)>,
+    /// Nothing is learned of readings, see [`State::unlearning`].
+    pub(super) unlearning: bool,
     pub(super) oracle: Oracle,
     /// Latency objectives, and what they add to demand.
     pub(super) latency: latency::Memory,
@@ -456,6 +458,14 @@ impl State {
     /// Knows nothing yet. The first event must be a [`Event::World`].
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same, and it stays with declared capacities and calls: to compare with.
+    pub fn unlearning() -> Self {
+        Self {
+            unlearning: true,
+            ..Self::default()
+        }
     }
 
     /// The world as last replaced, with learned capacities in the place of declared ones. See [`State::declares`].
