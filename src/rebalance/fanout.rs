@@ -71,7 +71,11 @@ impl FanOut {
     }
 
     fn read(&mut self, called: Seen, declared: u64, system: u64) {
-        let Some(interval) = self.interval.as_mut().filter(|open| follows(open.last_ms, called.taken_ms)) else {
+        let Some(interval) = self
+            .interval
+            .as_mut()
+            .filter(|open| follows(open.last_ms, called.taken_ms))
+        else {
             self.interval = Some(Interval::begin(called.taken_ms, system));
             return;
         };
@@ -106,7 +110,10 @@ impl Interval {
 
 /// Calls per request along an edge as learned, thousandths.
 pub(super) fn calls_millis(known: Option<&FanOut>, edge: &Edge) -> u64 {
-    let Some(estimate) = known.map(|known| &known.estimate).filter(|estimate| estimate.samples() > 0) else {
+    let Some(estimate) = known
+        .map(|known| &known.estimate)
+        .filter(|estimate| estimate.samples() > 0)
+    else {
         return edge.calls_millis;
     };
     let scaled = u128::from(edge.calls_millis) * u128::from(estimate.value()) / u128::from(estimate.declared());
@@ -129,7 +136,11 @@ fn learn_stage(state: &mut State, at: usize, now_ms: u64) {
     };
     let Some(memory) = state.stages.get(at) else { return };
     let newest_ms = newest_ms(state, at);
-    let taught_ms = memory.fan_out.as_ref().filter(|known| known.edges == edges).map(|known| known.taught_ms);
+    let taught_ms = memory
+        .fan_out
+        .as_ref()
+        .filter(|known| known.edges == edges)
+        .map(|known| known.taught_ms);
     if newest_ms.is_none() || newest_ms <= taught_ms {
         return;
     }
@@ -150,7 +161,11 @@ fn learn_stage(state: &mut State, at: usize, now_ms: u64) {
 
 /// Callers by key with declared calls, if their rates say what reaches the stage.
 fn edges(state: &State, at: usize) -> Option<Vec<(Key, u64)>> {
-    let stage = state.world.stages.get(at).filter(|stage| stage.rated && !stage.after.is_empty())?;
+    let stage = state
+        .world
+        .stages
+        .get(at)
+        .filter(|stage| stage.rated && !stage.after.is_empty())?;
     let edge = |edge: &Edge| {
         let from = state.world.stages.get(edge.from.0 as usize)?;
         (from.rated && (edge.from.0 as usize) < at).then_some((from.key, edge.calls_millis))
@@ -160,7 +175,11 @@ fn edges(state: &State, at: usize) -> Option<Vec<(Key, u64)>> {
 
 fn newest_ms(state: &State, at: usize) -> Option<u64> {
     let variants = state.variants.get(variants_of(&state.world, at))?;
-    variants.iter().filter_map(|seen| seen.reading).map(|reading| reading.taken_ms).max()
+    variants
+        .iter()
+        .filter_map(|seen| seen.reading)
+        .map(|reading| reading.taken_ms)
+        .max()
 }
 
 /// What the stage shows, what its callers' rates would declare it to, and what is in the systems of both.
@@ -190,7 +209,10 @@ fn seen(state: &State, at: usize, now_ms: u64) -> Option<Seen> {
         let reading = seen.reading.filter(fresh)?;
         let whole = is_whole(seen, variant, &reading) || seeded(Bug::FanOutFromQueue);
         let rate = reading.rate_millis.filter(|_| whole)?.min(super::demand::UNITS_MAX);
-        let system = reading.running_millis.unwrap_or(0).saturating_add(reading.waiting_millis.unwrap_or(0));
+        let system = reading
+            .running_millis
+            .unwrap_or(0)
+            .saturating_add(reading.waiting_millis.unwrap_or(0));
         let before = sum.unwrap_or(Seen {
             taken_ms: 0,
             rate: 0,
@@ -210,7 +232,11 @@ pub(super) fn recall(state: &mut State, at: usize, learned: &Learned) {
     let Some(edges) = edges(state, at) else { return };
     let declared = edges.iter().fold(0_u64, |sum, edge| sum.saturating_add(edge.1));
     let Some(memory) = state.stages.get_mut(at) else { return };
-    if memory.fan_out.as_ref().is_some_and(|known| known.estimate.samples() > 0) {
+    if memory
+        .fan_out
+        .as_ref()
+        .is_some_and(|known| known.estimate.samples() > 0)
+    {
         return;
     }
     if let Some(estimate) = Estimate::restored(declared, learned) {

@@ -74,7 +74,7 @@ use super::state::{State, VariantMemory};
 use super::world::{Learned, Reading, Stage, Subject, Variant, World};
 
 /// An interval is at least so long.
-const SPAN_MS: u64 = 20_000;
+const SPAN_MS: u64 = 15_000;
 
 /// Readings further apart than this are of different intervals.
 const GAP_MS_MAX: u64 = 60_000;
@@ -149,9 +149,15 @@ impl Capacity {
             self.interval = None;
             return false;
         };
-        let system = reading.running_millis.unwrap_or(0).saturating_add(reading.waiting_millis.unwrap_or(0));
+        let system = reading
+            .running_millis
+            .unwrap_or(0)
+            .saturating_add(reading.waiting_millis.unwrap_or(0));
         let replicas = u128::from(reading.sampled);
-        let Some(interval) = self.interval.as_mut().filter(|open| open.slots == slots && follows(open.last_ms, reading.taken_ms))
+        let Some(interval) = self
+            .interval
+            .as_mut()
+            .filter(|open| open.slots == slots && follows(open.last_ms, reading.taken_ms))
         else {
             self.interval = Some(Interval {
                 since_ms: reading.taken_ms,
@@ -239,7 +245,9 @@ fn sample(interval: &Interval, in_force: u64) -> Option<u64> {
 pub(super) fn is_whole(seen: &VariantMemory, variant: &Variant, reading: &Reading) -> bool {
     let all = reading.sampled > 0 && reading.sampled == reading.expected && reading.expected == seen.ready();
     let full = seen.saturated(variant, reading)
-        || reading.utilization_permille.is_some_and(|used| u128::from(used) >= BUSY_MAX_PERMILLE)
+        || reading
+            .utilization_permille
+            .is_some_and(|used| u128::from(used) >= BUSY_MAX_PERMILLE)
         || reading.waiting_millis.unwrap_or(0) > reading.running_millis.unwrap_or(u64::MAX).max(1_000);
     all && reading.rate_millis.is_some() && (!full || seeded(Bug::LearnsFromSaturated))
 }
@@ -263,9 +271,10 @@ fn learn_stage(state: &mut State, at: usize, now_ms: u64) {
         return;
     };
     let age_ms_max = stage.reading_age_ms_max;
-    let (Some(declared), Some(variants)) =
-        (state.world.variants.get(range.clone()), state.variants.get_mut(range.clone()))
-    else {
+    let (Some(declared), Some(variants)) = (
+        state.world.variants.get(range.clone()),
+        state.variants.get_mut(range.clone()),
+    ) else {
         return;
     };
     let settled_ms = settled_ms(variants);
@@ -282,8 +291,8 @@ fn learn_stage(state: &mut State, at: usize, now_ms: u64) {
             }
             continue;
         }
-        let capacity = (seen.capacity)
-            .get_or_insert_with(|| Box::new(Capacity::new(Estimate::new(variant.capacity_millis))));
+        let capacity =
+            (seen.capacity).get_or_insert_with(|| Box::new(Capacity::new(Estimate::new(variant.capacity_millis))));
         if capacity.read(variant, &reading) {
             found.push((site, capacity.value()));
         }
@@ -348,7 +357,8 @@ impl Shown {
             // Exactly, so that no replica more is asked for by rounding.
             (&[(old, true, _)], &[(new, true, _)]) => Rescale::new(u128::from(new), u128::from(old)),
             (before, after) => {
-                let sum = |parts: &[(u64, bool, u128)]| parts.iter().fold(0_u128, |sum, part| sum.saturating_add(part.2));
+                let sum =
+                    |parts: &[(u64, bool, u128)]| parts.iter().fold(0_u128, |sum, part| sum.saturating_add(part.2));
                 Rescale::new(sum(after), sum(before))
             }
         }
@@ -358,8 +368,14 @@ impl Shown {
 /// Puts what is known of variants in force in a new world. Where something else is declared now, nothing is known.
 pub(super) fn carry(world: &mut World, variants: &mut [VariantMemory]) {
     for (variant, seen) in world.variants.iter_mut().zip(variants) {
-        let rated = world.stages.get(variant.stage.0 as usize).is_some_and(|stage| stage.rated);
-        let known = seen.capacity.as_ref().filter(|known| rated && known.declared() == variant.capacity_millis);
+        let rated = world
+            .stages
+            .get(variant.stage.0 as usize)
+            .is_some_and(|stage| stage.rated);
+        let known = seen
+            .capacity
+            .as_ref()
+            .filter(|known| rated && known.declared() == variant.capacity_millis);
         match known {
             Some(known) => variant.capacity_millis = known.value(),
             None => seen.capacity = None,
@@ -383,7 +399,11 @@ impl State {
             && self.world.pipelines == world.pipelines
             && self.world.stages == world.stages
             && self.world.variants.len() == world.variants.len()
-            && world.variants.iter().zip(self.world.variants.iter().zip(&self.variants)).all(same)
+            && world
+                .variants
+                .iter()
+                .zip(self.world.variants.iter().zip(&self.variants))
+                .all(same)
     }
 
     /// Takes back what was learned before a restart, unless more is known by now.
@@ -395,7 +415,8 @@ impl State {
                     return;
                 };
                 let at = declared.stage.0 as usize;
-                let rated = self.world.stages.get(at).is_some_and(|stage: &Stage| stage.rated) && declared.capacity_millis > 0;
+                let rated =
+                    self.world.stages.get(at).is_some_and(|stage: &Stage| stage.rated) && declared.capacity_millis > 0;
                 let Some(seen) = self.variants.get_mut(site).filter(|seen| rated && !seen.has_learned()) else {
                     return;
                 };
@@ -409,7 +430,11 @@ impl State {
                 }
             }
             Subject::Startup(variant) => {
-                let startup_ms = self.world.variants.get(variant.0 as usize).map(|variant| variant.startup_ms);
+                let startup_ms = self
+                    .world
+                    .variants
+                    .get(variant.0 as usize)
+                    .map(|variant| variant.startup_ms);
                 if let (Some(startup_ms), Some(seen)) = (startup_ms, self.variants.get_mut(variant.0 as usize)) {
                     seen.recall_startup(startup_ms, learned);
                 }
@@ -440,7 +465,9 @@ impl VariantMemory {
     }
 
     fn has_learned(&self) -> bool {
-        self.capacity.as_ref().is_some_and(|capacity| capacity.estimate.samples() > 0)
+        self.capacity
+            .as_ref()
+            .is_some_and(|capacity| capacity.estimate.samples() > 0)
     }
 
     /// What is learned of a variant.
@@ -451,7 +478,10 @@ impl VariantMemory {
             samples: 0,
         };
         VariantLearned {
-            capacity: self.capacity.as_ref().map_or(nothing, |capacity| capacity.estimate.learned()),
+            capacity: self
+                .capacity
+                .as_ref()
+                .map_or(nothing, |capacity| capacity.estimate.learned()),
             startup: self.startup_learned(held.startup_ms),
         }
     }

@@ -51,7 +51,12 @@ pub(super) fn explain(
 
 /// Which need decided how many replicas a stage is asked to have. `held` is its demand without a latency objective;
 /// `served`, whether what is planned serves all of it.
-pub(super) fn driver(stage: &Stage, memory: &StageMemory, (planned, served): (&[u32], bool), held: Option<u64>) -> Option<Driver> {
+pub(super) fn driver(
+    stage: &Stage,
+    memory: &StageMemory,
+    (planned, served): (&[u32], bool),
+    held: Option<u64>,
+) -> Option<Driver> {
     let need = memory.ask.need;
     let total = planned.iter().fold(0_u32, |sum, &count| sum.saturating_add(count));
     if memory.senses.fallback {

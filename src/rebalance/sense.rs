@@ -64,7 +64,9 @@ impl Signals {
         if own.saturating_sub(seen) > seen {
             return Some(Driver::Saturation);
         }
-        let largest = parts.into_iter().reduce(|most, part| if part.0 > most.0 { part } else { most })?;
+        let largest = parts
+            .into_iter()
+            .reduce(|most, part| if part.0 > most.0 { part } else { most })?;
         (largest.0 > 0).then_some(largest.1)
     }
 }

@@ -97,7 +97,9 @@ impl Startup {
             seen: learned.samples,
             ..Self::default()
         };
-        let weight = u16::try_from(learned.samples).unwrap_or(u16::MAX).saturating_mul(WEIGHT);
+        let weight = u16::try_from(learned.samples)
+            .unwrap_or(u16::MAX)
+            .saturating_mul(WEIGHT);
         let bin = bin(permille(learned.value, declared_ms.max(1)));
         if let Some(slot) = self.weights.get_mut(bin) {
             *slot = weight.clamp(PRIOR_WEIGHT, WEIGHT_MAX);

@@ -418,7 +418,11 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
             (cost + each * u128::from(one.to)).saturating_sub(each * u128::from(one.from))
         });
         let second_half = !grows && steps.ready_removed > 0 && sites.iter().any(|site| site.planned > 0);
-        let shifted = second_half && !matches!(memory.cause, Some(Trigger::DemandFell | Trigger::SignalsLost | Trigger::Learned));
+        let shifted = second_half
+            && !matches!(
+                memory.cause,
+                Some(Trigger::DemandFell | Trigger::SignalsLost | Trigger::Learned)
+            );
         let decision = Decision {
             id: state.next_id,
             at_ms: now_ms,
@@ -525,7 +529,9 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
     report.driver = report::driver(&stage, memory, (planned, report.unserved_millis == 0), level.held());
     report.learned.clear();
     let known = state.variants.get(range).unwrap_or_default().iter().zip(declared);
-    report.learned.extend(known.map(|(seen, variant)| seen.learned(variant)));
+    report
+        .learned
+        .extend(known.map(|(seen, variant)| seen.learned(variant)));
     report.calls = memory.fan_out.as_ref().map(|calls| calls.learned());
     if let Some(slot) = state.reports.get_mut(at) {
         *slot = report;

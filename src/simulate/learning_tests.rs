@@ -68,10 +68,86 @@ fn a_step_at_the_source_has_the_last_of_four_stages_ready_before_its_queue_grows
     };
     let ahead = run(scenario.world.clone());
     let alone = run(without_edges(&scenario.world));
-    println!("sent ahead: Ready after {} s, {:.0} waited, {:.2} % late", ahead.0, ahead.1, ahead.2);
-    println!("not:        Ready after {} s, {:.0} waited, {:.2} % late", alone.0, alone.1, alone.2);
+    println!(
+        "sent ahead: Ready after {} s, {:.0} waited, {:.2} % late",
+        ahead.0, ahead.1, ahead.2
+    );
+    println!(
+        "not:        Ready after {} s, {:.0} waited, {:.2} % late",
+        alone.0, alone.1, alone.2
+    );
     assert!(ahead.0 <= 20, "{ahead:?}");
     assert!(ahead.1 <= 8.0, "less than one call per replica waits: {ahead:?}");
     assert!(alone.0 >= 2 * ahead.0, "{alone:?}");
     assert!(alone.1 >= 4.0 * ahead.1.max(1.0), "{alone:?}");
+}
+
+#[test]
+fn calls_that_were_learned_have_the_last_stage_ready_too_and_declared_ones_that_are_wrong_do_not() {
+    // True are three calls per request into the last stage, declared is one.
+    let mut scenario = chain_of_four();
+    scenario.world.stages[3].after[0].calls_millis = 3_000;
+    let load = load("step:4:16", 2_000);
+    let run = |state: State| {
+        let mut world = scenario.world.clone();
+        world.stages[3].after[0].calls_millis = 1_000;
+        let (outcome, told) = simulate(&scenario, &load, Told::new(state, world, Shows::RateAndBacklog));
+        let calls = told.state().report(StageIdx(3)).unwrap().calls;
+        let (seconds, waited) = last_stage(told.moments(), 24);
+        (seconds, waited, outcome.late_percent(), calls)
+    };
+    let learned = run(State::new());
+    let declared = run(State::unlearning());
+    println!("learned:  {learned:?}");
+    println!("declared: {declared:?}");
+    let calls = learned.3.unwrap();
+    assert!(
+        (2_700..=3_300).contains(&calls.value) && calls.declared == 1_000,
+        "{calls:?}"
+    );
+    assert!(learned.0 <= 20 && learned.1 <= 24.0, "{learned:?}");
+    assert!(
+        declared.0 > learned.0 && declared.1 >= 4.0 * learned.1.max(24.0),
+        "{declared:?}"
+    );
+}
+
+/// One stage, CPU use and rate every 15 s.
+fn one_stage(cap: u64) -> (Scenario, World) {
+    let mut scenario = scenario(
+        vec![pool(0, 200)],
+        vec![stage(0, (0, 1), Vec::new())],
+        vec![variant(0, 0, 2_000, 10)],
+    );
+    scenario.world.stages[0].reading_age_ms_max = 45_000;
+    let mut world = scenario.world.clone();
+    world.variants[0].capacity_millis = cap;
+    (scenario, world)
+}
+
+#[test]
+fn a_capacity_that_is_declared_three_times_too_low_costs_more_for_minutes_and_not_for_ever() {
+    let load = load("steady:30", 3_600);
+    let (scenario, right) = one_stage(2_000);
+    let (_, wrong) = one_stage(667);
+    let run = |state, world| simulate(&scenario, &load, Told::new(state, world, Shows::UtilizationAndRate));
+    let (truth, _) = run(State::new(), right);
+    let (learned, told) = run(State::new(), wrong.clone());
+    let (declared, _) = run(State::unlearning(), wrong);
+    let known = told.state().report(StageIdx(0)).unwrap().learned[0].capacity;
+    assert!(
+        (1_850..=2_150).contains(&known.value) && known.declared == 667,
+        "{known:?}"
+    );
+    let right = truth.frames.last().unwrap().placed[0];
+    let settled = told.moments()[900].desired[0];
+    assert!(
+        settled.abs_diff(right) <= 2,
+        "after a quarter of an hour {settled}, right are {right}"
+    );
+    assert!(
+        learned.cost < 1.3 * truth.cost && learned.late_percent() < 0.1,
+        "{learned:?}"
+    );
+    assert!(declared.cost > 2.5 * truth.cost);
 }

@@ -76,7 +76,10 @@ fn calls_per_request_are_learned_from_both_rates_and_a_rise_is_sent_ahead_with_t
     assert_eq!(chain.calls(1).unwrap().value, 2_000, "too few to tell");
     chain.seconds(240, |_, _| {});
     let calls = chain.calls(1).unwrap();
-    assert!(calls.value.abs_diff(6_000) < 200 && calls.declared == 2_000, "{calls:?}");
+    assert!(
+        calls.value.abs_diff(6_000) < 200 && calls.declared == 2_000,
+        "{calls:?}"
+    );
     assert_eq!(chain.calls(0), None);
     // The source's rate doubles; the called has not seen anything of it yet.
     chain.rates[0] = 20_000;
@@ -93,7 +96,11 @@ fn fewer_calls_than_declared_are_learned_too_and_none_beyond_an_eighth() {
     assert!(calls.value.abs_diff(500) < 20, "{calls:?}");
     let mut chain = Chain::new(TWO, &[100_000, 2_000]);
     chain.seconds(600, |_, _| {});
-    assert!((250..=260).contains(&chain.calls(1).unwrap().value), "{:?}", chain.calls(1));
+    assert!(
+        (250..=260).contains(&chain.calls(1).unwrap().value),
+        "{:?}",
+        chain.calls(1)
+    );
 }
 
 #[test]
@@ -123,10 +130,17 @@ fn several_callers_share_one_factor_and_edited_edges_start_anew() {
     let mut chain = Chain::new(text, &[10_000, 10_000, 80_000]);
     chain.seconds(300, |_, _| {});
     let calls = chain.calls(2).unwrap();
-    assert!(calls.declared == 4_000 && calls.value.abs_diff(8_000) < 200, "{calls:?}");
+    assert!(
+        calls.declared == 4_000 && calls.value.abs_diff(8_000) < 200,
+        "{calls:?}"
+    );
     chain.rates[0] = 30_000;
     chain.seconds(3, |_, _| {});
-    assert!(chain.demand(2).abs_diff(120_000) < 4_000, "twice one from a: {}", chain.demand(2));
+    assert!(
+        chain.demand(2).abs_diff(120_000) < 4_000,
+        "twice one from a: {}",
+        chain.demand(2)
+    );
     chain.fixture.world.stages[2].after[0].calls_millis = 2_000;
     let event = Event::World(chain.fixture.world.clone());
     step(&mut chain.state, &[event], chain.now_ms);

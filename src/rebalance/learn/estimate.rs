@@ -52,7 +52,7 @@ const DIFFERENCE_PERMILLE: u64 = 100;
 const PATIENCE_MAX: u64 = 64;
 
 /// Samples without a reversal after which patience is halved.
-const CALM: u32 = 180;
+const CALM: u32 = 240;
 
 /// Samples that a restored value counts for at most.
 const RESTORED_MAX: u32 = 20;

@@ -119,7 +119,11 @@ impl Told {
     fn reading(&self, view: &View<'_>, variant: usize) -> Option<Reading> {
         let ready = view.seen[variant].ready;
         let millis = |value: f64| (value * 1e3) as u64;
-        let rate = |seconds| view.metrics.mean(variant, seconds, |second| second.arrivals).map(millis);
+        let rate = |seconds| {
+            view.metrics
+                .mean(variant, seconds, |second| second.arrivals)
+                .map(millis)
+        };
         if self.shows == Shows::RateAndBacklog {
             let last = view.metrics.last(variant).filter(|_| ready > 0)?;
             return Some(Reading {

@@ -54,7 +54,10 @@ fn one_wild_sample_moves_nothing() {
     let mut estimate = Estimate::new(10_000);
     for round in 0..200 {
         assert_eq!(feed(&mut estimate, 5, 10_100), 0, "round {round}");
-        assert!(!estimate.add(if round % 2 == 0 { u64::MAX } else { 0 }, STRIDE), "round {round}");
+        assert!(
+            !estimate.add(if round % 2 == 0 { u64::MAX } else { 0 }, STRIDE),
+            "round {round}"
+        );
     }
     assert_eq!(estimate.value(), 10_000);
 }
@@ -126,7 +129,7 @@ proptest! {
                 (last, changes) = (sample, changes + 1);
             }
         }
-        // An hour is 180 samples; after a reversal the next waits longer.
+        // An hour is 240 samples; after a reversal the next waits longer.
         prop_assert!(changes <= 60, "α {alpha} load {load}: {changes} changes, the last at {last}");
     }
 }
