@@ -12,6 +12,7 @@
 //! A factor changes what callers send ahead ([`sense`](super::sense)), and nothing else: in the steady state that it was
 //! learned in, the called sees as much itself. More is prepared for at once when a rise comes, less is let go through the
 //! scale-down window like any demand that falls.
+#![allow(clippy::similar_names, reason = "`state` and `stage` are the words of the field")]
 
 use super::bug::{Bug, seeded};
 use super::learn::estimate::{Estimate, Stride};

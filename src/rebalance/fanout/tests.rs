@@ -1,3 +1,5 @@
+#![allow(clippy::cast_possible_truncation, reason = "small numbers by construction")]
+
 use crate::rebalance::decision::Driver;
 use crate::rebalance::fixture::Fixture;
 use crate::rebalance::state::State;

@@ -1,3 +1,5 @@
+#![allow(clippy::cast_possible_truncation, reason = "small numbers by construction")]
+
 use proptest::prelude::*;
 
 use crate::rebalance::decision::{Driver, Trigger, VariantLearned};
@@ -258,7 +260,8 @@ fn load_moves_to_the_pool_that_turns_out_to_be_cheaper() {
 
 #[test]
 fn full_starting_silent_idle_and_rateless_replicas_teach_nothing() {
-    let cases: [(&str, fn(&mut Reading)); 7] = [
+    type Twist = fn(&mut Reading);
+    let cases: [(&str, Twist); 7] = [
         ("full", |reading| reading.utilization_permille = Some(980)),
         ("a pod is silent", |reading| reading.sampled -= 1),
         ("a pod is not expected yet", |reading| {

@@ -45,8 +45,8 @@ pub struct Told {
     state: State,
     world: World,
     shows: Shows,
-    told_world: bool,
-    told: Vec<Option<Seen>>,
+    knows_world: bool,
+    replicas: Vec<Option<Seen>>,
     readings: Vec<Option<Reading>>,
     moments: Vec<Moment>,
 }
@@ -57,11 +57,11 @@ impl Told {
     pub fn new(state: State, world: World, shows: Shows) -> Self {
         Self {
             state,
-            told: vec![None; world.variants.len()],
+            replicas: vec![None; world.variants.len()],
             readings: vec![None; world.variants.len()],
             world,
             shows,
-            told_world: false,
+            knows_world: false,
             moments: Vec::new(),
         }
     }
@@ -79,16 +79,16 @@ impl Told {
     fn events(&mut self, view: &View<'_>) -> Vec<Event> {
         let mut events = Vec::new();
         let mut pools = self.world.pools.iter().zip(view.capacity);
-        if !self.told_world || pools.any(|(pool, live)| pool.capacity != *live) {
+        if !self.knows_world || pools.any(|(pool, live)| pool.capacity != *live) {
             for (pool, live) in self.world.pools.iter_mut().zip(view.capacity) {
                 pool.capacity = *live;
             }
-            self.told_world = true;
+            self.knows_world = true;
             events.push(Event::World(self.world.clone()));
         }
         for (at, &seen) in view.seen.iter().enumerate() {
             let variant = VariantIdx(at as u32);
-            if self.told[at] != Some(seen) {
+            if self.replicas[at] != Some(seen) {
                 events.push(Event::Leaving {
                     variant,
                     count: seen.leaving,
@@ -98,7 +98,7 @@ impl Told {
                     desired: seen.desired,
                     ready: seen.ready,
                 });
-                self.told[at] = Some(seen);
+                self.replicas[at] = Some(seen);
             }
             let dry_ms = seen.pending_since_ms.map(|since_ms| view.now_ms - since_ms);
             if dry_ms.is_some_and(|dry_ms| dry_ms >= DRY_MS && dry_ms.is_multiple_of(DRY_MS)) {
