@@ -22,10 +22,11 @@
 //! # When nothing is learned
 //!
 //! While a replica may be full (utilization of 97 %, more waiting than running, a queue that grows): the rate is what comes
-//! in, not what is served. While fewer pods report than are Ready, or a reading is stale. Until [`SETTLE_MS`] after Ready
+//! in, not what is served; and a replica that waits for the stage behind it is full and serves little. While fewer pods report than are Ready, or a reading is stale. Until [`SETTLE_MS`] after Ready
 //! replicas of the stage last changed: what starts serves, but is not warm, and load is on its way from one to the other.
 //! Where replicas are nearly idle ([`BUSY_MIN_PERMILLE`]): a small number is divided by. Where what is in the system at the
-//! end of an interval differs from the start by an eighth of what came. Nothing is forgotten by time alone: no evidence is no
+//! end of an interval differs from the start by an eighth of what came. A pool on which nothing runs, or from which the plan
+//! goes away again within a minute, keeps its prior: nothing is run for the sake of learning. Nothing is forgotten by time alone: no evidence is no
 //! evidence that the prior was right.
 //!
 //! # How it acts
@@ -34,8 +35,8 @@
 //! model use one value within a step. What is told by [`Event::World`](super::world::Event::World) is compared with the
 //! declared one, and another declared value starts anew.
 //!
-//! Demand is in requests per second at a full replica, `D = max(r, Σ n·u·μ, Σ queue·μ/slots) / target` over a stage. So
-//! what is shown by utilization or slots is measured in `μ`, and changes with it, although nothing happened. Levels, windows
+//! Demand is in requests per second at a full replica, `D = Σ max(r, n·u·μ, queue·μ/slots) / target` over the pools of a
+//! stage. So what is shown by utilization or slots is measured in `μ`, and changes with it, although nothing happened. Levels, windows
 //! and averages hold such values of the past. Therefore, when `μ` changes, the newest readings are converted with the
 //! old and the new value, and all that is remembered of the stage's demand is multiplied by their ratio:
 //!

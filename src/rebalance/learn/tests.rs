@@ -306,7 +306,7 @@ fn nothing_is_learned_while_ready_replicas_come_and_go() {
             cluster.tick();
         }
         let count = cluster.replicas[0].len();
-        cluster.replicas[0].resize(if count % 2 == 0 { count + 1 } else { count - 1 }, 0);
+        cluster.replicas[0].resize(if count.is_multiple_of(2) { count + 1 } else { count - 1 }, 0);
     }
     assert_eq!(cluster.learned(0).capacity.samples, 0);
 }

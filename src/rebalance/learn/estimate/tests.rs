@@ -104,15 +104,19 @@ proptest! {
     }
 
     #[test]
-    fn a_quarter_of_lies_moves_it_no_further_than_scatter_does(seed in any::<u64>()) {
+    fn one_lie_in_four_moves_it_no_further_than_scatter_does(seed in any::<u64>()) {
         let mut random = Random::new(seed);
         let declared = random.within(1_000, 50_000);
         let truth = declared * random.within(30, 300) / 100;
         let mut estimate = Estimate::new(declared);
-        for _ in 0..240 {
-            let honest = truth * random.within(92, 108) / 100;
-            let lie = if random.chance(50) { truth * 50 } else { 1 };
-            estimate.add(if random.chance(25) { lie } else { honest }, STRIDE);
+        let one_sided = random.chance(50);
+        for _ in 0..60 {
+            let lies = random.within(0, 3);
+            for at in 0..4 {
+                let honest = truth * random.within(92, 108) / 100;
+                let lie = if one_sided || random.chance(50) { truth * 50 } else { 1 };
+                estimate.add(if at == lies { lie } else { honest }, STRIDE);
+            }
         }
         let off = estimate.value().abs_diff(truth) * 100 / truth;
         prop_assert!(off <= 22, "{} instead of {truth}, {off} % off", estimate.value());
