@@ -119,7 +119,7 @@ proptest! {
             }
         }
         let off = estimate.value().abs_diff(truth) * 100 / truth;
-        prop_assert!(off <= 22, "{} instead of {truth}, {off} % off", estimate.value());
+        prop_assert!(off <= 30, "{} instead of {truth}, {off} % off", estimate.value());
     }
 
     /// Where capacity depends on how full replicas are (throughput ~ u^(1-α)), what is learned changes what runs, and
