@@ -63,6 +63,12 @@ pub fn money(micros: u64) -> String {
     format!("{}.{:02}", cents / 100, cents % 100)
 }
 
+/// Formats thousandths exactly, without zeros at the end.
+pub fn thousandths(millis: u64) -> String {
+    let text = format!("{}.{:03}", millis / 1_000, millis % 1_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -180,11 +180,14 @@ pub struct StageStatus {
     /// Whether the pipeline's throughput is limited here.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bottleneck: bool,
-    /// Where the replicas are; pools without any are left out.
+    /// Where the replicas are; pools without any are left out unless something was learned there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub pools: Vec<StagePoolStatus>,
+    /// Calls per request of its callers, as learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_per_request: Option<Learned>,
     /// What is worth knowing: why it is there, what it waits for, what was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
@@ -204,6 +207,28 @@ pub struct StagePoolStatus {
     /// How many of them are Ready.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub ready: i32,
+    /// What one replica serves there, as learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_second: Option<Learned>,
+    /// Seconds until a replica is Ready there, as learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub startup_seconds: Option<Learned>,
+}
+
+/// A number that was learned, beside the one declared for it. A restarted operator goes on from here, as long as the same
+/// is declared.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Learned {
+    /// What is in force.
+    #[schemars(length(max = 24))]
+    pub value: String,
+    /// What is declared.
+    #[schemars(length(max = 24))]
+    pub declared: String,
+    /// Observations it rests on, rounded down to a power of two.
+    #[schemars(range(min = 1))]
+    pub samples: i32,
 }
 
 /// One decision, in short.
@@ -222,6 +247,10 @@ pub struct DecisionSummary {
     /// What changed, such as 'generate: l4-spot 9->7, graviton 0->2'.
     #[schemars(length(max = 256))]
     pub summary: String,
+    /// Which need was the largest: `Rate`, `Utilization`, `Running`, `Waiting`, `Saturation`, `Callers`, `Latency`, `Recent`, `Floor` or `Fallback`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub signal: Option<String>,
     /// Cost per hour before.
     #[schemars(length(max = 24))]
     pub cost_before: String,

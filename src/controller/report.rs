@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::api::tiered_pipeline::DecisionSummary;
+use crate::api::tiered_pipeline::{DecisionSummary, Learned};
 use crate::rebalance::decision::{HoldReason, Lack, NotUsed, Reason};
 use crate::rebalance::world::Resources;
 
@@ -36,7 +36,7 @@ pub enum Prospect {
 }
 
 /// One stage as the rebalancer sees it. Nothing in it moves on every tick.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StageView {
     /// Wanted replicas by pool.
     pub planned: BTreeMap<String, u32>,
@@ -50,10 +50,23 @@ pub struct StageView {
     pub reason: Reason,
     /// How far its signals can be trusted.
     pub signals: Signals,
+    /// What was learned, by pool; observations rounded down to a power of two.
+    pub learned: BTreeMap<String, PoolLearned>,
+    /// Calls per request of its callers, as learned.
+    pub calls: Option<Learned>,
     /// Why pools are not used more.
     pub not_used: BTreeMap<String, NotUsed>,
     /// Who else writes the replicas.
     pub foreign: Option<Foreign>,
+}
+
+/// What was learned of a stage on one pool.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PoolLearned {
+    /// What one replica serves.
+    pub requests_per_second: Option<Learned>,
+    /// Seconds until a replica is Ready.
+    pub startup_seconds: Option<Learned>,
 }
 
 /// How far the signals of a stage can be trusted.

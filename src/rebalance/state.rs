@@ -170,7 +170,9 @@ impl StageMemory {
         self.own.rescale(ratio);
         self.level.rescale(ratio);
         self.whole = self.whole.map(|(demand, at_ms)| (ratio.of(demand), at_ms));
+        self.sustained.rescale(ratio);
         self.ask.need.demand = ratio.of(self.ask.need.demand);
+        self.ask.sustained = ratio.of(self.ask.sustained);
     }
 
     /// What was decided before this moment binds nothing that comes after.

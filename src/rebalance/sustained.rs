@@ -7,7 +7,7 @@
 
 use super::average::Average;
 use super::bug::{Bug, seeded};
-use super::demand::{self, Level, Range};
+use super::demand::{self, Level, Range, Rescale};
 use super::world::{Reading, Stage, Variant};
 
 /// A queue is worked off within this time where not everybody gets what they ask for.
@@ -51,6 +51,12 @@ impl Sustained {
     /// Units or target changed.
     pub(super) fn forget(&mut self) {
         *self = Self::new();
+    }
+
+    /// Capacity is another now: what was measured in it is converted.
+    pub(super) fn rescale(&mut self, ratio: Rescale) {
+        self.average.rescale(ratio);
+        self.level.rescale(ratio);
     }
 
     /// What lasts of `demand`.

@@ -382,6 +382,11 @@ impl Preset {
         &self.source
     }
 
+    /// Whether its numbers speak of a stage as a whole, and of none of its pods.
+    pub fn is_of_stages(&self) -> bool {
+        matches!(self.source, Source::Prometheus(Per::Stage) | Source::ExternalMetrics)
+    }
+
     /// What to tell people whose server does not show the series.
     pub fn enable_hint(&self) -> &str {
         &self.enable_hint

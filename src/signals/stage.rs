@@ -129,6 +129,12 @@ impl StageAnswers {
         }
     }
 
+    /// When the last numbers of a stage were measured, on the local clock: as long before the answer as the source says.
+    pub fn taken_ms(&self, stage: &StageKey, preset: &'static Preset) -> Option<u64> {
+        let (received_ms, numbers) = self.known.get(&(stage.clone(), preset.name()))?.answer.as_ref()?;
+        Some(received_ms.saturating_sub(numbers.age_ms.unwrap_or_default()))
+    }
+
     /// Why the last attempt at a stage gave nothing, if it did.
     pub fn failure(&self, stage: &StageKey, preset: &'static Preset) -> Option<Why> {
         self.known.get(&(stage.clone(), preset.name()))?.failure

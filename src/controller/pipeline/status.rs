@@ -8,7 +8,7 @@ use kube::runtime::events::EventType;
 use kube::{Api, Client, Resource, ResourceExt};
 
 use super::super::events::Events;
-use super::super::report::PipelineView;
+use super::super::report::{PipelineView, PoolLearned};
 use super::apply::Report;
 use super::validate::desired;
 use super::validated::{StagePool, ValidatedPipeline, ValidatedStage};
@@ -123,9 +123,31 @@ fn stage_status(
     let whole = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
     let view = view.and_then(|view| view.stages.get(&stage.name));
     let all: Vec<(&StagePool, Running)> = stage.pools.iter().map(|pool| (pool, running(pool))).collect();
-    let used = all
-        .iter()
-        .filter(|(_, running)| running.desired > 0 || running.ready > 0);
+    // What was learned before the start stays on record until the rebalancer has taken it up.
+    let learned = |name: &str| match view {
+        Some(view) => view.learned.get(name).cloned().unwrap_or_default(),
+        None => (kept.and_then(|kept| kept.pools.iter().find(|pool| pool.name == name))).map_or_else(
+            PoolLearned::default,
+            |pool| PoolLearned {
+                requests_per_second: pool.requests_per_second.clone(),
+                startup_seconds: pool.startup_seconds.clone(),
+            },
+        ),
+    };
+    let pools = all.iter().map(|(pool, running)| {
+        let learned = learned(&pool.pool);
+        StagePoolStatus {
+            name: pool.pool.clone(),
+            replicas: whole(running.desired),
+            ready: whole(running.ready),
+            requests_per_second: learned.requests_per_second,
+            startup_seconds: learned.startup_seconds,
+        }
+    });
+    let known = |pool: &StagePoolStatus| {
+        let learned = pool.requests_per_second.is_some() || pool.startup_seconds.is_some();
+        pool.replicas > 0 || pool.ready > 0 || learned
+    };
     let message = verdict::stage_message(stage, view).map(|mut text| {
         if text.len() > STAGE_MESSAGE_MAX {
             let end = (0..=STAGE_MESSAGE_MAX)
@@ -143,13 +165,8 @@ fn stage_status(
         replicas: whole(all.iter().map(|(_, running)| running.desired).sum()),
         ready_replicas: whole(all.iter().map(|(_, running)| running.ready).sum()),
         bottleneck: view.map_or(kept.is_some_and(|kept| kept.bottleneck), |view| view.bottleneck),
-        pools: used
-            .map(|(pool, running)| StagePoolStatus {
-                name: pool.pool.clone(),
-                replicas: whole(running.desired),
-                ready: whole(running.ready),
-            })
-            .collect(),
+        pools: pools.filter(known).collect(),
+        calls_per_request: view.map_or_else(|| kept?.calls_per_request.clone(), |view| view.calls.clone()),
         message,
     }
 }

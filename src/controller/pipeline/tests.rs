@@ -238,6 +238,8 @@ fn what_kstatus_reads_in_every_situation() {
                 hold: None,
                 reason: decision::Reason::Cheapest,
                 signals: Signals::Fresh,
+                learned: BTreeMap::new(),
+                calls: None,
                 not_used: BTreeMap::new(),
                 foreign: Some(Foreign::Autoscaler("keda".to_owned())),
             },

@@ -193,6 +193,13 @@ fn bounds(stage: &Stage) -> Result<(), String> {
         Err(format!(
             "must be at least 1 when `signal.preset` is '{preset}': it does not see waiting work, so nobody would wake the stage"
         ))
+    } else if stage.replicas.min == 0
+        && stage.after.is_empty()
+        && !Preset::named(preset).is_some_and(Preset::is_of_stages)
+    {
+        Err(format!(
+            "must be at least 1 for a stage without `after` when `signal.preset` is '{preset}', which speaks of pods: nobody else would see its waiting work"
+        ))
     } else if stage.replicas.min > stage.replicas.max {
         Err("must not be greater than `replicas.max`".to_owned())
     } else {

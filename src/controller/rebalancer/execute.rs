@@ -101,7 +101,8 @@ impl Rebalancer {
                 return;
             }
         }
-        let summary = view::summarize(decision, &self.index, self.ctx.epoch, self.ctx.clock.wall());
+        let driver = self.state.report(decision.stage).and_then(|report| report.driver);
+        let summary = view::summarize(decision, driver, &self.index, self.ctx.epoch, self.ctx.clock.wall());
         tracing::info!(
             namespace = id.namespace,
             pipeline = id.name,

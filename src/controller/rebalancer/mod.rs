@@ -7,10 +7,12 @@
 mod aside;
 pub mod children;
 mod execute;
+mod learned;
 mod order;
 pub mod pods;
 mod publish;
 pub mod record;
+mod share;
 mod targets;
 mod usage;
 pub mod view;
@@ -45,7 +47,7 @@ use super::stores::Stores;
 use super::view::{Change, PodView};
 use crate::api::TieredPipeline;
 use crate::api::tiered_pipeline::DecisionSummary;
-use crate::rebalance::world::{Event, VariantIdx};
+use crate::rebalance::world::{Event, PipelineIdx, VariantIdx};
 use crate::rebalance::{State, step};
 use crate::signals::scraper::Scraped;
 use crate::signals::sources::Sources;
@@ -460,6 +462,15 @@ impl Rebalancer {
         self.events.retain(|event| matches!(event, Event::World(_)));
         if !self.state.declares(&world) {
             self.events.push(Event::World(world));
+        }
+        for (at, id) in (0_u32..).map(PipelineIdx).zip(&self.index.pipelines) {
+            let status = raw.iter().filter_map(|object| object.0.as_ref().ok());
+            let status = status.filter(|object| object.metadata.uid.as_ref() == Some(&id.uid));
+            if !before.iter().any(|known| known.uid == id.uid)
+                && let Some(status) = status.into_iter().find_map(|object| object.status.as_ref())
+            {
+                self.events.extend(learned::recalled(at, &self.index, status));
+            }
         }
         for at in 0..u32::try_from(self.index.variants.len()).unwrap_or(u32::MAX) {
             self.observe(VariantIdx(at));

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::pods::Pods;
+use super::share::{self, Part};
 use super::usage;
 use super::world::Index;
 use crate::rebalance::world::{Event, StageIdx, VariantIdx};
 use crate::signals::Why;
 use crate::signals::aggregate::Observations;
-use crate::signals::presets::Source;
+use crate::signals::presets::{Preset, Source};
 use crate::signals::scraper::{Scraped, Scraper, Target};
 use crate::signals::stage::{StageAnswer, StageAnswers, StageKey};
 
@@ -28,6 +29,8 @@ pub(super) struct Signals {
     newest_ms: BTreeMap<StageIdx, u64>,
     usage: watch::Sender<Arc<usage::Targets>>,
     stages: StageAnswers,
+    /// Variants that share what is said of a stage, by preset.
+    sharing: BTreeMap<(StageKey, &'static str), Vec<VariantIdx>>,
 }
 
 impl Signals {
@@ -42,6 +45,7 @@ impl Signals {
             everything_changed: true,
             newest_ms: BTreeMap::new(),
             stages: StageAnswers::default(),
+            sharing: BTreeMap::new(),
         }
     }
 
@@ -67,6 +71,9 @@ impl Signals {
 
     /// Takes an answer about a stage as a whole.
     pub(super) fn record_stage(&mut self, answer: StageAnswer) {
+        let key = (answer.stage.clone(), answer.preset.name());
+        self.changed
+            .extend(self.sharing.get(&key).into_iter().flatten().take(1));
         self.stages.record(answer);
     }
 
@@ -88,6 +95,10 @@ impl Signals {
         for at in changed {
             let Some(variant) = index.variant(at) else { continue };
             let Some(preset) = variant.preset else { continue };
+            if preset.is_of_stages() {
+                self.collect_shared(index, pods, (variant.stage, preset), now_ms, events);
+                continue;
+            }
             let ready: Vec<Arc<str>> = pods
                 .of(&variant.variant_id)
                 .filter(|pod| pod.ready)
@@ -101,9 +112,40 @@ impl Signals {
         }
     }
 
+    /// Readings of all variants that share what a source says of their stage.
+    fn collect_shared(
+        &mut self,
+        index: &Index,
+        pods: &Pods,
+        (at, preset): (StageIdx, &'static Preset),
+        now_ms: u64,
+        events: &mut Vec<Event>,
+    ) {
+        let Some(stage) = stage_key(index, at) else { return };
+        let key = (stage, preset.name());
+        let sharing = self.sharing.get(&key).map(Vec::as_slice).unwrap_or_default();
+        let part = |&at: &VariantIdx| {
+            let variant = index.variant(at)?;
+            Some(Part {
+                ready: pods.ready(&variant.variant_id),
+                capacity_millis: variant.capacity_millis,
+            })
+        };
+        let parts: Vec<Part> = sharing.iter().filter_map(part).collect();
+        let Some(readings) = share::readings(&self.stages, &key.0, preset, &parts, now_ms) else {
+            return;
+        };
+        for (&variant, reading) in sharing.iter().zip(readings) {
+            let newest = self.newest_ms.entry(at).or_default();
+            *newest = reading.taken_ms.max(*newest);
+            events.push(Event::Reading { variant, reading });
+        }
+    }
+
     /// Scrapes exactly the Ready pods of stages whose preset is read from pods.
     fn retarget(&mut self, index: &Index, pods: &Pods) {
         self.variants.clear();
+        self.sharing.clear();
         let mut targets = Vec::new();
         let mut asked = usage::Targets::new();
         for (at, variant) in (0_u32..).zip(&index.variants) {
@@ -117,6 +159,10 @@ impl Signals {
                 let Some(stage) = stage_key(index, variant.stage) else {
                     continue;
                 };
+                if preset.is_of_stages() {
+                    let sharing = self.sharing.entry((stage.clone(), preset.name())).or_default();
+                    sharing.push(VariantIdx(at));
+                }
                 asked.push(usage::Target {
                     preset,
                     stage,

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use jiff::Timestamp;
 
-use super::super::report::{Foreign, PipelineView, Prospect, Signals, StageView};
+use super::super::report::{Foreign, PipelineView, PoolLearned, Prospect, Signals, StageView};
+use super::learned::on_record;
 use super::world::Index;
 use crate::api::decimal::money;
 use crate::api::tiered_pipeline::DecisionSummary;
 use crate::rebalance::State;
-use crate::rebalance::decision::{self, Decision, NotUsed, Reason, StageReport, Trigger};
+use crate::rebalance::decision::{self, Decision, Driver, NotUsed, Reason, StageReport, Trigger};
 use crate::rebalance::world::{DryReason, PipelineIdx, StageIdx, Tier, VariantIdx};
 use crate::telemetry::{PipelineSample, StageSample, VariantSample};
 
@@ -17,7 +18,13 @@ use crate::telemetry::{PipelineSample, StageSample, VariantSample};
 const SUMMARY_MAX: usize = 250;
 
 /// One decision as people read it.
-pub fn summarize(decision: &Decision, index: &Index, epoch: i64, time: Timestamp) -> DecisionSummary {
+pub fn summarize(
+    decision: &Decision,
+    driver: Option<Driver>,
+    index: &Index,
+    epoch: i64,
+    time: Timestamp,
+) -> DecisionSummary {
     let stage = index.stage(decision.stage).map_or("?", |stage| stage.name.as_str());
     let moves: Vec<String> = decision
         .moves
@@ -38,6 +45,23 @@ pub fn summarize(decision: &Decision, index: &Index, epoch: i64, time: Timestamp
         cost_before: money(decision.cost_before_micros),
         cost_after: money(decision.cost_after_micros),
         reason: reason_word(decision.reason).to_owned(),
+        signal: driver.map(|driver| driver_word(driver).to_owned()),
+    }
+}
+
+/// The word for the need that was the largest.
+pub const fn driver_word(driver: Driver) -> &'static str {
+    match driver {
+        Driver::Rate => "Rate",
+        Driver::Utilization => "Utilization",
+        Driver::Running => "Running",
+        Driver::Waiting => "Waiting",
+        Driver::Saturation => "Saturation",
+        Driver::Callers => "Callers",
+        Driver::Latency => "Latency",
+        Driver::Recent => "Recent",
+        Driver::Floor => "Floor",
+        Driver::Fallback => "Fallback",
     }
 }
 
@@ -157,7 +181,16 @@ fn stage(
         .zip(&report.not_used)
         .filter_map(|(variant, why)| Some((pool(variant)?, steady((*why)?))))
         .collect();
+    let learned = (start..end).zip(&report.learned).filter_map(|(variant, known)| {
+        let known = PoolLearned {
+            requests_per_second: on_record(known.capacity),
+            startup_seconds: on_record(known.startup),
+        };
+        (known != PoolLearned::default()).then_some((pool(variant)?, known))
+    });
     StageView {
+        learned: learned.collect(),
+        calls: report.calls.and_then(on_record),
         planned,
         short: report.unserved_millis > 0,
         bottleneck,

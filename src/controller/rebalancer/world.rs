@@ -58,6 +58,8 @@ pub struct VariantRef {
     pub variant_id: String,
     /// What one replica requests: utilization is measured against it.
     pub request: Resources,
+    /// What one replica serves, as declared.
+    pub capacity_millis: u64,
     /// How its pods are read; absent if nobody knows the preset's name.
     pub preset: Option<&'static Preset>,
     /// How long pods may stay unschedulable before that says anything: the time a new node takes.
@@ -308,6 +310,7 @@ fn reference(
         child: stage_pool.child.clone(),
         variant_id: names::variant_id(&pipeline.id.uid, &valid.name, &stage_pool.pool),
         request: stage_pool.request,
+        capacity_millis: stage_pool.capacity_millis,
         preset: Preset::named(&stage_pool.preset),
         provision_ms: elastic.map_or(0, |observation| observation.provision_ms),
         claimed: stage_pool.claim == super::super::pipeline::validated::Claim::Released,
