@@ -1,10 +1,11 @@
-//! `make bench BENCH=b5` (`b6`, `b9`): whole runs of the core in the simulator of `tiercel simulate`. Figures go to
+//! `make bench BENCH=b5` (`b6`, `learning`, `b9`): whole runs of the core in the simulator of `tiercel simulate`. Figures go to
 //! `target/bench/<id>.json` and, as tables, to standard output. B9 fails if a promise is broken; nothing else here fails.
 //!
 //! | id | what |
 //! | --- | --- |
 //! | `b5` | the sample pipeline on four loads, every policy swept over its knobs, beside the clairvoyant |
 //! | `b6` | fifty pipelines of three classes on pools that are too small for them |
+//! | `learning` | what is learned of capacities and calls, what callers send ahead, what a signal costs |
 //! | `b9` | floors, ceilings, room and budget at every write, while nodes, writes and the core itself get lost |
 #![allow(
     clippy::cast_possible_truncation,
@@ -20,6 +21,7 @@
 mod build;
 mod classes;
 mod frontier;
+mod learning;
 #[path = "../core/result.rs"]
 mod result;
 mod watch;
@@ -28,7 +30,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-const ALL: [&str; 3] = ["b5", "b6", "b9"];
+const ALL: [&str; 4] = ["b5", "b6", "learning", "b9"];
 
 fn main() -> ExitCode {
     let wanted = std::env::var("BENCH").unwrap_or_default();
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         let (figures, sound): (Value, bool) = match id {
             "b5" => (frontier::run(), true),
             "b6" => (classes::run(), true),
+            "learning" => (learning::run(), true),
             _ => watch::run(),
         };
         if let Err(error) = result::write(id, &figures) {

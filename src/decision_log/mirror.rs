@@ -64,6 +64,35 @@ mirror_words!(Mode of world::Mode { Automatic, Advisory, Paused, NoScaleIn, NoSc
 mirror_words!(Traffic of world::Traffic { Uniform, Weighted, Pull });
 mirror_words!(DryReason of world::DryReason { Unschedulable, CannotStart, Reclaimed });
 
+/// What something was learned of: the number of a variant, or of a stage.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Subject {
+    Capacity(u32),
+    Startup(u32),
+    Calls(u32),
+}
+
+impl From<world::Subject> for Subject {
+    fn from(of: world::Subject) -> Self {
+        match of {
+            world::Subject::Capacity(variant) => Self::Capacity(variant.0),
+            world::Subject::Startup(variant) => Self::Startup(variant.0),
+            world::Subject::Calls(stage) => Self::Calls(stage.0),
+        }
+    }
+}
+
+impl From<Subject> for world::Subject {
+    fn from(of: Subject) -> Self {
+        match of {
+            Subject::Capacity(at) => Self::Capacity(VariantIdx(at)),
+            Subject::Startup(at) => Self::Startup(VariantIdx(at)),
+            Subject::Calls(at) => Self::Calls(StageIdx(at)),
+        }
+    }
+}
+
 /// A variant's number.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(super) struct At(u32);
@@ -191,6 +220,8 @@ mirror!(Reading of world::Reading {
     utilization_permille: Option<u32>, rate_millis: Option<u64>,
 } wrapped {});
 
+mirror!(Learned of world::Learned { declared: u64, value: u64, samples: u32, } wrapped {});
+
 #[derive(Serialize, Deserialize)]
 pub(super) struct World {
     pools: Vec<Pool>,
@@ -303,4 +334,5 @@ events! {
     Leaving { variant: At, count: u32 },
     Reading { variant: At, reading: Reading },
     Dry { variant: At, reason: DryReason },
+    Learned { subject: Subject, learned: Learned },
 }

@@ -5,7 +5,7 @@
 //! a mean `m` of requests by `√m`; three times that is noise without any history. And a spike that was there before, and that
 //! neither the average before it nor the one after it bore out, is noise from then on.
 
-use super::demand::{Range, cut};
+use super::demand::{Range, Rescale, cut};
 
 /// Parts of a window.
 const BUCKETS: usize = 16;
@@ -66,6 +66,18 @@ impl Average {
     /// Earlier values say nothing any more.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
+    }
+
+    /// What the values are measured in has changed.
+    pub(super) fn rescale(&mut self, ratio: Rescale) {
+        for bucket in &mut self.ring {
+            bucket.mean = ratio.of_range(bucket.mean);
+            bucket.peak = ratio.of(bucket.peak);
+            bucket.before = ratio.of(bucket.before);
+        }
+        self.mean = self.mean.map(|mean| ratio.of_range(mean));
+        self.still = self.still.map(|(value, since_ms)| (ratio.of_range(value), since_ms));
+        self.spikes = (ratio.of(self.spikes.0), ratio.of(self.spikes.1));
     }
 
     /// The values come to an end; how noisy they were stays known.

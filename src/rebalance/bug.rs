@@ -79,6 +79,18 @@ pub(super) enum Bug {
     QueuesCountInFull,
     /// A product and a sum are rounded once instead of twice.
     Fused,
+    /// Readings of full replicas teach what a replica serves.
+    LearnsFromSaturated,
+    /// What is learned may be any number.
+    LearnedUnbounded,
+    /// One sample is in force at once.
+    OneSampleTeaches,
+    /// Demand that was measured in the old capacity is held against the new one.
+    DemandNotConverted,
+    /// What was learned before a restart is not taken back.
+    LearnedForgotten,
+    /// Calls per request are learned while a queue grows.
+    FanOutFromQueue,
 }
 
 /// Whether this bug is on: never.

@@ -1,6 +1,6 @@
 //! What the core answers: decisions to write, each with its reason, and a report per stage for everything people read.
 
-use super::world::{DryReason, StageIdx, VariantIdx};
+use super::world::{DryReason, Learned, StageIdx, VariantIdx};
 
 /// One change of `spec.replicas`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub enum Trigger {
     SignalsLost,
     /// Someone else changed the replicas.
     Drift,
+    /// What a replica serves was learned to be something else.
+    Learned,
 }
 
 /// The constraint that shaped a decision most.
@@ -151,6 +153,40 @@ pub struct Decision {
     pub rejected: Vec<(VariantIdx, NotUsed)>,
 }
 
+/// Which need decided how many replicas a stage is asked to have: the largest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Driver {
+    /// Requests per second that arrive.
+    Rate,
+    /// How full replicas are.
+    Utilization,
+    /// Requests being handled, against declared concurrency.
+    Running,
+    /// The same, most of which wait.
+    Waiting,
+    /// Replicas are full, and more may wait than is seen.
+    Saturation,
+    /// What the callers send.
+    Callers,
+    /// The pipeline's latency objective asks for headroom.
+    Latency,
+    /// More was needed within the scale-down window.
+    Recent,
+    /// Declared floors ask for more than demand does.
+    Floor,
+    /// The declared fallback for lost signals.
+    Fallback,
+}
+
+/// What was learned of a variant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VariantLearned {
+    /// What one replica serves, thousandths of the stage's unit.
+    pub capacity: Learned,
+    /// Expected time from a larger `spec.replicas` to Ready, milliseconds.
+    pub startup: Learned,
+}
+
 /// What is known about a stage after a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageReport {
@@ -176,4 +212,10 @@ pub struct StageReport {
     pub below_hint: bool,
     /// Why each variant is not used more, in variant order; `None` for the ones that carry the plan.
     pub not_used: Vec<Option<NotUsed>>,
+    /// Which need was the largest; absent while nothing is needed or known.
+    pub driver: Option<Driver>,
+    /// What was learned of each variant, in variant order.
+    pub learned: Vec<VariantLearned>,
+    /// Calls per request of its callers, all edges summed, thousandths; absent without callers whose rates count.
+    pub calls: Option<Learned>,
 }

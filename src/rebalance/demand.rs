@@ -70,6 +70,44 @@ impl Range {
     }
 }
 
+/// A ratio by which remembered demand is multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rescale {
+    numerator: u128,
+    denominator: u128,
+}
+
+impl Rescale {
+    /// `numerator / denominator`; nothing changes where either is zero.
+    pub(super) fn new(numerator: u128, denominator: u128) -> Self {
+        if numerator == 0 || denominator == 0 {
+            return Self {
+                numerator: 1,
+                denominator: 1,
+            };
+        }
+        // No product with a demand overflows.
+        let excess = (u128::BITS - numerator.max(denominator).leading_zeros()).saturating_sub(u64::BITS);
+        Self {
+            numerator: (numerator >> excess).max(1),
+            denominator: (denominator >> excess).max(1),
+        }
+    }
+
+    /// Rounded up.
+    pub(super) fn of(self, value: u64) -> u64 {
+        cut((u128::from(value) * self.numerator).div_ceil(self.denominator))
+    }
+
+    /// Both ends.
+    pub(super) fn of_range(self, range: Range) -> Range {
+        Range {
+            low: self.of(range.low),
+            high: self.of(range.high),
+        }
+    }
+}
+
 /// Target utilization of a stage, never zero.
 pub(super) fn target(stage: &Stage) -> u64 {
     u64::from(stage.target_permille.max(1))
@@ -146,6 +184,63 @@ pub(super) fn of_reading(stage: &Stage, variant: &Variant, reading: &Reading) ->
         low: cut(low),
         high: cut(low.saturating_add((missing * capacity * 1_000).div_ceil(target))),
     }
+}
+
+/// What a reading of a rated stage shows, in fine units without target and rounding, and whether that is measured in the
+/// variant's capacity. Only for ratios.
+pub(super) fn worth(variant: &Variant, reading: &Reading) -> (bool, u128) {
+    let capacity = u128::from(capacity(variant)) << 16;
+    let busy = u128::from(reading.sampled) * u128::from(reading.utilization_permille.unwrap_or(0));
+    let mut measured = busy.saturating_mul(capacity);
+    let queue = reading.running_millis.unwrap_or(0).min(UNITS_MAX) + reading.waiting_millis.unwrap_or(0).min(UNITS_MAX);
+    if let Some(slots) = variant.concurrency.filter(|&slots| slots > 0) {
+        measured = measured.max(u128::from(queue).saturating_mul(capacity.saturating_mul(1_000)) / u128::from(slots));
+    }
+    let rate = (u128::from(reading.rate_millis.unwrap_or(0).min(UNITS_MAX)) * 1_000) << 16;
+    (measured >= rate, measured.max(rate))
+}
+
+/// Which part of a reading shows the most demand, if any shows some: the one that [`of_reading`] goes by.
+pub(super) fn signal_of(stage: &Stage, variant: &Variant, reading: &Reading) -> Option<Signal> {
+    let alone = |part: Reading| of_reading(stage, variant, &part).low;
+    let silent = Reading {
+        running_millis: None,
+        waiting_millis: None,
+        utilization_permille: None,
+        rate_millis: None,
+        expected: reading.sampled,
+        ..*reading
+    };
+    let rate = alone(Reading {
+        rate_millis: reading.rate_millis,
+        ..silent
+    });
+    let used = alone(Reading {
+        utilization_permille: reading.utilization_permille,
+        ..silent
+    });
+    let queue = alone(Reading {
+        running_millis: reading.running_millis,
+        waiting_millis: reading.waiting_millis,
+        ..silent
+    });
+    let most = rate.max(used).max(queue);
+    match most {
+        0 => None,
+        most if most == rate => Some(Signal::Rate),
+        most if most == used => Some(Signal::Utilization),
+        _ if reading.waiting_millis.unwrap_or(0) > reading.running_millis.unwrap_or(0) => Some(Signal::Waiting),
+        _ => Some(Signal::Running),
+    }
+}
+
+/// A part of a reading that shows demand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    Rate,
+    Utilization,
+    Running,
+    Waiting,
 }
 
 /// Demand that a saturated variant may hide beyond `shown`, what its reading shows. `waiting_before` is what waited at
@@ -251,6 +346,16 @@ impl Level {
     /// Units or target changed: earlier values say nothing any more.
     pub(super) fn forget(&mut self) {
         *self = Self::new();
+    }
+
+    /// Capacity is another now, and with it all that was measured in it.
+    pub(super) fn rescale(&mut self, ratio: Rescale) {
+        self.held = self.held.map(|held| ratio.of(held));
+        self.found = self.found.map(|found| ratio.of(found));
+        self.rise = self.rise.map(|(rise, until_ms)| (ratio.of(rise), until_ms));
+        for window in [&mut self.lowest_rise, &mut self.lowest, &mut self.highest] {
+            window.scale(|value| ratio.of(value));
+        }
     }
 
     /// No fresh evidence at this time.

@@ -33,6 +33,11 @@ impl Window {
         self.buckets.clear();
     }
 
+    /// Multiplies all it remembers.
+    pub(super) fn scale(&mut self, of: impl Fn(u64) -> u64) {
+        self.buckets.iter_mut().for_each(|(_, value)| *value = of(*value));
+    }
+
     fn pick(&self, left: u64, right: u64) -> u64 {
         match self.extreme {
             Extreme::Lowest => left.min(right),

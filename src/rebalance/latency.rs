@@ -51,7 +51,7 @@ use std::collections::BTreeMap;
 use self::queue::Queue;
 use self::split::{Choice, Node};
 use super::decision::{Lack, Prospect, Trigger};
-use super::demand::{self, Range};
+use super::demand::{self, Range, Rescale};
 use super::oracle::Need;
 use super::plan::{price, variants_of};
 use super::state::State;
@@ -121,6 +121,14 @@ impl Memory {
                 ..need
             },
             _ => need,
+        }
+    }
+
+    /// A stage's demand is measured in another capacity now.
+    pub(super) fn rescale(&mut self, stage: Key, ratio: Rescale) {
+        if let Some(headroom) = self.stages.get_mut(&stage) {
+            headroom.sensed = ratio.of(headroom.sensed);
+            headroom.asked = ratio.of(headroom.asked);
         }
     }
 }

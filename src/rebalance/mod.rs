@@ -12,18 +12,20 @@
 //! # One step
 //!
 //! 1. `state`: events are absorbed. Nothing is decided while they are; what runs is observed, never stored progress.
-//! 2. `sense` and `demand`: readings become a demand per stage, callers before the called, so that a rise reaches all
+//! 2. `learn` and `fanout`: what replicas serve and how stages call each other is learned from readings that are whole, and
+//!    put in force rarely. Within a step there is one capacity for everything.
+//! 3. `sense` and `demand`: readings become a demand per stage, callers before the called, so that a rise reaches all
 //!    stages of a pipeline in the same step. `average`: it is averaged over twice the time that replicas take to start
 //!    (`startup`, learned), and what stands out by more than noise is followed at once. It is held still inside the
 //!    tolerance and the windows. `latency` raises it where a pipeline's end-to-end objective asks for headroom.
-//! 3. `plan`: if any input of the plan changed, the joint plan is made anew from `oracle` answers. What runs is
+//! 4. `plan`: if any input of the plan changed, the joint plan is made anew from `oracle` answers. What runs is
 //!    priced a little lower than what would be new, which makes plans stay: if `x` is the cheapest cover when `n` runs,
 //!    then `x` is also the cheapest when anything between `n` and `x` runs, because a coordinate's discount grows by at
 //!    most what was added to it. So a shift is never turned around by its own progress.
-//! 4. `moves`: the writes that are safe now. Growth goes first; replicas that serve go when those that replace them
+//! 5. `moves`: the writes that are safe now. Growth goes first; replicas that serve go when those that replace them
 //!    are Ready; room and budget are counted for old and new side by side.
-//! 5. `verify`: every decision is checked by code that shares nothing with the planner.
-//! 6. `guard`, `report`: why the rest does not happen now, and why each pool is not used more.
+//! 6. `verify`: every decision is checked by code that shares nothing with the planner.
+//! 7. `guard`, `report`: why the rest does not happen now, and why each pool is not used more.
 //!
 //! Where pools are short, what they are divided by is the demand that lasts (`sustained`); queues get what is left. The plan
 //! of a step is greedy (`scarcity`), and at once. `solve` plans such worlds at prices per
@@ -55,6 +57,10 @@
 //! does not come to rest, 883 and 1354 write after a restart. Equals that compete for a pool that is short are served in
 //! the order of their declaration.
 //!
+//! Where declared capacities are wrong by up to three, a stage may go round: the pool that looks cheaper disappoints, is left
+//! before it has run long enough to teach, and looks cheaper again once the disappointment is forgotten. Of 1,600 such worlds (seeds
+//! from 1 of `learn::episodes`) 18 do that without learning, and five with: 1076, 1294, 1341, 1428, 1513.
+//!
 //! # How it is held to that
 //!
 //! `properties` (`s*`, `q*` of the promises) tries each on 10,000 random cases in `make test` and on a million in `make fuzz`;
@@ -75,6 +81,7 @@ mod demand;
 mod edit;
 #[cfg(test)]
 mod episodes;
+mod fanout;
 #[cfg(test)]
 mod fixture;
 mod guard;
@@ -82,6 +89,7 @@ mod history;
 #[cfg(test)]
 mod judge;
 mod latency;
+mod learn;
 mod ledger;
 mod moves;
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Why the plan is what it is: the constraint that shaped it, and for every pool why it is not used more.
 
-use super::decision::{NotUsed, Reason};
+use super::decision::{Driver, NotUsed, Reason};
 use super::demand;
 use super::oracle::Value;
 use super::plan::{Plan, price, variants_of};
 use super::state::{StageMemory, VariantMemory};
-use super::world::{Variant, World};
+use super::world::{Stage, Variant, World};
 
 /// What shaped a stage's plan, and why each of its variants is not used more.
 pub(super) fn explain(
@@ -47,6 +47,33 @@ pub(super) fn explain(
     }
     let value = plan.values.get(at).copied().unwrap_or_default();
     shaped(value, total, need.ceiling, need.floor, not_used)
+}
+
+/// Which need decided how many replicas a stage is asked to have. `held` is its demand without a latency objective;
+/// `served`, whether what is planned serves all of it.
+pub(super) fn driver(
+    stage: &Stage,
+    memory: &StageMemory,
+    (planned, served): (&[u32], bool),
+    held: Option<u64>,
+) -> Option<Driver> {
+    let need = memory.ask.need;
+    let total = planned.iter().fold(0_u32, |sum, &count| sum.saturating_add(count));
+    if memory.senses.fallback {
+        return Some(Driver::Fallback);
+    }
+    let held = held?;
+    if need.demand > held {
+        return Some(Driver::Latency);
+    }
+    if served && total > 0 && total <= need.floor.max(need.reliable_floor) {
+        return Some(Driver::Floor);
+    }
+    let wide = u128::from(1_000 + stage.tolerance_permille.min(1_000));
+    if u128::from(held) * 1_000 > u128::from(memory.senses.shown) * wide {
+        return (held > 0).then_some(Driver::Recent);
+    }
+    memory.senses.driver
 }
 
 fn shaped(value: Value, total: u32, ceiling: u32, floor: u32, not_used: &[Option<NotUsed>]) -> Reason {

@@ -2,9 +2,11 @@
 #![allow(clippy::similar_names, reason = "`state` and `stage` are the words of the field")]
 
 use super::bug::{Bug, seeded};
-use super::decision::Trigger;
-use super::demand::{self, Range};
+use super::decision::{Driver, Trigger};
+use super::demand::{self, Range, Signal};
+use super::fanout;
 use super::latency;
+use super::learn;
 use super::moves;
 use super::oracle::Need;
 use super::plan::{Bound, variants_of};
@@ -27,8 +29,55 @@ struct Offer {
     one: u64,
 }
 
+/// Demand by the signal that shows most of it, over the variants of a stage.
+#[derive(Clone, Copy, Debug, Default)]
+struct Signals {
+    rate: u64,
+    utilization: u64,
+    running: u64,
+    waiting: u64,
+}
+
+impl Signals {
+    fn add(&mut self, signal: Signal, demand: u64) {
+        let sum = match signal {
+            Signal::Rate => &mut self.rate,
+            Signal::Utilization => &mut self.utilization,
+            Signal::Running => &mut self.running,
+            Signal::Waiting => &mut self.waiting,
+        };
+        *sum = sum.saturating_add(demand);
+    }
+
+    /// What asks for most, of a stage's own demand and what its callers send.
+    fn largest(&self, own: u64, sent: u64) -> Option<Driver> {
+        let parts = [
+            (self.rate, Driver::Rate),
+            (self.utilization, Driver::Utilization),
+            (self.running, Driver::Running),
+            (self.waiting, Driver::Waiting),
+        ];
+        let seen = parts.iter().fold(0_u64, |sum, part| sum.saturating_add(part.0));
+        if sent > own {
+            return Some(Driver::Callers);
+        }
+        // What is not in any reading, although replicas are full.
+        if own.saturating_sub(seen) > seen {
+            return Some(Driver::Saturation);
+        }
+        let largest = parts
+            .into_iter()
+            .reduce(|most, part| if part.0 > most.0 { part } else { most })?;
+        (largest.0 > 0).then_some(largest.1)
+    }
+}
+
 /// Demand of every stage, callers before the called.
 pub(super) fn sense(state: &mut State, now_ms: u64) {
+    if !state.unlearning {
+        learn::learn(state, now_ms);
+        fanout::learn(state, now_ms);
+    }
     let mut offered = vec![Offer::default(); state.world.stages.len()];
     for at in 0..state.world.stages.len() {
         let Some((offer, wake_ms)) = sense_stage(state, at, &offered, now_ms) else {
@@ -66,8 +115,9 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
             .get(edge.from.0 as usize)
             .is_some_and(|from| from.rated);
         if let Some(from) = offered.get(edge.from.0 as usize).filter(|_| rated) {
-            let calls = from.rate.scaled(edge.calls_millis, 1_000);
-            one = one.max(Range { low: from.one, high: 0 }.scaled(edge.calls_millis, target).low);
+            let calls_millis = fanout::calls_millis(memory.fan_out.as_deref(), edge);
+            let calls = from.rate.scaled(calls_millis, 1_000);
+            one = one.max(Range { low: from.one, high: 0 }.scaled(calls_millis, target).low);
             forward = Some(forward.map_or(calls, |sum| sum.plus(calls)));
         }
     }
@@ -87,6 +137,7 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
     let mut wake_ms = None;
     let mut mixed = false;
     let mut hidden = 0_u64;
+    let mut signals = Signals::default();
     // Whether any variant, and whether every one that speaks, may see only part of its demand.
     let (mut partly, mut wholly) = (false, true);
     let newest_ms = variants
@@ -111,6 +162,9 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
             Some(reading) if ready == 0 && Some(reading.taken_ms) < newest_ms => {}
             Some(reading) => {
                 let load = demand::of_reading(stage, variant, &reading);
+                if let Some(signal) = demand::signal_of(stage, variant, &reading) {
+                    signals.add(signal, load.low);
+                }
                 hidden = hidden.saturating_add(seen.hidden(variant, &reading, load.low));
                 let saturated = seen.saturated(variant, &reading);
                 partly |= saturated;
@@ -166,6 +220,8 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
     if let Some(own) = own.filter(|own| !partly && !mixed && own.low == own.high) {
         memory.whole = Some((own.low, now_ms));
     }
+    senses.driver = signals.largest(own.map_or(0, |own| own.low), forward.scaled(1_000, target).low);
+    senses.shown = own.unwrap_or_default().max(forward.scaled(1_000, target)).high;
     // Where all are busy, what is seen follows what runs: it proves no fall.
     let proven = memory.level.settled().filter(|_| partly && wholly).unwrap_or(0);
     let proven = Range { low: 0, high: proven };

@@ -101,6 +101,8 @@ pub(super) struct Sim {
     pub(super) decisions: Vec<Decision>,
     /// Readings are off by up to so much, thousandths.
     pub(super) noise_permille: u64,
+    /// What a replica serves, thousandths of what is declared, by variant. If given, readings show both rate and use.
+    pub(super) truth_permille: Vec<u64>,
     pods: Vec<Vec<Pod>>,
     capacity_full: Vec<Resources>,
     random: Random,
@@ -130,6 +132,7 @@ impl Sim {
             desired,
             decisions: Vec::new(),
             noise_permille: 0,
+            truth_permille: Vec::new(),
             pods,
             capacity_full,
             random: Random::new(seed),
@@ -403,7 +406,7 @@ impl Sim {
 
     fn observe(&mut self, faults: &Faults) -> Vec<Event> {
         let mut events = Vec::new();
-        if *self.state.world() != self.world {
+        if !self.state.declares(&self.world) {
             events.push(Event::World(self.world.clone()));
         }
         for at in 0..self.desired.len() {
@@ -440,14 +443,15 @@ impl Sim {
                 let noisy = |value: u64| value * off.saturating_sub(self.noise_permille) / 1_000;
                 let used = noisy(u64::from(self.utilization(stage, at))).min(1_000) as u32;
                 let rated = self.world.stages[stage].rated;
-                let served = u64::from(ready) * self.world.variants[at].capacity_millis * u64::from(used) / 1_000;
+                let served = u64::from(ready) * self.serves(at) * u64::from(used) / 1_000;
+                let both = !self.truth_permille.is_empty();
                 let reading = Reading {
                     taken_ms: self.now_ms,
                     sampled: ready - missing as u32,
                     expected: ready,
                     running_millis: None,
                     waiting_millis: None,
-                    utilization_permille: (!rated).then_some(used),
+                    utilization_permille: (!rated || both).then_some(used),
                     rate_millis: rated.then_some(served),
                 };
                 events.push(Event::Reading {
@@ -459,9 +463,15 @@ impl Sim {
         events
     }
 
+    /// What a replica really serves.
+    fn serves(&self, variant: usize) -> u64 {
+        let permille = self.truth_permille.get(variant).copied().unwrap_or(1_000);
+        (self.world.variants[variant].capacity_millis * permille / 1_000).max(1)
+    }
+
     fn utilization(&self, stage: usize, variant: usize) -> u32 {
         let range = self.stage_range(stage);
-        let capacity = |at: usize| self.world.variants[at].capacity_millis;
+        let capacity = |at: usize| self.serves(at);
         let share = if self.world.stages[stage].traffic == Traffic::Uniform {
             let ready: u64 = range.map(|at| u64::from(self.ready(at))).sum();
             self.load[stage] * 1_000 / (ready.max(1) * capacity(variant))

@@ -8,7 +8,7 @@
 //! (an API server or a registry under load, hundreds of pipelines applied together), and moving replicas would add to it. So
 //! patience is stretched by how late the pools are in the middle, up to [`PACE_PERMILLE_MAX`].
 
-use super::world::{Variant, World};
+use super::world::{Learned, Variant, World};
 
 /// Upper ends of the histogram's bins, thousandths of the declared time.
 const RATIOS: [u64; 13] = [
@@ -17,6 +17,9 @@ const RATIOS: [u64; 13] = [
 
 /// The bin of what is declared.
 const DECLARED: usize = 6;
+
+/// What the declared time weighs.
+const PRIOR_WEIGHT: u16 = 2 * WEIGHT;
 
 /// What an observation weighs. A total above `WEIGHT_MAX` is halved.
 const WEIGHT: u16 = 16;
@@ -42,6 +45,8 @@ pub(super) struct Startup {
     /// The time that ratios are of; another one starts anew.
     declared_ms: u64,
     weights: [u16; RATIOS.len()],
+    /// Starts observed.
+    seen: u32,
     /// The last observation, thousandths of what was expected then, and when.
     last: Option<(u64, u64)>,
 }
@@ -56,21 +61,48 @@ impl Startup {
                 ..Self::default()
             };
             if let Some(declared) = self.weights.get_mut(DECLARED) {
-                *declared = 2 * WEIGHT;
+                *declared = PRIOR_WEIGHT;
             }
         }
         let expected_ms = self.expected_ms(declared_ms);
         self.last = Some((permille(took_ms, expected_ms), now_ms));
         let ratio = permille(took_ms, declared_ms);
-        let bin = RATIOS
-            .iter()
-            .position(|&most| ratio <= most)
-            .unwrap_or(RATIOS.len() - 1);
-        if let Some(weight) = self.weights.get_mut(bin) {
+        self.seen = self.seen.saturating_add(1);
+        if let Some(weight) = self.weights.get_mut(bin(ratio)) {
             *weight += WEIGHT;
         }
         if self.weights.iter().sum::<u16>() > WEIGHT_MAX {
             self.weights.iter_mut().for_each(|weight| *weight /= 2);
+        }
+    }
+
+    /// What is expected, and how many starts that rests on.
+    pub(super) fn learned(&self, declared_ms: u64) -> Learned {
+        let known = self.declared_ms == declared_ms.max(1);
+        Learned {
+            declared: declared_ms,
+            value: self.expected_ms(declared_ms),
+            samples: if known { self.seen } else { 0 },
+        }
+    }
+
+    /// Takes back what was learned before a restart, if the same is declared and nothing has been seen yet. What the
+    /// slowest took is not in it.
+    pub(super) fn recall(&mut self, declared_ms: u64, learned: &Learned) {
+        if self.seen > 0 || learned.samples == 0 || learned.declared != declared_ms {
+            return;
+        }
+        *self = Self {
+            declared_ms: declared_ms.max(1),
+            seen: learned.samples,
+            ..Self::default()
+        };
+        let weight = u16::try_from(learned.samples)
+            .unwrap_or(u16::MAX)
+            .saturating_mul(WEIGHT);
+        let bin = bin(permille(learned.value, declared_ms.max(1)));
+        if let Some(slot) = self.weights.get_mut(bin) {
+            *slot = weight.clamp(PRIOR_WEIGHT, WEIGHT_MAX);
         }
     }
 
@@ -93,8 +125,12 @@ impl Startup {
         (now_ms < at_ms.saturating_add(RECENT_MS)).then_some(ratio)
     }
 
+    fn total(&self) -> u32 {
+        self.weights.iter().map(|&weight| u32::from(weight)).sum()
+    }
+
     fn quantile_ms(&self, declared_ms: u64, permille: u32) -> u64 {
-        let total: u32 = self.weights.iter().map(|&weight| u32::from(weight)).sum();
+        let total = self.total();
         if total == 0 || self.declared_ms != declared_ms.max(1) {
             return declared_ms;
         }
@@ -107,6 +143,12 @@ impl Startup {
         }
         declared_ms
     }
+}
+
+/// Where a ratio is counted, thousandths of the declared time.
+fn bin(ratio: u64) -> usize {
+    let found = RATIOS.iter().position(|&most| ratio <= most);
+    found.unwrap_or(RATIOS.len() - 1)
 }
 
 fn permille(part_ms: u64, whole_ms: u64) -> u64 {

@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 
 use super::average::Average;
 use super::bug::{Bug, seeded};
-use super::decision::{StageReport, Trigger};
-use super::demand::{self, Level};
+use super::decision::{Driver, StageReport, Trigger};
+use super::demand::{self, Level, Rescale};
 use super::edit::Before;
+use super::fanout::FanOut;
 use super::history::{Allowance, Change, Dry, Pending};
 use super::latency;
+use super::learn::{self, Capacity};
 use super::oracle::Oracle;
 use super::plan::{Ask, Bound, Plan, variants_of};
 use super::propose::Asked;
 use super::startup::{self, Startup};
 use super::sustained::Sustained;
 use super::verify::Violation;
-use super::world::{DryReason, Event, Key, PoolIdx, Reading, Variant, VariantIdx, World};
+use super::world::{DryReason, Event, Key, Learned, PoolIdx, Reading, Variant, VariantIdx, World};
 
 /// How long a write may take to be observed before what is observed counts again.
 const WRITE_GRACE_MS: u64 = 5_000;
@@ -46,6 +48,8 @@ pub struct State {
     pub(super) gap_ppm: Option<u64>,
     /// What more room in pools that are short would save.
     pub(super) prices: Vec<(PoolIdx, u8, u64)>,
+    /// Nothing is learned of readings, see [`State::unlearning`].
+    pub(super) unlearning: bool,
     pub(super) oracle: Oracle,
     /// Latency objectives, and what they add to demand.
     pub(super) latency: latency::Memory,
@@ -94,6 +98,8 @@ pub(super) struct StageMemory {
     /// The plan that was last reported in advisory mode.
     pub(super) advised: Option<Vec<u32>>,
     pub(super) senses: Senses,
+    /// What is learned of calls per request.
+    pub(super) fan_out: Option<Box<FanOut>>,
 }
 
 /// What the last demand pass found out about a stage.
@@ -114,6 +120,10 @@ pub(super) struct Senses {
     pub(super) forced: bool,
     /// When the newest reading was taken.
     pub(super) taken_ms: Option<u64>,
+    /// Which signal shows the largest need, before latency, floors and fallback.
+    pub(super) driver: Option<Driver>,
+    /// That need.
+    pub(super) shown: u64,
 }
 
 impl StageMemory {
@@ -155,6 +165,14 @@ impl StageMemory {
         }
     }
 
+    /// Capacity is another now: what was measured in it is converted.
+    pub(super) fn rescale(&mut self, ratio: Rescale) {
+        self.own.rescale(ratio);
+        self.level.rescale(ratio);
+        self.whole = self.whole.map(|(demand, at_ms)| (ratio.of(demand), at_ms));
+        self.ask.need.demand = ratio.of(self.ask.need.demand);
+    }
+
     /// What was decided before this moment binds nothing that comes after.
     pub(super) fn turn_over(&mut self) {
         self.pinned = false;
@@ -184,6 +202,7 @@ impl Default for StageMemory {
             growth_cause: None,
             advised: None,
             senses: Senses::default(),
+            fan_out: None,
         }
     }
 }
@@ -194,12 +213,18 @@ pub(super) struct VariantMemory {
     /// Observed `spec.replicas`; absent until first seen.
     observed: Option<u32>,
     ready: u32,
+    /// Since when so many have been Ready.
+    pub(super) ready_since_ms: u64,
     /// Pods on their way out.
     leaving: u32,
     /// A write that is not observed yet: the new value, and when it was decided.
     asked: Option<(u32, u64)>,
     pub(super) pending: Pending,
     startup: Startup,
+    /// What is learned of a replica's capacity; absent until a reading teaches.
+    pub(super) capacity: Option<Box<Capacity>>,
+    /// The newest reading that was looked at for that.
+    pub(super) taught_ms: u64,
     pub(super) dry: Option<Dry>,
     probe_since_ms: Option<u64>,
     pub(super) reading: Option<Reading>,
@@ -292,6 +317,16 @@ impl VariantMemory {
         self.startup.patience_ms(variant.startup_ms, pace_permille)
     }
 
+    /// The same, and what it rests on.
+    pub(super) fn startup_learned(&self, declared_ms: u64) -> Learned {
+        self.startup.learned(declared_ms)
+    }
+
+    /// Takes back what was learned of start-up times before a restart.
+    pub(super) fn recall_startup(&mut self, declared_ms: u64, learned: &Learned) {
+        self.startup.recall(declared_ms, learned);
+    }
+
     fn observe(&mut self, desired: u32, ready: u32, startup_ms: u64, now_ms: u64) -> Option<Trigger> {
         let before = self.desired();
         let first = self.observed.is_none();
@@ -313,6 +348,9 @@ impl VariantMemory {
             _ if first || ready < self.ready => Change::Found,
             _ => Change::Asked,
         };
+        if first || ready != self.ready {
+            self.ready_since_ms = now_ms;
+        }
         self.ready = ready;
         let took_ms = self
             .pending
@@ -426,7 +464,15 @@ impl State {
         Self::default()
     }
 
-    /// The world as last replaced.
+    /// The same, and it stays with declared capacities and calls: to compare with.
+    pub fn unlearning() -> Self {
+        Self {
+            unlearning: true,
+            ..Self::default()
+        }
+    }
+
+    /// The world as last replaced, with learned capacities in the place of declared ones. See [`State::declares`].
     pub fn world(&self) -> &World {
         &self.world
     }
@@ -474,6 +520,7 @@ impl State {
                 self.note(*variant, Some(Trigger::CapacityLost));
             }
             Event::Proposal(proposal) => self.take_proposal(proposal),
+            Event::Learned { subject, learned } => self.recall(*subject, learned),
         }
     }
 
@@ -538,10 +585,13 @@ impl State {
 
     /// Takes a new world and carries memories over by key.
     fn replace(&mut self, world: &World, now_ms: u64) {
-        if *world == self.world {
+        if self.declares(world) {
             return;
         }
-        let old = std::mem::replace(&mut self.world, world.clone());
+        let mut old = std::mem::replace(&mut self.world, world.clone());
+        for (variant, memory) in old.variants.iter_mut().zip(&self.variants) {
+            variant.capacity_millis = memory.declared_millis(variant);
+        }
         let keys = old.stages.iter().map(|stage| stage.key);
         let mut stages: BTreeMap<Key, StageMemory> = keys.zip(std::mem::take(&mut self.stages)).collect();
         let keys = old.variants.iter().map(|variant| variant.key);
@@ -581,6 +631,7 @@ impl State {
             }
             self.stages.push(memory);
         }
+        learn::carry(&mut self.world, &mut self.variants);
         self.plan = None;
         self.worlds += 1;
         (self.proposal, self.gap_ppm) = (None, None);

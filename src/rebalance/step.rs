@@ -287,6 +287,9 @@ fn empty_report() -> StageReport {
         signals_fresh: false,
         below_hint: false,
         not_used: Vec::new(),
+        driver: None,
+        learned: Vec::new(),
+        calls: None,
     }
 }
 
@@ -422,7 +425,11 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
             (cost + each * u128::from(one.to)).saturating_sub(each * u128::from(one.from))
         });
         let second_half = !grows && steps.ready_removed > 0 && sites.iter().any(|site| site.planned > 0);
-        let shifted = second_half && !matches!(memory.cause, Some(Trigger::DemandFell | Trigger::SignalsLost));
+        let shifted = second_half
+            && !matches!(
+                memory.cause,
+                Some(Trigger::DemandFell | Trigger::SignalsLost | Trigger::Learned)
+            );
         let decision = Decision {
             id: state.next_id,
             at_ms: now_ms,
@@ -526,6 +533,13 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         .iter()
         .zip(planned)
         .any(|(variant, &count)| count > 0 && variant.hint_permille > 1_000);
+    report.driver = report::driver(&stage, memory, (planned, report.unserved_millis == 0), level.held());
+    report.learned.clear();
+    let known = state.variants.get(range).unwrap_or_default().iter().zip(declared);
+    report
+        .learned
+        .extend(known.map(|(seen, variant)| seen.learned(variant)));
+    report.calls = memory.fan_out.as_ref().map(|calls| calls.learned());
     if let Some(slot) = state.reports.get_mut(at) {
         *slot = report;
     }

@@ -238,6 +238,28 @@ pub struct Reading {
     pub rate_millis: Option<u64>,
 }
 
+/// What was learned, beside what is declared. Units are those of the declared value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Learned {
+    /// What is declared.
+    pub declared: u64,
+    /// What is in force.
+    pub value: u64,
+    /// Observations it rests on; zero where nothing was learned.
+    pub samples: u32,
+}
+
+/// What something was learned of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// What one replica serves, thousandths of the stage's unit.
+    Capacity(VariantIdx),
+    /// Expected time from a larger `spec.replicas` to Ready, milliseconds.
+    Startup(VariantIdx),
+    /// Calls of a stage per request of its callers, all edges summed, thousandths.
+    Calls(StageIdx),
+}
+
 /// Why a variant cannot take more replicas now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DryReason {
@@ -288,4 +310,12 @@ pub enum Event {
     },
     /// A plan that was made aside, see [`propose`](super::propose). It is taken only if it is better.
     Proposal(Box<Proposal>),
+    /// What was learned before a restart, from the report of then. To be sent once after the [`Event::World`] that it is
+    /// about, best together with it. It counts only while the same is declared and nothing else has been learned yet.
+    Learned {
+        /// What it is about.
+        subject: Subject,
+        /// What was learned.
+        learned: Learned,
+    },
 }

@@ -88,6 +88,8 @@ struct Sums {
     running_s: f64,
     waiting_s: f64,
     arrivals: u64,
+    /// Calls that began to run.
+    begun: u64,
     updated_us: u64,
 }
 
@@ -368,6 +370,7 @@ impl<'a> Run<'a> {
         let variant = self.cluster.replicas[replica].variant;
         self.touch(variant);
         self.sums[variant].running += 1;
+        self.sums[variant].begun += 1;
         let now_us = self.now_us;
         let entry = &mut self.calls[call as usize];
         entry.started_us = now_us;

@@ -58,6 +58,8 @@ pub mod engine;
 pub(crate) mod fixture;
 pub mod html;
 pub mod input;
+#[cfg(test)]
+mod learning_tests;
 pub mod load;
 pub mod metrics;
 pub mod outcome;

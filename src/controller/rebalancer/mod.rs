@@ -458,7 +458,7 @@ impl Rebalancer {
         self.ctx.views.retain(|uid| live.contains(uid));
         self.decisions.retain(|uid, _| live.contains(uid.as_str()));
         self.events.retain(|event| matches!(event, Event::World(_)));
-        if self.state.world() != &world {
+        if !self.state.declares(&world) {
             self.events.push(Event::World(world));
         }
         for at in 0..u32::try_from(self.index.variants.len()).unwrap_or(u32::MAX) {

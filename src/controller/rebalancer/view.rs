@@ -52,6 +52,7 @@ pub const fn trigger_word(trigger: Trigger) -> &'static str {
         Trigger::ReplicaReady => "ReplicaReady",
         Trigger::SignalsLost => "SignalsLost",
         Trigger::Drift => "Drift",
+        Trigger::Learned => "Learned",
     }
 }
 

@@ -154,6 +154,36 @@ const CAUGHT_BY: &[(Bug, &[&str])] = &[
         &["sustained::tests::whoever_waits_longest_is_not_left_with_the_least_where_a_pool_is_short"],
     ),
     (Bug::Fused, &["solve::proofs::golden_fleets_are_solved_to_the_bit"]),
+    (
+        Bug::LearnsFromSaturated,
+        &["learn::tests::full_starting_silent_idle_and_rateless_replicas_teach_nothing"],
+    ),
+    (
+        Bug::LearnedUnbounded,
+        &["learn::estimate::tests::whatever_is_sampled_stays_within_an_eighth_and_eight_times"],
+    ),
+    (
+        Bug::OneSampleTeaches,
+        &[
+            "learn::estimate::tests::what_is_declared_is_in_force_until_enough_samples_say_otherwise",
+            "learn::estimate::tests::one_wild_sample_moves_nothing",
+        ],
+    ),
+    (
+        Bug::DemandNotConverted,
+        &[
+            "learn::tests::another_capacity_moves_no_replica_of_a_pool_that_is_led_by_utilization",
+            "learn::tests::replicas_led_by_utilization_stay_while_a_prior_three_times_too_high_is_unlearned",
+        ],
+    ),
+    (
+        Bug::LearnedForgotten,
+        &["learn::tests::a_restart_with_what_was_learned_writes_nothing_and_without_it_would"],
+    ),
+    (
+        Bug::FanOutFromQueue,
+        &["fanout::tests::a_shortage_never_teaches_that_fewer_calls_follow_a_request"],
+    ),
 ];
 
 /// How a test ended.
@@ -244,10 +274,10 @@ fn every_seeded_bug_is_caught_by_the_tests_that_are_named_for_it() {
 #[test]
 fn no_bug_is_left_out() {
     let listed: Vec<usize> = CAUGHT_BY.iter().map(|(bug, _)| *bug as usize).collect();
-    let declared: Vec<usize> = (0..=Bug::Fused as usize).collect();
+    let declared: Vec<usize> = (0..=Bug::FanOutFromQueue as usize).collect();
     assert_eq!(
         listed, declared,
-        "every bug once, in the order of declaration; the last is `Fused`"
+        "every bug once, in the order of declaration; the last is `FanOutFromQueue`"
     );
     assert!(
         CAUGHT_BY.iter().all(|(_, tests)| !tests.is_empty()),

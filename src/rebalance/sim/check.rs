@@ -49,6 +49,14 @@ fn parts(resources: Resources) -> [u64; 3] {
 }
 
 impl Sim {
+    /// What the core takes a replica to serve: as declared, or as learned.
+    fn in_force(&self, variant: usize) -> u64 {
+        let known = self.state.world().variants.get(variant);
+        known.map_or(self.world.variants[variant].capacity_millis, |variant| {
+            variant.capacity_millis
+        })
+    }
+
     fn tally(&self, stage: usize) -> Tally {
         let mut tally = Tally::default();
         let mut sites = Vec::new();
@@ -60,7 +68,7 @@ impl Sim {
                 tally.reliable_desired += self.desired[at];
                 tally.reliable_ready += ready;
             }
-            sites.push((ready, variant.capacity_millis));
+            sites.push((ready, self.in_force(at)));
         }
         tally.serves = serves(self.world.stages[stage].traffic, &sites);
         tally
@@ -199,7 +207,7 @@ impl Sim {
         let planned: Vec<(u32, u64)> = self
             .stage_range(at)
             .zip(&report.planned)
-            .map(|(at, &planned)| (planned, self.world.variants[at].capacity_millis))
+            .map(|(at, &planned)| (planned, self.in_force(at)))
             .collect();
         let required = decision
             .demand_millis

@@ -49,17 +49,21 @@ impl Run<'_> {
                 f64::from(run.cluster.seen[at].ready) * f64::from(run.scenario.variants[at].slots)
             };
             let total: f64 = range.clone().map(|at| slots(self, at)).sum();
+            let begun: u64 = range.clone().map(|at| self.sums[at].begun).sum();
             let pulls = self.pulls(stage);
             for at in range {
                 self.touch(at);
-                // The common queue is seen at the servers that pull from it, by their share of the slots.
+                // The common queue is seen at the servers that pull from it: what waits by their share of the slots, what
+                // comes by what they took.
                 let share = if pulls && total > 0.0 {
                     slots(self, at) / total
                 } else {
                     0.0
                 };
                 let (sums, lobby) = (&mut self.sums[at], &self.lobbies[stage]);
-                let arrivals = if pulls {
+                let arrivals = if pulls && begun > 0 {
+                    lobby.arrivals as f64 * sums.begun as f64 / begun as f64
+                } else if pulls {
                     lobby.arrivals as f64 * share
                 } else {
                     sums.arrivals as f64
@@ -72,7 +76,7 @@ impl Run<'_> {
                     waiting_now: f64::from(sums.waiting) + lobby.queue.len() as f64 * share,
                     arrivals,
                 };
-                (sums.running_s, sums.waiting_s, sums.arrivals) = (0.0, 0.0, 0);
+                (sums.running_s, sums.waiting_s, sums.arrivals, sums.begun) = (0.0, 0.0, 0, 0);
                 self.metrics.push(at, second);
             }
             self.lobbies[stage].arrivals = 0;

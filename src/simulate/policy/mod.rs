@@ -15,6 +15,7 @@ pub mod kthena;
 mod ladder;
 pub mod melange;
 pub mod tiercel;
+pub mod told;
 
 use std::collections::BTreeMap;
 
