@@ -1,7 +1,7 @@
 //! `tiercel run`: flags become settings, settings become a running operator.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -158,24 +158,27 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
     runtime.block_on(operate(arguments))
 }
 
+/// Makes all presets known, and reads where those come from that pods are not asked for.
+fn known_signals(folder: Option<&Path>, file: Option<&Path>) -> Result<Sources, Error> {
+    if let Some(folder) = folder {
+        presets::load_with(folder)?;
+    } else {
+        presets::load()?;
+    }
+    let sources = file.map(Sources::load).transpose()?.unwrap_or_default();
+    presets::add(sources.presets())?;
+    if folder.is_some() || file.is_some() {
+        tracing::info!(presets = presets::names(), "presets are added");
+    }
+    Ok(sources)
+}
+
 async fn operate(arguments: Arguments) -> Result<(), Error> {
     telemetry::subscribe(
         &arguments.log_filter,
         arguments.log_format.unwrap_or_else(LogFormat::detect),
     )?;
-    if let Some(folder) = &arguments.presets {
-        presets::load_with(folder)?;
-        tracing::info!(folder = %folder.display(), presets = presets::names(), "presets are added");
-    } else {
-        presets::load()?;
-    }
-    let sources = arguments
-        .sources
-        .as_deref()
-        .map(Sources::load)
-        .transpose()?
-        .unwrap_or_default();
-    presets::add(sources.presets())?;
+    let sources = known_signals(arguments.presets.as_deref(), arguments.sources.as_deref())?;
     let namespace = arguments.watch_namespace.clone();
     let address = arguments.metrics_bind_address;
     let listener = TcpListener::bind(address)
