@@ -227,7 +227,7 @@ pub struct Learned {
     #[schemars(length(max = 24))]
     pub declared: String,
     /// Observations it rests on, rounded down to a power of two.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_073_741_824))]
     pub samples: i32,
 }
 

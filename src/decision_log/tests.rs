@@ -194,7 +194,9 @@ fn a_log_holds_numbers_and_closed_words_only() {
 #[test]
 fn every_kind_of_event_comes_back_as_it_was() {
     use crate::rebalance::propose::{Certificate, Proposal};
-    use crate::rebalance::world::{DryReason, Event as Told, Objective, PoolIdx, Reading, VariantIdx};
+    use crate::rebalance::world::{
+        DryReason, Event as Told, Learned, Objective, PoolIdx, Reading, StageIdx, Subject, VariantIdx,
+    };
 
     let mut world = chain().world;
     world.pipelines[0].objective = Some(Objective {
@@ -220,8 +222,17 @@ fn every_kind_of_event_comes_back_as_it_was() {
             prices: vec![(PoolIdx(1), 2, 30)],
         },
     };
+    let learned = Learned {
+        declared: 2_000,
+        value: 1_500,
+        samples: 40,
+    };
+    let of = |subject| Told::Learned { subject, learned };
     let events = [
         Told::World(world),
+        of(Subject::Capacity(variant)),
+        of(Subject::Startup(variant)),
+        of(Subject::Calls(StageIdx(2))),
         Told::Replicas {
             variant,
             desired: 2,

@@ -281,10 +281,14 @@ fn learn_stage(state: &mut State, at: usize, now_ms: u64) {
     ) else {
         return;
     };
+    let news = |seen: &VariantMemory| seen.reading.filter(|reading| reading.taken_ms > seen.taught_ms);
+    if !variants.iter().any(|seen| news(seen).is_some()) {
+        return;
+    }
     let settled_ms = settled_ms(variants);
     let mut found: Vec<(usize, u64)> = Vec::new();
     for ((site, variant), seen) in range.zip(declared).zip(variants) {
-        let Some(reading) = seen.reading.filter(|reading| reading.taken_ms > seen.taught_ms) else {
+        let Some(reading) = news(seen) else {
             continue;
         };
         seen.taught_ms = reading.taken_ms;

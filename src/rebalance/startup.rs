@@ -130,10 +130,10 @@ impl Startup {
     }
 
     fn quantile_ms(&self, declared_ms: u64, permille: u32) -> u64 {
-        let total = self.total();
-        if total == 0 || self.declared_ms != declared_ms.max(1) {
+        if self.declared_ms != declared_ms.max(1) {
             return declared_ms;
         }
+        let total = self.total();
         let mut below = 0;
         for (&weight, &ratio) in self.weights.iter().zip(&RATIOS) {
             below += u32::from(weight);
@@ -214,6 +214,31 @@ mod tests {
         startup.observe(20_000, 80_000, 0);
         assert_eq!(startup.expected_ms(20_000), 80_000);
         assert_eq!(startup.expected_ms(10_000), 10_000, "declared anew");
+    }
+
+    #[test]
+    fn what_was_learned_comes_back_after_a_restart_while_the_same_is_declared() {
+        for took_ms in [1, 9_000, 21_000, 40_000, 3_000_000] {
+            let mut startup = Startup::default();
+            for _ in 0..20 {
+                startup.observe(20_000, took_ms, 0);
+            }
+            let learned = startup.learned(20_000);
+            assert_eq!(learned.samples, 20, "{took_ms} ms");
+            let mut again = Startup::default();
+            again.recall(20_000, &learned);
+            assert_eq!(again.learned(20_000), learned, "{took_ms} ms");
+            let mut edited = Startup::default();
+            edited.recall(30_000, &learned);
+            assert_eq!(edited.expected_ms(30_000), 30_000, "{took_ms} ms");
+            // What has been seen since counts, not what was known.
+            let mut late = Startup::default();
+            late.observe(20_000, 20_000, 0);
+            late.recall(20_000, &learned);
+            assert_eq!(late.learned(20_000).samples, 1, "{took_ms} ms");
+        }
+        let nothing = Startup::default().learned(20_000);
+        assert_eq!((nothing.value, nothing.samples), (20_000, 0));
     }
 
     #[test]
