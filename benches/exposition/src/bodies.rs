@@ -82,7 +82,11 @@ fn vllm(prefix: &str) -> String {
     ] {
         head(&mut text, &format!("{prefix}{name}"), help, "gauge");
         for engine in 0..2 {
-            let _ = writeln!(text, "{prefix}{name}{{engine=\"{engine}\",{model}}} {}.0", numbers.next(64));
+            let _ = writeln!(
+                text,
+                "{prefix}{name}{{engine=\"{engine}\",{model}}} {}.0",
+                numbers.next(64)
+            );
         }
     }
     head(
@@ -98,11 +102,20 @@ fn vllm(prefix: &str) -> String {
             numbers.next(10_000_000_000_000_000)
         );
     }
-    for name in ["prompt_tokens", "generation_tokens", "num_preemptions", "prefix_cache_queries", "prefix_cache_hits"] {
+    for name in [
+        "prompt_tokens",
+        "generation_tokens",
+        "num_preemptions",
+        "prefix_cache_queries",
+        "prefix_cache_hits",
+    ] {
         head(&mut text, &format!("{prefix}{name}_total"), "Number so far.", "counter");
         for engine in 0..2 {
             let (whole, part) = (numbers.next(9) + 1, numbers.next(1_000_000));
-            let _ = writeln!(text, "{prefix}{name}_total{{engine=\"{engine}\",{model}}} {whole}.{part:06}e+07");
+            let _ = writeln!(
+                text,
+                "{prefix}{name}_total{{engine=\"{engine}\",{model}}} {whole}.{part:06}e+07"
+            );
         }
     }
     for name in [
@@ -151,15 +164,51 @@ fn triton() -> String {
     let mut text = String::new();
     let mut numbers = Numbers(3);
     for (name, help, kind) in [
-        ("nv_inference_request_success", "Number of successful inference requests, all batch sizes", "counter"),
-        ("nv_inference_request_failure", "Number of failed inference requests, all batch sizes", "counter"),
-        ("nv_inference_count", "Number of inferences performed (does not include cached requests)", "counter"),
-        ("nv_inference_exec_count", "Number of model executions performed", "counter"),
-        ("nv_inference_request_duration_us", "Cumulative inference request duration in microseconds", "counter"),
-        ("nv_inference_queue_duration_us", "Cumulative inference queuing duration in microseconds", "counter"),
-        ("nv_inference_compute_input_duration_us", "Cumulative compute input duration in microseconds", "counter"),
-        ("nv_inference_compute_infer_duration_us", "Cumulative compute inference duration in microseconds", "counter"),
-        ("nv_inference_pending_request_count", "Instantaneous number of pending requests", "gauge"),
+        (
+            "nv_inference_request_success",
+            "Number of successful inference requests, all batch sizes",
+            "counter",
+        ),
+        (
+            "nv_inference_request_failure",
+            "Number of failed inference requests, all batch sizes",
+            "counter",
+        ),
+        (
+            "nv_inference_count",
+            "Number of inferences performed (does not include cached requests)",
+            "counter",
+        ),
+        (
+            "nv_inference_exec_count",
+            "Number of model executions performed",
+            "counter",
+        ),
+        (
+            "nv_inference_request_duration_us",
+            "Cumulative inference request duration in microseconds",
+            "counter",
+        ),
+        (
+            "nv_inference_queue_duration_us",
+            "Cumulative inference queuing duration in microseconds",
+            "counter",
+        ),
+        (
+            "nv_inference_compute_input_duration_us",
+            "Cumulative compute input duration in microseconds",
+            "counter",
+        ),
+        (
+            "nv_inference_compute_infer_duration_us",
+            "Cumulative compute inference duration in microseconds",
+            "counter",
+        ),
+        (
+            "nv_inference_pending_request_count",
+            "Instantaneous number of pending requests",
+            "gauge",
+        ),
     ] {
         head(&mut text, name, help, kind);
         for model in 0..150 {

@@ -8,6 +8,7 @@
 #![allow(clippy::cast_precision_loss, reason = "a program that measures")]
 
 mod bodies;
+mod legal;
 mod peers;
 mod result;
 
@@ -27,6 +28,7 @@ const TURNS: usize = 15;
 const TURN: Duration = Duration::from_millis(20);
 
 fn main() -> ExitCode {
+    let legal = legal::table();
     let mut figures = Vec::new();
     for body in bodies::all() {
         match measured(&body) {
@@ -37,7 +39,7 @@ fn main() -> ExitCode {
             }
         }
     }
-    match result::write(&Value::from(figures)) {
+    match result::write(&json!({ "legal_input": legal, "bodies": figures })) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

@@ -29,7 +29,11 @@ pub(crate) fn write(figures: &Value) -> std::io::Result<()> {
             .map(|(_, value)| value.trim().to_owned())
     };
     let said = |program: &str, args: &[&str]| {
-        let output = Command::new(program).args(args).current_dir(repository()).output().ok()?;
+        let output = Command::new(program)
+            .args(args)
+            .current_dir(repository())
+            .output()
+            .ok()?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let all = json!({

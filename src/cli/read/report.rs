@@ -269,14 +269,15 @@ fn role(account: &Account, earlier: Option<(&Account, f64)>, seen: &Seen<'_>) ->
 /// What stands for the number in a line whose number is none.
 fn value_text(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
-    let after = text
-        .rfind('}')
-        .map_or(text.as_ref(), |brace| text.get(brace + 1..).unwrap_or_default());
-    let mut words = after.split_whitespace();
-    let first = words.next().unwrap_or_default();
-    if text.contains('}') {
-        first.to_owned()
-    } else {
-        words.next().unwrap_or(first).to_owned()
-    }
+    // An exemplar has braces of its own.
+    let series = text.split(" # ").next().unwrap_or_default();
+    let value = match series.rfind('}') {
+        Some(brace) => series.get(brace + 1..),
+        None => series
+            .trim_start()
+            .split_once(char::is_whitespace)
+            .map(|(_, rest)| rest),
+    };
+    let mut words = value.unwrap_or_default().split_whitespace();
+    words.next().unwrap_or_default().to_owned()
 }

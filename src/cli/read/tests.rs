@@ -78,6 +78,10 @@ fn what_is_missing_is_said_with_the_reason_the_hint_and_the_preset_that_would_fi
             "?  (no labels)  (line 2)  <- not a finite number: NaN",
         ),
         (
+            "vllm:num_requests_running{engine=\"0\"} +Inf 17 # {t=\"1\"} 3",
+            "?  {engine=\"0\"}  (line 2)  <- not a finite number: +Inf",
+        ),
+        (
             "vllm:num_requests_running -1",
             "-1  (no labels)  (line 2)  <- out of range",
         ),
