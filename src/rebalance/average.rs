@@ -85,11 +85,6 @@ impl Average {
         (self.len, self.taken_ms, self.mean, self.still) = (0, None, None, None);
     }
 
-    /// The average as it was last, if there is one.
-    pub(super) fn mean(&self) -> Option<Range> {
-        self.mean
-    }
-
     /// Adds what is seen now and returns the average of the last `window_ms`. Without a window it is what is seen.
     pub(super) fn follow(&mut self, now_ms: u64, window_ms: u64, seen: Range) -> Range {
         if window_ms == 0 {

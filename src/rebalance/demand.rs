@@ -378,11 +378,6 @@ impl Level {
         }
     }
 
-    /// Remembers a demand that is not followed. What it may have been counts against the next fall.
-    pub(super) fn keep(&mut self, stage: &Stage, high: u64, now_ms: u64) {
-        self.highest.push(now_ms, self.down_window_ms(stage), high);
-    }
-
     fn down_window_ms(&self, stage: &Stage) -> u64 {
         let declared_ms = if seeded(Bug::CoolDownIgnored) {
             0

@@ -18,9 +18,6 @@ use super::world::{Mode, OnSignalLoss, Traffic};
 /// For how long a demand that was seen whole bounds what saturation may hide.
 const WHOLE_MS: u64 = 10 * 60_000;
 
-/// How long readings from before and after a change of Ready replicas may be left unused.
-const MIXED_MS_MAX: u64 = 5_000;
-
 /// What a stage sends to those it calls, without its own headroom.
 #[derive(Clone, Copy, Debug, Default)]
 struct Offer {
@@ -135,7 +132,6 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
         ..memory.senses
     };
     let mut wake_ms = None;
-    let mut mixed = false;
     let mut hidden = 0_u64;
     let mut signals = Signals::default();
     // Whether any variant, and whether every one that speaks, may see only part of its demand.
@@ -182,7 +178,6 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
                     } else {
                         demand::IDLE_READINGS
                     };
-                mixed |= ready > 0 && reading.taken_ms < memory.changed_ms;
                 let stale_ms = stale_ms(reading.taken_ms);
                 wake_ms = Some(wake_ms.map_or(stale_ms, |old: u64| old.min(stale_ms)));
             }
@@ -217,7 +212,7 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
             high: hidden,
         })
     });
-    if let Some(own) = own.filter(|own| !partly && !mixed && own.low == own.high) {
+    if let Some(own) = own.filter(|own| !partly && own.low == own.high) {
         memory.whole = Some((own.low, now_ms));
     }
     senses.driver = signals.largest(own.map_or(0, |own| own.low), forward.scaled(1_000, target).low);
@@ -229,7 +224,6 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
     let window_ms = demand::average_ms(stage, startup_ms);
     let mut outstanding = 0;
     let own = match now {
-        Some(now) if mixed => Some(memory.own.mean().unwrap_or(now)),
         Some(now) => {
             let average = memory.own.follow(now_ms, window_ms, now);
             if memory.own.stands_out(now.low, one) {
@@ -278,14 +272,7 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
         .map(|(_, capacity)| capacity)
         .max()
         .unwrap_or(1);
-    let mixed_since_ms = *memory.mixed_since_ms.get_or_insert(now_ms);
-    if !mixed {
-        memory.mixed_since_ms = None;
-    }
-    let mixed = mixed && now_ms < mixed_since_ms.saturating_add(MIXED_MS_MAX);
     match seen {
-        // Load that moves between replicas would be counted twice, or not at all.
-        Some(seen) if mixed && memory.level.held().is_some() => memory.level.keep(stage, seen.high, now_ms),
         Some(seen) if senses.fresh => {
             memory.level.follow(stage, seen, supply, grain, now_ms);
             let lasting_ms = demand::rise_ms(startup_ms);
@@ -302,7 +289,6 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
         own: lasting.map(|lasting| lasting.max(proven)),
         called: forward,
         sent: (sent.low, called_more),
-        mixed,
         one,
         supply,
         grain,

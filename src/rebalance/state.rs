@@ -77,10 +77,6 @@ pub(super) struct StageMemory {
     pub(super) shrinks: Allowance,
     /// Since when replicas that should report have been silent.
     pub(super) silent_since_ms: Option<u64>,
-    /// When Ready replicas last changed: readings from before do not add up with readings from after.
-    pub(super) changed_ms: u64,
-    /// Since when readings have not added up.
-    pub(super) mixed_since_ms: Option<u64>,
     /// Budget or pools have no room for old and new replicas together, and nothing on its way will make any: this stage
     /// grows or shrinks, but does not shift, until what it needs or the world changes, or there is more room.
     pub(super) pinned: bool,
@@ -193,8 +189,6 @@ impl Default for StageMemory {
             shifts: Allowance::default(),
             shrinks: Allowance::default(),
             silent_since_ms: None,
-            changed_ms: 0,
-            mixed_since_ms: None,
             pinned: false,
             tried_micros: 0,
             tried_room: Vec::new(),

@@ -29,8 +29,6 @@ pub(super) struct Found {
     pub(super) called: Range,
     /// What they send now, and whether that stands out.
     pub(super) sent: (u64, bool),
-    /// Readings from before and after a change of replicas: they do not add up.
-    pub(super) mixed: bool,
     /// What one request more shows as.
     pub(super) one: u64,
     /// What the replicas asked for serve, and the largest of them.
@@ -77,11 +75,6 @@ impl Sustained {
             }
             return;
         };
-        if found.mixed && self.level.held().is_some() {
-            let high = self.average.mean().unwrap_or(now).high.max(found.called.high);
-            self.level.keep(stage, high, now_ms);
-            return;
-        }
         let window_ms = demand::average_ms(stage, found.startup_ms);
         let average = self.average.follow(now_ms, window_ms, now);
         let (sent, stands_out) = found.sent;

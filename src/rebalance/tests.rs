@@ -1,7 +1,6 @@
 //! Examples that read like the rules they show.
 
 use super::decision::{Decision, HoldReason, NotUsed, Reason, Trigger};
-use super::demand::{Level, Range};
 use super::fixture::{Fixture, busy};
 use super::world::{DryReason, Event, OnSignalLoss, Reading, StageIdx, VariantIdx};
 use super::{State, step};
@@ -378,25 +377,6 @@ fn shrinking_waits_for_the_window_and_keeps_to_its_share_per_minute() {
         run.after(1_000, &[]).decides("-");
     }
     run.after(1_000, &[]).decides("gpu 4->2");
-}
-
-#[test]
-fn demand_seen_while_readings_do_not_add_up_counts_against_the_next_fall() {
-    let fixture = Fixture::parse("pool gpu 20\nstage s down 5000\n gpu has 8/8 at 950");
-    let stage = &fixture.world.stages[0];
-    let mut level = Level::new();
-    let follow = |level: &mut Level, second: u64, seen: u64| {
-        level.follow(stage, Range { low: seen, high: seen }, 8_000, 1_000, second * 1_000);
-        level.held().unwrap()
-    };
-    for second in 0..=6 {
-        assert_eq!(follow(&mut level, second, 8_000), 8_000);
-    }
-    for second in 7..=11 {
-        level.keep(stage, 8_000, second * 1_000);
-    }
-    assert_eq!(follow(&mut level, 13, 4_000), 8_000, "8000 was seen two seconds ago");
-    assert_eq!(follow(&mut level, 17, 4_000), 4_000);
 }
 
 #[test]

@@ -111,6 +111,7 @@ fn stage(
             .map_err(|error| refused("after.callsPerRequest", error.to_string()))?;
         after.push((index, calls));
     }
+    metrics_port(stage).map_err(|message| refused("container.ports", message))?;
     let port = service_port(stage).map_err(|message| refused("container.ports", message))?;
     forbidden_secrets(stage, found).map_err(|field| {
         refused(
@@ -223,6 +224,32 @@ fn known_presets(stage: &Stage) -> Result<(), (&'static str, String)> {
                 presets::names()
             ),
         )),
+    }
+}
+
+/// Where pods are read themselves, some port must be declared.
+fn metrics_port(stage: &Stage) -> Result<(), String> {
+    if !stage.container.ports.is_empty() {
+        return Ok(());
+    }
+    let portless = stage.profiles.iter().filter(|profile| {
+        let ports = profile
+            .container
+            .as_ref()
+            .and_then(|container| container.ports.as_ref());
+        ports.is_none_or(Vec::is_empty)
+    });
+    let of_profiles = portless.map(|profile| profile.preset.as_ref().unwrap_or(&stage.signal.preset));
+    let of_stage = stage.profiles.is_empty().then_some(&stage.signal.preset);
+    let scraped = |name: &&String| {
+        let preset = Preset::named(name);
+        preset.is_some_and(|preset| matches!(preset.source(), presets::Source::Scrape { .. }))
+    };
+    match of_profiles.chain(of_stage).find(scraped) {
+        Some(preset) => Err(format!(
+            "must not be empty: preset '{preset}' is read from the pods, at their first port"
+        )),
+        None => Ok(()),
     }
 }
 
