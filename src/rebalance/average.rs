@@ -54,7 +54,7 @@ pub(super) struct Average {
     newest: usize,
     len: usize,
     taken_ms: Option<u64>,
-    mean: Option<Range>,
+    pub(super) mean: Option<Range>,
     /// A value that has not changed, and since when.
     still: Option<(Range, u64)>,
     /// The highest spike of this period and of the one before, above what surrounded it.

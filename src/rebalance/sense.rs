@@ -223,18 +223,15 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
     let now = own.map(|own| own.max(proven));
     let window_ms = demand::average_ms(stage, startup_ms);
     let mut outstanding = 0;
-    let own = match now {
-        Some(now) => {
-            let average = memory.own.follow(now_ms, window_ms, now);
-            if memory.own.stands_out(now.low, one) {
-                outstanding = now.low;
-            }
-            Some(average.max(proven))
+    let own = if let Some(now) = now {
+        let average = memory.own.follow(now_ms, window_ms, now);
+        if memory.own.stands_out(now.low, one) {
+            outstanding = now.low;
         }
-        None => {
-            memory.own.pause();
-            None
-        }
+        Some(average.max(proven))
+    } else {
+        memory.own.pause();
+        None
     };
     // Nobody reports where nobody runs: only the callers can say.
     let quiet = ready_total == 0 && own.is_none();

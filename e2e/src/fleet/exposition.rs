@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::behaviour::Exposition;
-use super::faults::Condition;
+use super::faults::{Condition, Metrics};
 
 /// Upper bounds of the latency buckets, seconds (vLLM's request latency buckets).
 pub(super) const LATENCY_BUCKETS: [f64; 21] = [
@@ -121,7 +121,7 @@ pub(super) fn render(page: &Page<'_>) -> String {
     let mut out = Text {
         page: String::with_capacity(4_096),
         lie: 1.0,
-        nan: false,
+        instead: None,
     };
     out.single(
         "process_start_time_seconds",
@@ -129,11 +129,16 @@ pub(super) fn render(page: &Page<'_>) -> String {
         "Start time of the process since unix epoch in seconds.",
         page.started_unix_s,
     );
-    if page.condition.missing {
+    if page.condition.metrics == Some(Metrics::Missing) {
         return out.page;
     }
     out.lie = page.condition.lie;
-    out.nan = page.condition.nan;
+    out.instead = match page.condition.metrics {
+        Some(Metrics::Nan) => Some("NaN"),
+        Some(Metrics::PlusInfinity) => Some("+Inf"),
+        Some(Metrics::MinusInfinity) => Some("-Inf"),
+        _ => None,
+    };
     match page.exposition {
         Exposition::Vllm { .. } => vllm(&mut out, page),
         Exposition::Llamacpp => llamacpp(&mut out, page),
@@ -320,7 +325,8 @@ fn http(out: &mut Text, page: &Page<'_>) {
 struct Text {
     page: String,
     lie: f64,
-    nan: bool,
+    /// Stands for every value.
+    instead: Option<&'static str>,
 }
 
 impl Text {
@@ -334,7 +340,9 @@ impl Text {
     }
 
     fn sample(&mut self, name: &str, labels: &str, value: f64) {
-        let value = if self.nan { f64::NAN } else { value * self.lie };
+        let value = self
+            .instead
+            .map_or_else(|| (value * self.lie).to_string(), str::to_owned);
         let _ = match labels {
             "" => writeln!(self.page, "{name} {value}"),
             labels => writeln!(self.page, "{name}{{{labels}}} {value}"),

@@ -7,16 +7,39 @@ pub enum Fault {
     Hang,
     /// Every load value on `/metrics` is multiplied by this.
     Lie(f64),
-    /// `/metrics` answers, without the series that the preset needs.
-    MetricsMissing,
-    /// `/metrics` answers 503.
-    MetricsUnavailable,
-    /// Every load value on `/metrics` is `NaN`.
-    MetricsNan,
+    /// Something is wrong with `/metrics`, and with nothing else. Of several the last one counts.
+    Metrics(Metrics),
     /// Work takes this many times as long.
     Slow(f64),
     /// Requests are refused with 500; metrics stay good.
     Refuse,
+}
+
+/// What is wrong with `/metrics`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metrics {
+    /// 503.
+    Unavailable,
+    /// 401.
+    Denied,
+    /// The answer takes five seconds.
+    Slow,
+    /// Without the series that the preset needs.
+    Missing,
+    /// 200, and nothing.
+    Empty,
+    /// Every load value is `NaN`.
+    Nan,
+    /// Every load value is infinite.
+    PlusInfinity,
+    /// The same below zero.
+    MinusInfinity,
+    /// Every series twice.
+    Duplicated,
+    /// Sixteen MiB of series.
+    Huge,
+    /// The first page that was shown with this fault, again and again.
+    Frozen,
 }
 
 /// Who misbehaves.
@@ -33,14 +56,11 @@ pub enum Target {
 }
 
 /// What is wrong with one replica: the sum of the faults that target it.
-#[allow(clippy::struct_excessive_bools)] // switches that combine freely, not states
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Condition {
     pub(super) hang: bool,
     pub(super) lie: f64,
-    pub(super) missing: bool,
-    pub(super) unavailable: bool,
-    pub(super) nan: bool,
+    pub(super) metrics: Option<Metrics>,
     pub(super) slow: f64,
     pub(super) refuse: bool,
 }
@@ -49,9 +69,7 @@ impl Condition {
     pub(super) const HEALTHY: Self = Self {
         hang: false,
         lie: 1.0,
-        missing: false,
-        unavailable: false,
-        nan: false,
+        metrics: None,
         slow: 1.0,
         refuse: false,
     };
@@ -60,9 +78,7 @@ impl Condition {
         match fault {
             Fault::Hang => self.hang = true,
             Fault::Lie(factor) => self.lie *= factor,
-            Fault::MetricsMissing => self.missing = true,
-            Fault::MetricsUnavailable => self.unavailable = true,
-            Fault::MetricsNan => self.nan = true,
+            Fault::Metrics(metrics) => self.metrics = Some(metrics),
             Fault::Slow(factor) => self.slow *= factor,
             Fault::Refuse => self.refuse = true,
         }

@@ -22,7 +22,7 @@ mod watch;
 
 pub use behaviour::{Behaviour, Behaviours, Exposition, Work};
 pub use directory::{Directory, Endpoint, StageKey};
-pub use faults::{Fault, Target};
+pub use faults::{Fault, Metrics, Target};
 pub use pod::{Answer, Load, PodSpec, Scrape};
 pub use pods::{CpuUsage, Fleet, FleetError};
 pub use queue::Capacity;

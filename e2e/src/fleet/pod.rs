@@ -105,6 +105,8 @@ pub(super) struct Pod {
     epoch: Instant,
     started_unix_s: f64,
     scrapes: Scrapes,
+    /// The page that is shown for ever while metrics are frozen.
+    frozen: Mutex<Option<String>>,
 }
 
 /// One answer to `GET /metrics`.
@@ -180,6 +182,7 @@ impl Pod {
             epoch: Instant::now(),
             started_unix_s: unix_now_s(),
             scrapes,
+            frozen: Mutex::default(),
         });
         pod.apply_pace();
         tokio::spawn(Arc::clone(&pod).finish_on_time());
@@ -259,6 +262,17 @@ impl Pod {
     pub(super) async fn until_responsive(&self) {
         let mut condition = self.condition.subscribe();
         let _ = condition.wait_for(|c| !c.hang).await;
+    }
+
+    /// The first page since the metrics froze; `page` itself while they are not frozen.
+    pub(super) fn frozen(&self, is_frozen: bool, page: String) -> String {
+        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_frozen {
+            frozen.get_or_insert(page).clone()
+        } else {
+            *frozen = None;
+            page
+        }
     }
 
     /// The page that `/metrics` shows.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use super::faults::Metrics;
 use super::pod::{Phase, Pod, Unserved};
 
 /// Largest request body read, bytes.
@@ -111,12 +112,7 @@ async fn answer(pod: &Pod, request: Request<Incoming>) -> Response<Full<Bytes>> 
             plain(StatusCode::INTERNAL_SERVER_ERROR, "this replica refuses to work\n")
         }
         (&Method::POST, _) => run(pod, request).await,
-        (&Method::GET, "/metrics") if condition.unavailable => plain(StatusCode::SERVICE_UNAVAILABLE, "no metrics\n"),
-        (&Method::GET, "/metrics") => respond(
-            StatusCode::OK,
-            "text/plain; version=0.0.4; charset=utf-8",
-            pod.metrics().into(),
-        ),
+        (&Method::GET, "/metrics") => metrics(pod, condition.metrics).await,
         (&Method::GET, "/healthz" | "/health") => plain(StatusCode::OK, "ok\n"),
         (&Method::GET, "/props") => {
             let props = serde_json::json!({ "total_slots": pod.behaviour.capacity.slots });
@@ -127,6 +123,28 @@ async fn answer(pod: &Pod, request: Request<Incoming>) -> Response<Full<Bytes>> 
             "POST / with {\"input_tokens\": n, \"output_tokens\": n}, or GET /metrics\n",
         ),
     }
+}
+
+/// How long [`Metrics::Slow`] takes.
+const SLOW: Duration = Duration::from_secs(5);
+/// Bytes of [`Metrics::Huge`].
+const HUGE: usize = 16 << 20;
+
+async fn metrics(pod: &Pod, fault: Option<Metrics>) -> Response<Full<Bytes>> {
+    let page = pod.frozen(fault == Some(Metrics::Frozen), pod.metrics());
+    let page = match fault {
+        Some(Metrics::Unavailable) => return plain(StatusCode::SERVICE_UNAVAILABLE, "no metrics\n"),
+        Some(Metrics::Denied) => return plain(StatusCode::UNAUTHORIZED, "who are you?\n"),
+        Some(Metrics::Slow) => {
+            tokio::time::sleep(SLOW).await;
+            page
+        }
+        Some(Metrics::Empty) => String::new(),
+        Some(Metrics::Duplicated) => format!("{page}{page}"),
+        Some(Metrics::Huge) => page.repeat(HUGE / page.len().max(1) + 1),
+        _ => page,
+    };
+    respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", page.into())
 }
 
 async fn run(pod: &Pod, request: Request<Incoming>) -> Response<Full<Bytes>> {

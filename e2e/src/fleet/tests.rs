@@ -269,16 +269,16 @@ async fn faults_hit_their_target_and_heal() {
     fleet.inject(arm.clone(), Fault::Lie(7.0));
     assert_eq!(value(&metrics(sick.address).await, total), 7.0 * honest);
     fleet.heal(&arm);
-    fleet.inject(Target::Pod("s1".into()), Fault::MetricsNan);
+    fleet.inject(Target::Pod("s1".into()), Fault::Metrics(Metrics::Nan));
     assert!(value(&metrics(sick.address).await, total).is_nan());
-    fleet.inject(Target::All, Fault::MetricsMissing);
+    fleet.inject(Target::All, Fault::Metrics(Metrics::Missing));
     assert!(
         !metrics(well.address).await.contains("http_requests_total"),
         "the series are gone, the page is not"
     );
     fleet.heal(&Target::All);
     let stage = Target::Stage("agents/support".into(), "guard".into());
-    fleet.inject(stage, Fault::MetricsUnavailable);
+    fleet.inject(stage, Fault::Metrics(Metrics::Unavailable));
     assert_eq!(exchange(well.address, "GET /metrics", "").await.unwrap().0, 503);
 
     // Pods that come later are hit as well.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use tiercel_e2e::fleet::{Fault, Target};
+use tiercel_e2e::fleet::{Fault, Metrics, Target};
 use tiercel_e2e::nodes::{GRAVITON, X86};
 
 use crate::behaviour::{SHAPE, Scene, server, serving};
@@ -12,56 +12,79 @@ use crate::suite::Suite;
 
 pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 6] {
     crate::scenarios![suite, behaviour_faults:
-        nothing_shrinks_while_metrics_are_unavailable,
-        nothing_shrinks_on_numbers_that_are_none,
+        nothing_shrinks_whatever_is_wrong_with_the_metrics_of_idle_servers,
         nothing_shrinks_on_negative_numbers,
-        nothing_shrinks_while_servers_hang,
+        nothing_shrinks_on_numbers_that_stand_still_under_load,
+        one_pod_that_says_nothing_runs_takes_nothing_from_the_others,
         a_lie_of_any_size_moves_nothing_beyond_the_bounds,
         a_stage_whose_image_does_not_start_on_one_pool_goes_to_another,
     ]
 }
 
-/// Four replicas for a floor of one, held up by load that ends; then every server has the fault.
-async fn loses(suite: &Suite, fault: Fault) {
+/// What may be wrong with metrics while a server is idle, each for the name of a pipeline.
+const WRONG: [(&str, Fault); 11] = [
+    ("down", Fault::Metrics(Metrics::Unavailable)),
+    ("slow", Fault::Metrics(Metrics::Slow)),
+    ("denied", Fault::Metrics(Metrics::Denied)),
+    ("nan", Fault::Metrics(Metrics::Nan)),
+    ("plus-infinity", Fault::Metrics(Metrics::PlusInfinity)),
+    ("minus-infinity", Fault::Metrics(Metrics::MinusInfinity)),
+    ("missing", Fault::Metrics(Metrics::Missing)),
+    ("duplicated", Fault::Metrics(Metrics::Duplicated)),
+    ("huge", Fault::Metrics(Metrics::Huge)),
+    ("empty", Fault::Metrics(Metrics::Empty)),
+    ("hanging", Fault::Hang),
+];
+
+/// Three replicas each for a floor of one, held up by load that ends; then all servers of a pipeline have its fault.
+pub(crate) async fn nothing_shrinks_whatever_is_wrong_with_the_metrics_of_idle_servers(suite: &Suite) {
     let mut scene = Scene::shared(suite, &[], serving()).await;
-    scene.tiered.space.nodes(&X86, 1).await;
+    scene.tiered.space.nodes(&X86, 4).await;
     scene.tiered.cpu_pool("x86", &[(SHAPE, "x86")]).await;
-    scene.tiered.create("chat", &[server("generate", 1, 4)]).await;
-    scene.tiered.ready("chat").await;
+    for (name, _) in WRONG {
+        scene.tiered.create(name, &[server("generate", 1, 3)]).await;
+    }
+    for (name, _) in WRONG {
+        scene.tiered.ready(name).await;
+    }
     let grown = async {
-        scene.total("chat", "generate", "grows", |total| total == 4).await;
-        scene.settles("chat", "generate", &[("x86", 4)]).await;
+        for (name, _) in WRONG {
+            scene.settles(name, "generate", &[("x86", 3)]).await;
+        }
     };
+    let loads = WRONG.map(|(name, _)| scene.load(name, &[(0, 18.0), (90, 18.0)]));
     tokio::select! {
         () = grown => {}
-        summary = scene.load("chat", &[(0, 35.0), (60, 35.0)]) => panic!("no growth within a minute: {summary:?}"),
+        _ = futures::future::join_all(loads) => panic!("no growth within the load: {}", scene.history()),
     }
-    scene.fleet.inject(Target::All, fault);
+    for (name, fault) in WRONG {
+        let pipeline = format!("{}/{name}", scene.tiered.namespace());
+        scene.fleet.inject(Target::Stage(pipeline, "generate".into()), fault);
+    }
     scene.scaled();
-    let message = scene
-        .tiered
-        .says("chat", "SignalsAvailable", "False", "MetricsStale")
-        .await;
-    assert!(message.contains("'generate'"), "{message}");
+    for (name, _) in WRONG {
+        let message = scene
+            .tiered
+            .says(name, "SignalsAvailable", "False", "MetricsStale")
+            .await;
+        assert!(message.contains("'generate'"), "{message}");
+    }
     // Longer than the window and the declared time of loss together; the default is to hold.
-    scene.stays("chat", "generate", Duration::from_secs(12)).await;
-    assert_eq!(scene.scaled(), []);
-    scene.fleet.heal(&Target::All);
-    scene.settles("chat", "generate", &[("x86", 1)]).await;
-    scene.tiered.says("chat", "SignalsAvailable", "True", "Fresh").await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    assert_eq!(scene.scaled(), [], "{}", scene.history());
+    for (name, _) in WRONG {
+        let pipeline = format!("{}/{name}", scene.tiered.namespace());
+        scene.fleet.heal(&Target::Stage(pipeline, "generate".into()));
+    }
+    for (name, _) in WRONG {
+        scene.settles(name, "generate", &[("x86", 1)]).await;
+        scene.tiered.says(name, "SignalsAvailable", "True", "Fresh").await;
+    }
     scene.bounds_held();
 }
 
-pub(crate) async fn nothing_shrinks_while_metrics_are_unavailable(suite: &Suite) {
-    loses(suite, Fault::MetricsUnavailable).await;
-}
-
-pub(crate) async fn nothing_shrinks_on_numbers_that_are_none(suite: &Suite) {
-    loses(suite, Fault::MetricsNan).await;
-}
-
-pub(crate) async fn nothing_shrinks_on_negative_numbers(suite: &Suite) {
-    // Nothing times minus one is still nothing: the load stays on.
+/// Four replicas that need to be four, and all of them say something that cannot be.
+async fn lies_under_load(suite: &Suite, fault: Fault) {
     let scene = Scene::shared(suite, &[], serving()).await;
     scene.tiered.space.nodes(&X86, 1).await;
     scene.tiered.cpu_pool("x86", &[(SHAPE, "x86")]).await;
@@ -70,7 +93,7 @@ pub(crate) async fn nothing_shrinks_on_negative_numbers(suite: &Suite) {
     let lie = async {
         scene.total("chat", "generate", "grows", |total| total == 4).await;
         scene.settles("chat", "generate", &[("x86", 4)]).await;
-        scene.fleet.inject(Target::All, Fault::Lie(-1.0));
+        scene.fleet.inject(Target::All, fault);
         scene
             .tiered
             .says("chat", "SignalsAvailable", "False", "MetricsStale")
@@ -86,8 +109,32 @@ pub(crate) async fn nothing_shrinks_on_negative_numbers(suite: &Suite) {
     scene.bounds_held();
 }
 
-pub(crate) async fn nothing_shrinks_while_servers_hang(suite: &Suite) {
-    loses(suite, Fault::Hang).await;
+pub(crate) async fn nothing_shrinks_on_negative_numbers(suite: &Suite) {
+    // Nothing times minus one is still nothing: the load stays on.
+    lies_under_load(suite, Fault::Lie(-1.0)).await;
+}
+
+pub(crate) async fn nothing_shrinks_on_numbers_that_stand_still_under_load(suite: &Suite) {
+    lies_under_load(suite, Fault::Metrics(Metrics::Frozen)).await;
+}
+
+pub(crate) async fn one_pod_that_says_nothing_runs_takes_nothing_from_the_others(suite: &Suite) {
+    let scene = Scene::shared(suite, &[], serving()).await;
+    scene.tiered.space.nodes(&X86, 1).await;
+    scene.tiered.cpu_pool("x86", &[(SHAPE, "x86")]).await;
+    scene.tiered.create("chat", &[server("generate", 1, 4)]).await;
+    scene.tiered.ready("chat").await;
+    let lie = async {
+        scene.settles("chat", "generate", &[("x86", 4)]).await;
+        let pod = scene.tiered.pods("chat").await[0].metadata.uid.clone().unwrap();
+        scene.fleet.inject(Target::Pod(pod), Fault::Lie(0.0));
+        scene.stays("chat", "generate", Duration::from_secs(15)).await;
+    };
+    tokio::select! {
+        () = lie => {}
+        summary = scene.load("chat", &[(0, 36.0), (60, 36.0)]) => panic!("not done within the load: {summary:?}"),
+    }
+    scene.bounds_held();
 }
 
 pub(crate) async fn a_lie_of_any_size_moves_nothing_beyond_the_bounds(suite: &Suite) {

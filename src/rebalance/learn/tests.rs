@@ -497,7 +497,7 @@ proptest! {
                 counts.push(desired);
             }
             let held = state.report(StageIdx(0)).unwrap().demand_millis.unwrap();
-            (counts, state.stages[0].own.mean().unwrap().low * 1_000 / held)
+            (counts, state.stages[0].own.mean.unwrap().low * 1_000 / held)
         };
         let (still, seen_permille) = run(declared);
         prop_assume!(still[45..].iter().all(|&count| count == still[45]));
