@@ -22,6 +22,8 @@ mod behaviour_modes;
 mod behaviour_owners;
 mod behaviour_restart;
 mod behaviour_shift;
+mod behaviour_sources;
+mod broker;
 mod hardware;
 mod harness;
 mod lifecycle;
@@ -63,6 +65,7 @@ fn main() {
     trials.extend(admission::scenarios(&suite));
     trials.extend(behaviour_faults::scenarios(&suite));
     trials.extend(behaviour_load::scenarios(&suite));
+    trials.extend(behaviour_sources::scenarios(&suite));
     trials.extend(behaviour_modes::scenarios(&suite));
     trials.extend(behaviour_owners::scenarios(&suite));
     trials.extend(behaviour_restart::scenarios(&suite));

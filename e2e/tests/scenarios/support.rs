@@ -22,6 +22,7 @@ use tiercel_e2e::operator::{self, Operator};
 use tiercel_e2e::slot::Port;
 use tiercel_e2e::wait::{Look, eventually, wanted};
 
+use crate::broker::Broker;
 use crate::suite::{Space, Suite};
 
 /// Namespace of the chart.
@@ -33,6 +34,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 pub(crate) struct Installed {
     pub(crate) cluster: Arc<Cluster>,
     operator: Mutex<Operator>,
+    /// What preset `broker` asks.
+    pub(crate) broker: Broker,
 }
 
 impl Installed {
@@ -45,6 +48,7 @@ impl Installed {
         let chart = repository().join("charts/tiercel");
         let installed = Helm::new(&cluster).install("tiercel", &chart, NAMESPACE, &values).await;
         installed.map_err(|error| message(&error))?;
+        let broker = Broker::start(cluster.folder()).await.map_err(|error| message(&error))?;
         let port = cluster.port(Port::Operator);
         let args = operator::arguments(&cluster, NAMESPACE, "tiercel", port).await;
         let options = operator::Options {
@@ -53,10 +57,13 @@ impl Installed {
             namespace: NAMESPACE.into(),
             service_account: "tiercel".into(),
             args: args.map_err(|error| message(&error))?,
-            env: vec![(
-                "TIERCEL_DECISION_LOG".into(),
-                decision_log(&cluster).display().to_string(),
-            )],
+            env: vec![
+                (
+                    "TIERCEL_DECISION_LOG".into(),
+                    decision_log(&cluster).display().to_string(),
+                ),
+                ("TIERCEL_SOURCES".into(), broker.file().display().to_string()),
+            ],
             outlives_parent: false,
         };
         let operator = Operator::start(&cluster, options)
@@ -65,6 +72,7 @@ impl Installed {
         Ok(Self {
             cluster,
             operator: Mutex::new(operator),
+            broker,
         })
     }
 

@@ -218,6 +218,8 @@ impl Rebalancer {
         self.signals.collect(&self.index, &self.pods, now_ms, &mut self.events);
         self.trouble(now_ms);
         let events = std::mem::take(&mut self.events);
+        // Time alone changes what is known: readings age without a word from anybody.
+        let due = self.state.next_wake_ms().is_some_and(|at| now_ms >= at);
         let started = self.ctx.clock.now();
         let decisions = step(&mut self.state, &events, now_ms);
         self.ctx.metrics.decision_took(started.elapsed());
@@ -232,7 +234,7 @@ impl Rebalancer {
         {
             self.aside.ask(question, &self.ctx.clock);
         }
-        self.views_stale |= !events.is_empty() || !decisions.is_empty();
+        self.views_stale |= due || !events.is_empty() || !decisions.is_empty();
         if let Some(log) = &mut self.ctx.log {
             log.step(now_ms, events, decisions);
         }
