@@ -125,20 +125,25 @@ mod tests {
         (world.stages[0].clone(), world.variants[0].clone())
     }
 
-    #[test]
-    fn a_queue_counts_as_what_works_it_off_within_two_minutes() {
-        let (mut stage, mut variant) = declared();
-        (stage.rated, stage.target_permille) = (true, 1_000);
-        (variant.concurrency, variant.capacity_millis) = (Some(4), 2_000);
-        let reading = Reading {
+    /// One replica that handles four requests, and 240 that wait.
+    const fn full(rate_millis: Option<u64>) -> Reading {
+        Reading {
             taken_ms: 0,
             sampled: 1,
             expected: 1,
             running_millis: Some(4_000),
             waiting_millis: Some(240_000),
             utilization_permille: None,
-            rate_millis: Some(1_000),
-        };
+            rate_millis,
+        }
+    }
+
+    #[test]
+    fn a_queue_counts_as_what_works_it_off_within_two_minutes() {
+        let (mut stage, mut variant) = declared();
+        (stage.rated, stage.target_permille) = (true, 1_000);
+        (variant.concurrency, variant.capacity_millis) = (Some(4), 2_000);
+        let reading = full(Some(1_000));
         let hurried = demand::of_reading(&stage, &variant, &reading);
         assert_eq!(hurried.low, 122_000, "244 at four in two seconds");
         let unhurried = demand::of_reading(&stage, &variant, &unhurried(&stage, &variant, reading));
@@ -151,15 +156,7 @@ mod tests {
     #[test]
     fn without_a_declared_rate_nobody_knows_how_long_a_queue_takes() {
         let (mut stage, mut variant) = declared();
-        let reading = Reading {
-            taken_ms: 0,
-            sampled: 1,
-            expected: 1,
-            running_millis: Some(4_000),
-            waiting_millis: Some(240_000),
-            utilization_permille: None,
-            rate_millis: None,
-        };
+        let reading = full(None);
         (stage.rated, variant.concurrency) = (false, Some(4));
         assert_eq!(unhurried(&stage, &variant, reading), reading);
         (stage.rated, variant.concurrency) = (true, None);

@@ -24,24 +24,34 @@ fn read(record: &OnRecord) -> Option<Learned> {
     })
 }
 
-/// What a pipeline's status says was learned, for the core. What it no longer knows, or cannot read, is left out.
-pub(super) fn recalled(pipeline: PipelineIdx, index: &Index, status: &TieredPipelineStatus) -> Vec<Event> {
+/// What statuses say was learned, for the core; `status` is asked for each pipeline that is to be looked at. What the core no
+/// longer knows, or nobody can read, is left out.
+pub(super) fn recalled<'s>(
+    index: &Index,
+    status: impl Fn(PipelineIdx) -> Option<&'s TieredPipelineStatus>,
+) -> Vec<Event> {
+    let of_stage = |at: StageIdx| {
+        let stage = index.stage(at)?;
+        status(stage.pipeline)?
+            .stages
+            .iter()
+            .find(|known| known.name == stage.name)
+    };
     let mut events = Vec::new();
     let mut tell = |subject, record: Option<&OnRecord>| {
         events.extend(record.and_then(read).map(|learned| Event::Learned { subject, learned }));
     };
-    for (at, stage) in (0_u32..).map(StageIdx).zip(&index.stages) {
-        let of_stage = status.stages.iter().find(|known| known.name == stage.name);
-        let Some(known) = of_stage.filter(|_| stage.pipeline == pipeline) else {
-            continue;
-        };
-        tell(Subject::Calls(at), known.calls_per_request.as_ref());
-        for (variant, reference) in (0_u32..).map(VariantIdx).zip(&index.variants) {
-            let of_pool = known.pools.iter().find(|pool| pool.name == reference.pool);
-            if let Some(pool) = of_pool.filter(|_| reference.stage == at) {
-                tell(Subject::Capacity(variant), pool.requests_per_second.as_ref());
-                tell(Subject::Startup(variant), pool.startup_seconds.as_ref());
-            }
+    for (at, _) in (0_u32..).map(StageIdx).zip(&index.stages) {
+        tell(
+            Subject::Calls(at),
+            of_stage(at).and_then(|known| known.calls_per_request.as_ref()),
+        );
+    }
+    for (at, variant) in (0_u32..).map(VariantIdx).zip(&index.variants) {
+        let known = of_stage(variant.stage).and_then(|stage| stage.pools.iter().find(|pool| pool.name == variant.pool));
+        if let Some(pool) = known {
+            tell(Subject::Capacity(at), pool.requests_per_second.as_ref());
+            tell(Subject::Startup(at), pool.startup_seconds.as_ref());
         }
     }
     events
@@ -49,7 +59,11 @@ pub(super) fn recalled(pipeline: PipelineIdx, index: &Index, status: &TieredPipe
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::pipeline::validated::PipelineId;
+    use super::super::world::{StageRef, VariantRef};
     use super::*;
+    use crate::api::tiered_pipeline::{StagePoolStatus, StageStatus};
+    use crate::rebalance::world::Resources;
 
     #[test]
     fn what_is_on_record_reads_as_what_was_learned_but_for_the_number_of_observations() {
@@ -70,5 +84,61 @@ mod tests {
             ..record
         };
         assert_eq!(read(&broken), None);
+    }
+
+    #[test]
+    fn a_status_tells_the_core_what_was_learned_of_the_pipelines_that_are_looked_at() {
+        let id = |name: &str| PipelineId {
+            namespace: "rag".to_owned(),
+            name: name.to_owned(),
+            uid: name.to_owned(),
+        };
+        let stage = |pipeline| StageRef {
+            pipeline: PipelineIdx(pipeline),
+            name: "serve".to_owned(),
+        };
+        let variant = |stage, pool: &str| VariantRef {
+            stage: StageIdx(stage),
+            pool: pool.to_owned(),
+            child: String::new(),
+            variant_id: String::new(),
+            request: Resources::default(),
+            capacity_millis: 10_000,
+            preset: None,
+            provision_ms: 0,
+            claimed: true,
+        };
+        let index = Index {
+            pipelines: vec![id("known"), id("new")],
+            stages: vec![stage(0), stage(1)],
+            variants: vec![variant(0, "arm"), variant(1, "x86"), variant(1, "arm")],
+            ..Index::default()
+        };
+        let learned = Learned {
+            declared: 10_000,
+            value: 9_437,
+            samples: 32,
+        };
+        let status = TieredPipelineStatus {
+            stages: vec![StageStatus {
+                name: "serve".to_owned(),
+                calls_per_request: on_record(learned),
+                pools: vec![StagePoolStatus {
+                    name: "arm".to_owned(),
+                    requests_per_second: on_record(learned),
+                    startup_seconds: on_record(learned),
+                    ..StagePoolStatus::default()
+                }],
+                ..StageStatus::default()
+            }],
+            ..TieredPipelineStatus::default()
+        };
+        let told = recalled(&index, |pipeline| (pipeline == PipelineIdx(1)).then_some(&status));
+        let about = [
+            Subject::Calls(StageIdx(1)),
+            Subject::Capacity(VariantIdx(2)),
+            Subject::Startup(VariantIdx(2)),
+        ];
+        assert_eq!(told, about.map(|subject| Event::Learned { subject, learned }));
     }
 }

@@ -45,9 +45,9 @@ use super::pools::Look;
 use super::report::{ShadowPrices, Views};
 use super::stores::Stores;
 use super::view::{Change, PodView};
-use crate::api::TieredPipeline;
 use crate::api::tiered_pipeline::DecisionSummary;
-use crate::rebalance::world::{Event, PipelineIdx, VariantIdx};
+use crate::api::{TieredPipeline, TieredPipelineStatus};
+use crate::rebalance::world::{Event, VariantIdx};
 use crate::rebalance::{State, step};
 use crate::signals::scraper::Scraped;
 use crate::signals::sources::Sources;
@@ -465,14 +465,15 @@ impl Rebalancer {
         if !self.state.declares(&world) {
             self.events.push(Event::World(world));
         }
-        for (at, id) in (0_u32..).map(PipelineIdx).zip(&self.index.pipelines) {
-            let status = raw.iter().filter_map(|object| object.0.as_ref().ok());
-            let status = status.filter(|object| object.metadata.uid.as_ref() == Some(&id.uid));
-            if !before.iter().any(|known| known.uid == id.uid)
-                && let Some(status) = status.into_iter().find_map(|object| object.status.as_ref())
-            {
-                self.events.extend(learned::recalled(at, &self.index, status));
-            }
+        let known: BTreeSet<&str> = before.iter().map(|id| id.uid.as_str()).collect();
+        let on_record: HashMap<&str, &TieredPipelineStatus> = (raw.iter())
+            .filter_map(|object| object.0.as_ref().ok())
+            .filter_map(|pipeline| Some((pipeline.metadata.uid.as_deref()?, pipeline.status.as_ref()?)))
+            .filter(|(uid, _)| !known.contains(uid))
+            .collect();
+        if !on_record.is_empty() {
+            let status = |at| on_record.get(self.index.pipeline(at)?.uid.as_str()).copied();
+            self.events.extend(learned::recalled(&self.index, status));
         }
         for at in 0..u32::try_from(self.index.variants.len()).unwrap_or(u32::MAX) {
             self.observe(VariantIdx(at));

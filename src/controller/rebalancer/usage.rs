@@ -23,7 +23,6 @@ use super::Notice;
 use crate::api::labels;
 use crate::controller::clock::Clock;
 use crate::signals::presets::{Preset, Source};
-use crate::signals::prometheus::template::Per;
 use crate::signals::scraper::Scraped;
 use crate::signals::sources::Sources;
 use crate::signals::stage::{StageAnswer, StageKey};
@@ -145,7 +144,7 @@ impl Ground {
     /// Gives every pod or stage of the targets the same reason.
     fn fail(&self, targets: &[&Target], why: Why) -> bool {
         let received_ms = self.clock.now_ms();
-        if targets.first().is_some_and(|target| is_per_stage(target.preset)) {
+        if targets.first().is_some_and(|target| target.preset.is_of_stages()) {
             let answer = |target: &&Target| StageAnswer {
                 stage: target.stage.clone(),
                 preset: target.preset,
@@ -157,13 +156,6 @@ impl Ground {
         let pods = targets.iter().flat_map(|target| target.pods.values());
         self.pods(pods.map(|uid| scraped(uid, received_ms, Err(why))).collect())
     }
-}
-
-fn is_per_stage(preset: &Preset) -> bool {
-    matches!(
-        preset.source(),
-        Source::Prometheus(Per::Stage) | Source::ExternalMetrics
-    )
 }
 
 fn scraped(uid: &Arc<str>, received_ms: u64, outcome: Result<PodSignals, Why>) -> Scraped {

@@ -16,6 +16,7 @@ mod ladder;
 pub mod melange;
 pub mod tiercel;
 pub mod told;
+mod watch;
 
 use std::collections::BTreeMap;
 

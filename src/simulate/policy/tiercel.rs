@@ -5,13 +5,13 @@
 //! would from a watch. What the solver finds aside arrives with the events of the next second; it is stopped by a count,
 //! not by a clock, so that a run is the same everywhere.
 
+use super::watch::{Watch, orders};
 use super::{Kind, Knobs, Order, Policy, View, knob};
 use crate::rebalance::decision::Decision;
 use crate::rebalance::propose::{Proposal, propose};
 use crate::rebalance::solve::{Memory, Settings};
-use crate::rebalance::world::{DryReason, Event, Reading, Resources, VariantIdx, World};
+use crate::rebalance::world::{Event, Reading};
 use crate::rebalance::{State, step};
-use crate::simulate::cluster::Seen;
 use crate::simulate::scenario::{Scenario, Signal};
 
 /// What the command line offers.
@@ -25,8 +25,6 @@ pub const KIND: Kind = Kind {
     build: |scenario, _, knobs| Box::new(Tiercel::new(scenario, knobs)),
 };
 
-/// A pod without room is reported after so long, and again.
-const DRY_MS: u64 = 10_000;
 /// Seconds between the points of a rate.
 const RATE_S: usize = 7;
 /// How often a search may ask to go on: more than any sample needs, and an end where somebody simulates a large world.
@@ -47,10 +45,7 @@ pub struct Recorded {
 #[derive(Debug)]
 pub struct Tiercel {
     state: State,
-    world: World,
-    told_world: bool,
-    told: Vec<Option<Seen>>,
-    readings: Vec<Option<Reading>>,
+    watch: Watch,
     solver: Memory,
     /// What was planned aside since the last step.
     proposal: Option<Proposal>,
@@ -69,10 +64,7 @@ impl Tiercel {
         }
         Self {
             state: State::new(),
-            told: vec![None; world.variants.len()],
-            readings: vec![None; world.variants.len()],
-            world,
-            told_world: false,
+            watch: Watch::new(world),
             solver: Memory::default(),
             proposal: None,
             record: None,
@@ -89,51 +81,6 @@ impl Tiercel {
     /// The steps so far, if they are kept.
     pub fn recorded(&self) -> &[Recorded] {
         self.record.as_deref().unwrap_or_default()
-    }
-
-    fn events(&mut self, view: &View<'_>) -> Vec<Event> {
-        let mut events = Vec::new();
-        let shrunk = |known: &[crate::rebalance::world::Pool], live: &[Resources]| {
-            known.iter().zip(live).any(|(pool, live)| pool.capacity != *live)
-        };
-        if !self.told_world || shrunk(&self.world.pools, view.capacity) {
-            for (pool, live) in self.world.pools.iter_mut().zip(view.capacity) {
-                pool.capacity = *live;
-            }
-            self.told_world = true;
-            events.push(Event::World(self.world.clone()));
-        }
-        for (at, &seen) in view.seen.iter().enumerate() {
-            let variant = VariantIdx(at as u32);
-            let told = self.told[at];
-            if told.map(|told| told.leaving) != Some(seen.leaving) {
-                events.push(Event::Leaving {
-                    variant,
-                    count: seen.leaving,
-                });
-            }
-            if told.map(|told| (told.desired, told.ready)) != Some((seen.desired, seen.ready)) {
-                events.push(Event::Replicas {
-                    variant,
-                    desired: seen.desired,
-                    ready: seen.ready,
-                });
-            }
-            self.told[at] = Some(seen);
-            let dry_ms = seen.pending_since_ms.map(|since_ms| view.now_ms - since_ms);
-            if dry_ms.is_some_and(|dry_ms| dry_ms >= DRY_MS && dry_ms.is_multiple_of(DRY_MS)) {
-                events.push(Event::Dry {
-                    variant,
-                    reason: DryReason::Unschedulable,
-                });
-            }
-            if let Some(reading) = reading(view, at).filter(|reading| self.readings[at] != Some(*reading)) {
-                self.readings[at] = Some(reading);
-                events.push(Event::Reading { variant, reading });
-            }
-        }
-        events.extend(self.proposal.take().map(|proposal| Event::Proposal(Box::new(proposal))));
-        events
     }
 
     fn plan_aside(&mut self) {
@@ -182,15 +129,11 @@ fn reading(view: &View<'_>, variant: usize) -> Option<Reading> {
 
 impl Policy for Tiercel {
     fn step(&mut self, view: &View<'_>) -> Vec<Order> {
-        let events = self.events(view);
+        let mut events = self.watch.events(view, reading);
+        events.extend(self.proposal.take().map(|proposal| Event::Proposal(Box::new(proposal))));
         let decisions = step(&mut self.state, &events, view.now_ms);
         self.plan_aside();
-        let written = decisions.iter().filter(|decision| !decision.advisory);
-        let orders = written.flat_map(|decision| &decision.moves).map(|one| Order {
-            variant: one.variant.0 as usize,
-            to: one.to,
-        });
-        let orders = orders.collect();
+        let orders = orders(&decisions);
         if let Some(record) = &mut self.record {
             record.push(Recorded {
                 now_ms: view.now_ms,

@@ -3,13 +3,11 @@
 //!
 //! The scenario says what is true. The world that the core is told says what an operator declared.
 
+use super::watch::{Watch, orders};
 use super::{Order, Policy, View};
-use crate::rebalance::world::{DryReason, Event, Reading, VariantIdx, World};
+use crate::rebalance::world::{Reading, World};
 use crate::rebalance::{State, step};
-use crate::simulate::cluster::Seen;
 
-/// A pod without room is reported after so long, and again.
-const DRY_MS: u64 = 10_000;
 /// Seconds between the points of a rate that comes with every second.
 const RATE_S: usize = 7;
 /// The same where it comes with CPU use, whose window it is.
@@ -43,11 +41,8 @@ pub struct Moment {
 #[derive(Debug)]
 pub struct Told {
     state: State,
-    world: World,
+    watch: Watch,
     shows: Shows,
-    knows_world: bool,
-    replicas: Vec<Option<Seen>>,
-    readings: Vec<Option<Reading>>,
     moments: Vec<Moment>,
 }
 
@@ -57,11 +52,8 @@ impl Told {
     pub fn new(state: State, world: World, shows: Shows) -> Self {
         Self {
             state,
-            replicas: vec![None; world.variants.len()],
-            readings: vec![None; world.variants.len()],
-            world,
+            watch: Watch::new(world),
             shows,
-            knows_world: false,
             moments: Vec::new(),
         }
     }
@@ -75,48 +67,10 @@ impl Told {
     pub fn state(&self) -> &State {
         &self.state
     }
+}
 
-    fn events(&mut self, view: &View<'_>) -> Vec<Event> {
-        let mut events = Vec::new();
-        let mut pools = self.world.pools.iter().zip(view.capacity);
-        if !self.knows_world || pools.any(|(pool, live)| pool.capacity != *live) {
-            for (pool, live) in self.world.pools.iter_mut().zip(view.capacity) {
-                pool.capacity = *live;
-            }
-            self.knows_world = true;
-            events.push(Event::World(self.world.clone()));
-        }
-        for (at, &seen) in view.seen.iter().enumerate() {
-            let variant = VariantIdx(at as u32);
-            if self.replicas[at] != Some(seen) {
-                events.push(Event::Leaving {
-                    variant,
-                    count: seen.leaving,
-                });
-                events.push(Event::Replicas {
-                    variant,
-                    desired: seen.desired,
-                    ready: seen.ready,
-                });
-                self.replicas[at] = Some(seen);
-            }
-            let dry_ms = seen.pending_since_ms.map(|since_ms| view.now_ms - since_ms);
-            if dry_ms.is_some_and(|dry_ms| dry_ms >= DRY_MS && dry_ms.is_multiple_of(DRY_MS)) {
-                events.push(Event::Dry {
-                    variant,
-                    reason: DryReason::Unschedulable,
-                });
-            }
-            let reading = self.reading(view, at);
-            if let Some(reading) = reading.filter(|reading| self.readings[at] != Some(*reading)) {
-                self.readings[at] = Some(reading);
-                events.push(Event::Reading { variant, reading });
-            }
-        }
-        events
-    }
-
-    fn reading(&self, view: &View<'_>, variant: usize) -> Option<Reading> {
+impl Shows {
+    fn reading(self, view: &View<'_>, variant: usize) -> Option<Reading> {
         let ready = view.seen[variant].ready;
         let millis = |value: f64| (value * 1e3) as u64;
         let rate = |seconds| {
@@ -124,7 +78,7 @@ impl Told {
                 .mean(variant, seconds, |second| second.arrivals)
                 .map(millis)
         };
-        if self.shows == Shows::RateAndBacklog {
+        if self == Shows::RateAndBacklog {
             let last = view.metrics.last(variant).filter(|_| ready > 0)?;
             return Some(Reading {
                 taken_ms: view.now_ms,
@@ -145,7 +99,7 @@ impl Told {
             running_millis: None,
             waiting_millis: None,
             utilization_permille: Some((cpu.utilization * 1e3) as u32),
-            rate_millis: rate(CPU_RATE_S).filter(|_| self.shows == Shows::UtilizationAndRate),
+            rate_millis: rate(CPU_RATE_S).filter(|_| self == Shows::UtilizationAndRate),
         })
     }
 }
@@ -159,13 +113,9 @@ impl Policy for Told {
             ready: view.seen.iter().map(|seen| seen.ready).collect(),
             waiting: (0..view.seen.len()).map(waiting).collect(),
         });
-        let events = self.events(view);
+        let shows = self.shows;
+        let events = self.watch.events(view, |view, variant| shows.reading(view, variant));
         let decisions = step(&mut self.state, &events, view.now_ms);
-        let written = decisions.iter().filter(|decision| !decision.advisory);
-        let orders = written.flat_map(|decision| &decision.moves).map(|one| Order {
-            variant: one.variant.0 as usize,
-            to: one.to,
-        });
-        orders.collect()
+        orders(&decisions)
     }
 }
