@@ -155,7 +155,8 @@ pub(crate) async fn under_scarcity_the_higher_class_gets_its_demand_and_the_lowe
 
 pub(crate) async fn a_pool_that_is_short_shows_what_one_more_node_would_save(suite: &Suite) {
     let scene = Scene::shared(suite, &[], serving()).await;
-    scene.tiered.space.nodes(&X86, 1).await;
+    // Together room for all that may ever be asked for: what is missing has no price in money.
+    scene.tiered.space.nodes(&X86, 3).await;
     scene.tiered.space.nodes(&GRAVITON, 2).await;
     scene.tiered.cpu_pool("dear", &[(SHAPE, "x86")]).await;
     scene.tiered.cpu_pool("cheap", &[(SHAPE, "graviton")]).await;
@@ -165,7 +166,7 @@ pub(crate) async fn a_pool_that_is_short_shows_what_one_more_node_would_save(sui
         let status = scene.tiered.pool(pool).await.status;
         status.and_then(|status| status.shadow_price)
     };
-    // Two of them fill a Graviton node; six are wanted.
+    // Two of them fill a node; six are wanted, or more where a queue has to be worked off.
     let mut stage = server("generate", 1, 5);
     stage["container"]["resources"]["requests"]["cpu"] = json!("7");
     for name in ["first", "second"] {
@@ -174,8 +175,8 @@ pub(crate) async fn a_pool_that_is_short_shows_what_one_more_node_would_save(sui
     }
     assert_eq!(shown("cheap").await, None, "everybody is where it is cheapest");
     let (first, second) = (
-        scene.load("first", &[(0, 20.0), (20, 20.0)]),
-        scene.load("second", &[(0, 20.0), (20, 20.0)]),
+        scene.load("first", &[(0, 20.0), (30, 20.0)]),
+        scene.load("second", &[(0, 20.0), (30, 20.0)]),
     );
     let watch = async {
         for name in ["first", "second"] {
