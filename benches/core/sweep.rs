@@ -196,6 +196,7 @@ fn case(dice: &mut Dice) -> Case {
         signal_loss_ms: 60_000,
         on_signal_loss: OnSignalLoss::CurrentIfHigher,
         reading_age_ms_max: 30_000,
+        also: Vec::new(),
     };
     let variant = Variant {
         key: Key(2),

@@ -89,6 +89,7 @@ pub(crate) fn stage(scenario: &mut Scenario, traffic: Traffic, after: Vec<Edge>,
         signal_loss_ms: 180_000,
         on_signal_loss: OnSignalLoss::Hold,
         reading_age_ms_max: 5_000,
+        also: Vec::new(),
     });
     scenario.stages.push(StageFacts {
         name: format!("stage{at}"),

@@ -134,3 +134,10 @@ pub fn preset() -> Rule {
         "must be the name of a preset: lower-case letters, digits and dashes, beginning and ending with a letter or digit, such as 'vllm'",
     )
 }
+
+/// A preset beside the main one: pods are read by one preset at most.
+pub fn not_scraped() -> Rule {
+    Rule::new("!(self in ['vllm', 'llamacpp', 'sglang', 'trtllm', 'triton', 'tgi', 'rayserve', 'http'])").message(
+        "must not be a preset that is read from the pods themselves, which are read by `signal.preset`: use 'cpu', 'dcgm', 'psi' or one that the administrator has added",
+    )
+}

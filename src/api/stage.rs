@@ -13,8 +13,8 @@ use super::decimal::Decimal;
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.tierHint) || self.tierHint != 'AcceleratorRequired' || !has(self.profiles) || self.profiles.size() == 0 || self.profiles.exists(p, !has(p.pools) || !has(p.pools.tier) || p.pools.tier == 'Accelerator')").message("`tierHint` must not be 'AcceleratorRequired' when every profile is for CPU pools").field_path(".tierHint"))]
 #[x_kube(validation = Rule::new("(has(self.tierHint) ? self.tierHint != 'CPUSufficient' : self.kind == 'Inference') || !has(self.profiles) || self.profiles.size() == 0 || self.profiles.exists(p, !has(p.pools) || !has(p.pools.tier) || p.pools.tier == 'CPU')").message("`tierHint` must not be 'CPUSufficient', which is the default unless `kind` is 'Inference', when every profile is for accelerator pools; set another one").field_path(".tierHint"))]
-#[x_kube(validation = Rule::new("self.replicas.min > 0 || self.signal.preset != 'cpu'").message("`replicas.min` must be at least 1 when `signal.preset` is 'cpu': without replicas nobody would see waiting work").field_path(".replicas.min"))]
-#[x_kube(validation = Rule::new("self.replicas.min > 0 || (has(self.after) && self.after.size() > 0) || !(self.signal.preset in ['cpu', 'vllm', 'llamacpp', 'sglang', 'trtllm', 'triton', 'tgi', 'rayserve', 'http', 'dcgm', 'psi'])").message("`replicas.min` must be at least 1 for a stage without `after` whose `signal.preset` speaks of pods: nobody else would see its waiting work").field_path(".replicas.min"))]
+#[x_kube(validation = Rule::new("self.replicas.min > 0 || self.signal.preset != 'cpu' || (has(self.signal.also) && self.signal.also.exists(a, !(a.preset in ['cpu', 'dcgm', 'psi'])))").message("`replicas.min` must be at least 1 when `signal.preset` is 'cpu' and no signal in `signal.also` sees waiting work: without replicas nobody would see it").field_path(".replicas.min"))]
+#[x_kube(validation = Rule::new("self.replicas.min > 0 || (has(self.after) && self.after.size() > 0) || !(self.signal.preset in ['cpu', 'vllm', 'llamacpp', 'sglang', 'trtllm', 'triton', 'tgi', 'rayserve', 'http', 'dcgm', 'psi']) || (has(self.signal.also) && self.signal.also.exists(a, !(a.preset in ['cpu', 'dcgm', 'psi'])))").message("`replicas.min` must be at least 1 for a stage without `after` whose `signal.preset` speaks of pods, unless a signal in `signal.also` speaks of the stage: nobody else would see its waiting work").field_path(".replicas.min"))]
 #[x_kube(validation = Rule::new("(has(self.container.ports) && self.container.ports.size() > 0) || (has(self.profiles) && self.profiles.size() > 0 ? self.profiles.all(p, !((has(p.preset) ? p.preset : self.signal.preset) in ['vllm', 'llamacpp', 'sglang', 'trtllm', 'triton', 'tgi', 'rayserve', 'http']) || (has(p.container) && has(p.container.ports))) : !(self.signal.preset in ['vllm', 'llamacpp', 'sglang', 'trtllm', 'triton', 'tgi', 'rayserve', 'http']))").message("`container.ports` must not be empty when the preset of the stage or of a profile is read from the pods: the first port serves the metrics").field_path(".container.ports"))]
 #[x_kube(validation = Rule::new("!has(self.signal.staticReplicas) || (self.signal.staticReplicas >= self.replicas.min && self.signal.staticReplicas <= self.replicas.max)").message("`signal.staticReplicas` must be at least `replicas.min` and at most `replicas.max`").field_path(".signal.staticReplicas"))]
 pub struct Stage {
@@ -294,6 +294,7 @@ pub enum Traffic {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(self.onSignalLoss == 'Static') == has(self.staticReplicas)").message("`staticReplicas` must be set when `onSignalLoss` is 'Static', and must not be set otherwise").field_path(".staticReplicas"))]
+#[x_kube(validation = Rule::new("!has(self.also) || self.also.all(a, a.preset != self.preset)").message("`also` must not name the `preset` that the stage is read by anyway").field_path(".also"))]
 pub struct Signal {
     /// Which metrics are read: `cpu` (metrics.k8s.io), those of a model server (`vllm`, `llamacpp`, `sglang`, `trtllm`, `triton`, `tgi`, `rayserve`) or of any HTTP server (`http`), what Prometheus knows of a pod's GPUs (`dcgm`) or CPU pressure (`psi`), or a preset that the administrator has added. docs/reference/signals.md and docs/reference/sources.md have them all.
     #[serde(default = "cpu")]
@@ -304,7 +305,12 @@ pub struct Signal {
     #[serde(default = "seventy")]
     #[schemars(range(min = 1, max = 100))]
     pub target_percent: i32,
-    /// What happens when signals stay away for `lossSeconds`: `Hold` (keep what runs), `CurrentIfHigher` (keep what runs or what was last needed, whichever is more) or `Static` (go to `staticReplicas`).
+    /// Signals beside `preset`: whichever asks for the most replicas decides. While one of them is missing, the others can let the stage grow and nothing lets it shrink.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["preset".into()]))]
+    pub also: Vec<AlsoSignal>,
+    /// What happens when all signals stay away for `lossSeconds`: `Hold` (keep what runs), `CurrentIfHigher` (keep what runs or what was last needed, whichever is more) or `Static` (go to `staticReplicas`).
     #[serde(default)]
     pub on_signal_loss: OnSignalLoss,
     /// Replicas while signals are lost, with `Static`.
@@ -315,6 +321,21 @@ pub struct Signal {
     #[serde(default = "loss_seconds")]
     #[schemars(range(min = 5, max = 3600))]
     pub loss_seconds: i32,
+}
+
+/// A signal beside the one that a stage is mainly read by.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AlsoSignal {
+    /// Which metrics are read: `cpu`, `dcgm`, `psi`, or a preset of the administrator's that is not read from the pods themselves.
+    #[schemars(length(min = 1, max = 30))]
+    #[x_kube(validation = super::rules::preset())]
+    #[x_kube(validation = super::rules::not_scraped())]
+    pub preset: String,
+    /// Utilization at which a replica counts as full by this signal, per cent.
+    #[serde(default = "seventy")]
+    #[schemars(range(min = 1, max = 100))]
+    pub target_percent: i32,
 }
 
 fn cpu() -> String {
@@ -334,6 +355,7 @@ impl Default for Signal {
         Self {
             preset: cpu(),
             target_percent: seventy(),
+            also: Vec::new(),
             on_signal_loss: OnSignalLoss::default(),
             static_replicas: None,
             loss_seconds: loss_seconds(),

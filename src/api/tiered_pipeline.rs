@@ -247,7 +247,7 @@ pub struct DecisionSummary {
     /// What changed, such as 'generate: l4-spot 9->7, graviton 0->2'.
     #[schemars(length(max = 256))]
     pub summary: String,
-    /// Which need was the largest: `Rate`, `Utilization`, `Running`, `Waiting`, `Saturation`, `Callers`, `Latency`, `Recent`, `Floor` or `Fallback`.
+    /// Which need was the largest: `Rate`, `Utilization`, `Running`, `Waiting`, `Saturation`, `Callers`, `Latency`, `Recent`, `Floor` or `Fallback`; the preset's name where it was a signal in `signal.also`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 40))]
     pub signal: Option<String>,

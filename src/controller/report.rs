@@ -50,6 +50,8 @@ pub struct StageView {
     pub reason: Reason,
     /// How far its signals can be trusted.
     pub signals: Signals,
+    /// Presets of which nothing fresh is known while replicas are Ready; `signal.preset` stands for the stage's own.
+    pub missing: Vec<&'static str>,
     /// What was learned, by pool; observations rounded down to a power of two.
     pub learned: BTreeMap<String, PoolLearned>,
     /// Calls per request of its callers, as learned.

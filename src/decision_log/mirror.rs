@@ -199,6 +199,34 @@ impl From<Edges> for Vec<world::Edge> {
     }
 }
 
+/// Signals beside a stage's own: target in thousandths, age in milliseconds, whether waiting work is seen.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(super) struct Others(Vec<(u32, u64, bool)>);
+
+impl Others {
+    const fn is_none(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<Vec<world::Also>> for Others {
+    fn from(of: Vec<world::Also>) -> Self {
+        let parts = |also: &world::Also| (also.target_permille, also.reading_age_ms_max, also.sees_waiting);
+        Self(of.iter().map(parts).collect())
+    }
+}
+
+impl From<Others> for Vec<world::Also> {
+    fn from(of: Others) -> Self {
+        let also = |(target_permille, reading_age_ms_max, sees_waiting)| world::Also {
+            target_permille,
+            reading_age_ms_max,
+            sees_waiting,
+        };
+        of.0.into_iter().map(also).collect()
+    }
+}
+
 mirror!(Pool of world::Pool { tier: Tier, reliable: bool, capacity: Bundle, } wrapped { key: u64 as Key, });
 mirror!(Pipeline of world::Pipeline {
     priority: u16, budget_micros: Option<u64>, mode: Mode,
@@ -210,6 +238,8 @@ mirror!(Stage of world::Stage {
     sees_waiting: bool, after: Edges, tolerance_permille: u32, up_window_ms: u64, down_window_ms: u64,
     down_percent_per_minute: u32, moves_per_hour: u32, max_surge: u32, signal_loss_ms: u64, on_signal_loss: OnSignalLoss,
     reading_age_ms_max: u64,
+    #[serde(default, skip_serializing_if = "Others::is_none")]
+    also: Others,
 } wrapped { key: u64 as Key, pipeline: u32 as PipelineIdx, });
 mirror!(Variant of world::Variant {
     request: Bundle, cost_micros: u64, marginal_micros: u64, power_milliwatts: Option<u64>, hint_permille: u32,
@@ -333,6 +363,7 @@ events! {
     Replicas { variant: At, desired: u32, ready: u32 },
     Leaving { variant: At, count: u32 },
     Reading { variant: At, reading: Reading },
+    Also { variant: At, signal: u8, reading: Reading },
     Dry { variant: At, reason: DryReason },
     Learned { subject: Subject, learned: Learned },
 }

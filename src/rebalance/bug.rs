@@ -17,6 +17,8 @@ pub(super) enum Bug {
     SilentPodsAreIdle,
     /// So do Ready replicas of a variant that says nothing at all.
     SilentVariantIsIdle,
+    /// What a signal beside a stage's own would show while it is silent is nothing.
+    SilentAlsoIsIdle,
     /// A reading without any number in it counts as a reading of zero.
     EmptyReadingIsZero,
     /// A reading is good for ever.

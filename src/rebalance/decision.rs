@@ -168,6 +168,8 @@ pub enum Driver {
     Saturation,
     /// What the callers send.
     Callers,
+    /// A signal beside the stage's own: its index in [`Stage::also`](super::world::Stage::also).
+    Also(u8),
     /// The pipeline's latency objective asks for headroom.
     Latency,
     /// More was needed within the scale-down window.
@@ -208,6 +210,8 @@ pub struct StageReport {
     pub signal_age_ms: Option<u64>,
     /// Signals are fresh enough to shrink on.
     pub signals_fresh: bool,
+    /// Signals that should speak and do not: bit 0 for the stage's own, then those of [`Stage::also`](super::world::Stage::also).
+    pub silent: u16,
     /// Some planned replicas are below the stage's preferred tier.
     pub below_hint: bool,
     /// Why each variant is not used more, in variant order; `None` for the ones that carry the plan.

@@ -23,6 +23,8 @@ pub(super) struct Change {
     /// Demand is counted differently now; what was seen before says nothing.
     pub(super) units: bool,
     pub(super) mode: bool,
+    /// Other signals beside the stage's own.
+    pub(super) also: bool,
 }
 
 impl<'a> Before<'a> {
@@ -58,6 +60,7 @@ impl<'a> Before<'a> {
                 cause: Some(Trigger::SpecChanged),
                 units: true,
                 mode: true,
+                also: true,
             };
         };
         // Indexes move when others come and go; that changes nothing for this stage.
@@ -116,6 +119,11 @@ impl<'a> Before<'a> {
                 || pool.capacity.device_millis < had.device_millis;
             cause = cause.or(trend(!fewer));
         }
-        Change { cause, units, mode }
+        Change {
+            cause,
+            units,
+            mode,
+            also: before.also != stage.also,
+        }
     }
 }

@@ -116,6 +116,7 @@ impl Fixture {
             signal_loss_ms: 60_000,
             on_signal_loss: OnSignalLoss::Hold,
             reading_age_ms_max: 10_000,
+            also: Vec::new(),
         };
         let mut words = words.iter();
         while let Some(&word) = words.next() {

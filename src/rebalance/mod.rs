@@ -72,6 +72,7 @@
 //! A step in which nothing relevant changes is linear in the number of variants, without a plan. A plan takes one
 //! oracle call per stage if all fits side by side, about six if not.
 
+mod also;
 mod average;
 mod bug;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What every stage needs now, and how far each of its variants may go: the input of the plan.
 #![allow(clippy::similar_names, reason = "`state` and `stage` are the words of the field")]
 
+use super::also;
 use super::bug::{Bug, seeded};
 use super::decision::{Driver, Trigger};
 use super::demand::{self, Range, Signal};
@@ -188,7 +189,6 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
             None => {}
         }
     }
-    senses.fresh = own.is_some();
     let own = own.map(|seen| seen.plus(silent));
     let lasting = own.map(|_| lasting.plus(silent));
     // What saturation hides is known where it has been seen lately: less capacity is no more demand.
@@ -216,6 +216,31 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
         memory.whole = Some((own.low, now_ms));
     }
     senses.driver = signals.largest(own.map_or(0, |own| own.low), forward.scaled(1_000, target).low);
+    senses.silent = u16::from(own.is_none() && ready_total > 0);
+    let by_own = own;
+    let mut own = own;
+    let mut lasting = lasting;
+    if let Some(heard) = also::hear(stage, declared, variants, idle, now_ms) {
+        senses.silent |= u16::from(heard.silent) << 1;
+        if let Some(need) = heard.need {
+            let others = own.unwrap_or_default().max(forward.scaled(1_000, target));
+            if need.low > others.low {
+                senses.driver = Some(Driver::Also(heard.largest));
+            }
+            own = Some(own.map_or(need, |own| own.max(need)));
+            lasting = Some(lasting.map_or(heard.lasting, |lasting| lasting.max(heard.lasting)));
+        }
+        if senses.silent != 0 {
+            let unknown = also::of_ignorance(stage, declared, variants);
+            own = own.map(|own| own.max(unknown));
+            lasting = lasting.map(|lasting| lasting.max(unknown));
+        }
+        idle &= heard.idle;
+        senses.taken_ms = senses.taken_ms.max(heard.taken_ms);
+        wake_ms = wake_ms.into_iter().chain(heard.stale_ms).min();
+    }
+    senses.fresh = own.is_some();
+    let (own, lasting) = (own, lasting);
     senses.shown = own.unwrap_or_default().max(forward.scaled(1_000, target)).high;
     // Where all are busy, what is seen follows what runs: it proves no fall.
     let proven = memory.level.settled().filter(|_| partly && wholly).unwrap_or(0);
@@ -378,9 +403,10 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
     ];
     let wake_ms = later.into_iter().flatten().min();
     // Where arrivals are counted, a queue is no part of what goes on to others.
-    let own_rate = match arriving.filter(|_| silent.high == 0) {
-        Some(rate) if own.is_some() => rate,
-        _ => now.unwrap_or_default().scaled(target, 1_000),
+    let own_rate = match (arriving.filter(|_| silent.high == 0), by_own) {
+        (Some(rate), Some(_)) => rate,
+        (_, Some(own)) => own.max(proven).scaled(target, 1_000),
+        (_, None) => now.unwrap_or_default().scaled(target, 1_000),
     };
     let offer = Offer {
         rate: own_rate.max(called),

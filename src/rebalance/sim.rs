@@ -568,6 +568,7 @@ pub(super) fn random_world(random: &mut Random) -> World {
             signal_loss_ms: 120_000,
             on_signal_loss: OnSignalLoss::Hold,
             reading_age_ms_max: 5_000,
+            also: Vec::new(),
         });
     }
     world

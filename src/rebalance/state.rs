@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::also;
 use super::average::Average;
 use super::bug::{Bug, seeded};
 use super::decision::{Driver, StageReport, Trigger};
@@ -120,6 +121,8 @@ pub(super) struct Senses {
     pub(super) driver: Option<Driver>,
     /// That need.
     pub(super) shown: u64,
+    /// Signals that should speak and do not: bit 0 for the stage's own, then those beside it.
+    pub(super) silent: u16,
 }
 
 impl StageMemory {
@@ -224,6 +227,8 @@ pub(super) struct VariantMemory {
     pub(super) dry: Option<Dry>,
     probe_since_ms: Option<u64>,
     pub(super) reading: Option<Reading>,
+    /// Readings by the signals beside the stage's own, in their order; as long as any was seen.
+    pub(super) also: Vec<Option<Reading>>,
     waiting_before: Option<u64>,
     /// Idle readings in a row.
     pub(super) idle_readings: u32,
@@ -509,6 +514,15 @@ impl State {
                     memory.read(*reading, now_ms);
                 }
             }
+            Event::Also {
+                variant,
+                signal,
+                reading,
+            } => {
+                if let Some(memory) = self.variant(*variant) {
+                    also::read(&mut memory.also, usize::from(*signal), *reading, now_ms);
+                }
+            }
             Event::Dry { variant, reason } => {
                 if let Some(memory) = self.variant(*variant) {
                     memory.dries(*reason, now_ms);
@@ -619,6 +633,11 @@ impl State {
             }
             if change.mode {
                 memory.advised = None;
+            }
+            if change.also {
+                let range = variants_of(&self.world, at);
+                let variants = self.variants.get_mut(range).unwrap_or_default();
+                variants.iter_mut().for_each(|seen| seen.also.clear());
             }
             if let Some(cause) = change.cause {
                 memory.turn_over();

@@ -287,6 +287,7 @@ fn empty_report() -> StageReport {
         signals_fresh: false,
         below_hint: false,
         not_used: Vec::new(),
+        silent: 0,
         driver: None,
         learned: Vec::new(),
         calls: None,
@@ -529,6 +530,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
     report.reason = reason;
     report.signal_age_ms = senses.taken_ms.map(|taken_ms| now_ms.saturating_sub(taken_ms));
     report.signals_fresh = senses.fresh;
+    report.silent = senses.silent;
     report.below_hint = declared
         .iter()
         .zip(planned)

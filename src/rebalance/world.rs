@@ -130,6 +130,17 @@ pub struct Edge {
     pub calls_millis: u64,
 }
 
+/// A signal that a stage is read by beside its own: whichever shows the larger need decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Also {
+    /// Utilization at which a replica counts as full by this signal, thousandths.
+    pub target_permille: u32,
+    /// Oldest age at which a reading of it is fresh.
+    pub reading_age_ms_max: u64,
+    /// Whether work that waits can be seen by it without any replica.
+    pub sees_waiting: bool,
+}
+
 /// One stage of a pipeline, over all its pools.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stage {
@@ -173,6 +184,8 @@ pub struct Stage {
     pub on_signal_loss: OnSignalLoss,
     /// Oldest age at which a reading is fresh.
     pub reading_age_ms_max: u64,
+    /// Signals beside its own.
+    pub also: Vec<Also>,
 }
 
 /// One stage on one pool: one Deployment.
@@ -298,6 +311,15 @@ pub enum Event {
     Reading {
         /// The variant.
         variant: VariantIdx,
+        /// Its reading.
+        reading: Reading,
+    },
+    /// A new reading by a signal beside the stage's own.
+    Also {
+        /// The variant.
+        variant: VariantIdx,
+        /// Index in [`Stage::also`].
+        signal: u8,
         /// Its reading.
         reading: Reading,
     },

@@ -135,6 +135,8 @@ impl Target {
 pub struct Scraped {
     /// The pod.
     pub uid: Arc<str>,
+    /// What it was read by.
+    pub preset: &'static Preset,
     /// When the last byte was there, or the attempt ended.
     pub received_ms: u64,
     /// What the pod said.
@@ -253,6 +255,7 @@ async fn scrape(target: Target, shared: Arc<Shared>) {
             .answers
             .send(Scraped {
                 uid: Arc::clone(&target.uid),
+                preset: target.preset,
                 received_ms,
                 outcome,
             })

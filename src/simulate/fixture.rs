@@ -66,6 +66,7 @@ pub(crate) fn stage(at: u32, variants: (u32, u32), after: Vec<Edge>) -> Stage {
         signal_loss_ms: 180_000,
         on_signal_loss: OnSignalLoss::Hold,
         reading_age_ms_max: 5_000,
+        also: Vec::new(),
     }
 }
 

@@ -237,5 +237,6 @@ fn stage(at: u32) -> Stage {
         signal_loss_ms: 180_000,
         on_signal_loss: OnSignalLoss::Hold,
         reading_age_ms_max: 5_000,
+        also: Vec::new(),
     }
 }

@@ -266,6 +266,7 @@ fn stage(key: u64, model: &StageModel, variants: (u32, u32)) -> Stage {
         signal_loss_ms: 60_000,
         on_signal_loss: OnSignalLoss::Hold,
         reading_age_ms_max: 5_000,
+        also: Vec::new(),
     }
 }
 

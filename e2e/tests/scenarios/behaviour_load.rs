@@ -12,10 +12,11 @@ use crate::behaviour::{SHAPE, Scene, server, serving};
 use crate::suite::Suite;
 use crate::support::{PATIENCE, pipeline, stage};
 
-pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 5] {
+pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 6] {
     crate::scenarios![suite, behaviour_load:
         replicas_follow_the_load_up_to_max_and_back_to_min,
         a_pod_that_burns_its_cpu_gets_company,
+        of_several_signals_the_largest_need_wins_and_is_named,
         a_budget_is_never_exceeded_however_much_is_wanted,
         under_scarcity_the_higher_class_gets_its_demand_and_the_lower_keeps_its_floor,
         a_pool_that_is_short_shows_what_one_more_node_would_save,
@@ -79,6 +80,31 @@ pub(crate) async fn a_pod_that_burns_its_cpu_gets_company(suite: &Suite) {
         .await;
     scene.total("rag", "retrieve", "grows", |total| total >= 2).await;
     scene.settles("rag", "retrieve", &[("x86", 2)]).await;
+    scene.bounds_held();
+}
+
+pub(crate) async fn of_several_signals_the_largest_need_wins_and_is_named(suite: &Suite) {
+    let scene = Scene::shared(suite, &[], serving()).await;
+    scene.tiered.space.nodes(&X86, 1).await;
+    scene.tiered.cpu_pool("x86", &[(SHAPE, "x86")]).await;
+    let mut stage = server("generate", 1, 4);
+    stage["signal"]["also"] = json!([{"preset": "cpu", "targetPercent": 60}]);
+    scene.tiered.create("chat", &[stage]).await;
+    scene.tiered.ready("chat").await;
+    scene.tiered.says("chat", "SignalsAvailable", "True", "Fresh").await;
+    let pod = scene.tiered.pods("chat").await[0].metadata.name.clone().unwrap();
+    let burn = async |usage: &str| {
+        let usage = format!("kwok.x-k8s.io/usage-cpu={usage}");
+        scene.kubectl(&["annotate", "--overwrite", "pod", &pod, &usage]).await;
+    };
+    // Its server counts no request. 96 % of what it asked for is 1.6 replicas' worth at the target.
+    burn("1525m").await;
+    scene.settles("chat", "generate", &[("x86", 2)]).await;
+    let status = scene.tiered.pipeline("chat").await.status.unwrap();
+    let named: Vec<_> = status.decisions.iter().filter_map(|it| it.signal.as_deref()).collect();
+    assert!(named.contains(&"cpu"), "{named:?}");
+    burn("10m").await;
+    scene.settles("chat", "generate", &[("x86", 1)]).await;
     scene.bounds_held();
 }
 

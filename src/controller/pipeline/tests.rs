@@ -20,8 +20,11 @@ use super::status::compute_status;
 use super::validate::validate;
 use crate::api::{TieredPipeline, TieredPipelineStatus};
 use crate::controller::capacity::fixtures::{World, object};
+use crate::controller::rebalancer::view::driver_word;
 use crate::controller::report::{Foreign, PipelineView, Prospect, Signals, StageView};
 use crate::rebalance::decision;
+use crate::rebalance::world::Also;
+use crate::signals::presets::Preset;
 
 /// Pipeline `rag`, generation 3, in a namespace labelled `team: agents`.
 pub(super) fn rag(stages: Value, patch: Value) -> TieredPipeline {
@@ -232,16 +235,8 @@ fn what_kstatus_reads_in_every_situation() {
         stages: [(
             "serve".to_owned(),
             StageView {
-                planned: BTreeMap::new(),
-                short: false,
-                bottleneck: false,
-                hold: None,
-                reason: decision::Reason::Cheapest,
-                signals: Signals::Fresh,
-                learned: BTreeMap::new(),
-                calls: None,
-                not_used: BTreeMap::new(),
                 foreign: Some(Foreign::Autoscaler("keda".to_owned())),
+                ..unremarkable()
             },
         )]
         .into(),
@@ -271,6 +266,23 @@ fn what_kstatus_reads_in_every_situation() {
         status(&both, &with(2, json!({})), &[], None),
         "False Refused Stalled",
     );
+}
+
+/// A stage of which there is nothing to say.
+fn unremarkable() -> StageView {
+    StageView {
+        planned: BTreeMap::new(),
+        short: false,
+        bottleneck: false,
+        hold: None,
+        reason: decision::Reason::Cheapest,
+        signals: Signals::Fresh,
+        missing: Vec::new(),
+        learned: BTreeMap::new(),
+        calls: None,
+        not_used: BTreeMap::new(),
+        foreign: None,
+    }
 }
 
 /// Status and message of the condition that speaks of the latency objective; empty if there is none.
@@ -440,6 +452,23 @@ fn a_preset_that_does_not_exist_is_refused_with_the_ones_that_do() {
             json!({"signal": {"preset": "http"}, "replicas": {"min": 0}}),
             "it does not see waiting work",
         ),
+        (json!({"signal": {"also": [{"preset": "psi"}]}}), ""),
+        (
+            json!({"signal": {"also": [{"preset": "ollama"}]}}),
+            "`signal.also.preset`: 'ollama' is not a preset",
+        ),
+        (
+            json!({"signal": {"also": [{"preset": "http"}]}}),
+            "'http' is read from the pods themselves",
+        ),
+        (
+            json!({"signal": {"preset": "vllm", "also": [{"preset": "psi"}, {"preset": "psi"}]}}),
+            "'psi' is named twice",
+        ),
+        (
+            json!({"signal": {"preset": "http", "also": [{"preset": "psi"}]}, "replicas": {"min": 0}}),
+            "it does not see waiting work, nor does any in `signal.also`",
+        ),
     ] {
         let refused = refusals(patch.clone());
         assert!(
@@ -447,6 +476,52 @@ fn a_preset_that_does_not_exist_is_refused_with_the_ones_that_do() {
             "{patch}: {refused}"
         );
     }
+}
+
+#[test]
+fn signals_beside_the_main_one_reach_the_core_with_their_own_targets() {
+    let signal = json!({"preset": "vllm", "targetPercent": 75, "also": [{"preset": "psi", "targetPercent": 15}]});
+    let world = world();
+    let observed = world.observe();
+    let raw = rag(json!([stage("serve", json!({"signal": signal}))]), json!({}));
+    let valid = validate(&raw, &found(&world));
+    let (world, index) = crate::controller::rebalancer::world::world(&[valid], &observed);
+    let psi = Preset::named("psi").unwrap();
+    assert_eq!(
+        world.stages[0].also,
+        [Also {
+            target_permille: 150,
+            reading_age_ms_max: psi.answer_freshness_ms(),
+            sees_waiting: false,
+        }]
+    );
+    let named: Vec<&str> = index.stages[0].also.iter().map(|preset| preset.name()).collect();
+    assert_eq!(named, ["psi"]);
+    assert_eq!(driver_word(decision::Driver::Also(0), index.stages.first()), "psi");
+}
+
+#[test]
+fn a_signal_that_is_missing_beside_others_is_named() {
+    let raw = rag(json!([stage("serve", json!({}))]), json!({}));
+    let mut view = PipelineView {
+        stages: [("serve".to_owned(), unremarkable())].into(),
+        ..PipelineView::default()
+    };
+    let mut says = |missing| {
+        view.stages.get_mut("serve").unwrap().missing = missing;
+        let told = status(&raw, &found(&world()), &[], Some(&view));
+        let condition = told
+            .conditions
+            .into_iter()
+            .find(|it| it.type_ == "SignalsAvailable")
+            .unwrap();
+        format!("{}: {}", condition.status, condition.message)
+    };
+    assert_eq!(says(vec![]), "True: every stage has fresh signals");
+    assert_eq!(
+        says(vec!["signal.preset", "psi"]),
+        "False: some signals are missing of 'serve' (signal.preset, psi): nothing shrinks there"
+    );
 }
 
 #[test]

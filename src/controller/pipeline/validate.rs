@@ -111,6 +111,7 @@ fn stage(
             .map_err(|error| refused("after.callsPerRequest", error.to_string()))?;
         after.push((index, calls));
     }
+    let also = others(stage).map_err(|message| refused("signal.also.preset", message))?;
     metrics_port(stage).map_err(|message| refused("container.ports", message))?;
     let port = service_port(stage).map_err(|message| refused("container.ports", message))?;
     forbidden_secrets(stage, found).map_err(|field| {
@@ -164,6 +165,7 @@ fn stage(
         reliable_min: natural(replicas.reliable_min),
         signal: SignalRule {
             target_percent: natural(stage.signal.target_percent).max(1),
+            also,
             loss_seconds: natural(stage.signal.loss_seconds),
             on_loss: stage.signal.on_signal_loss,
             static_replicas: natural(stage.signal.static_replicas.unwrap_or_default()),
@@ -190,14 +192,21 @@ fn natural(number: i32) -> u32 {
 /// What `replicas.min` must not be.
 fn bounds(stage: &Stage) -> Result<(), String> {
     let preset = &stage.signal.preset;
-    if stage.replicas.min == 0 && Preset::named(preset).is_some_and(|preset| !preset.sees_waiting()) {
+    let others = stage.signal.also.iter().map(|also| &also.preset);
+    let all: Vec<&Preset> = std::iter::once(preset)
+        .chain(others)
+        .filter_map(|name| Preset::named(name))
+        .collect();
+    let beside = if stage.signal.also.is_empty() {
+        ""
+    } else {
+        ", nor does any in `signal.also`"
+    };
+    if stage.replicas.min == 0 && !all.iter().any(|preset| preset.sees_waiting()) {
         Err(format!(
-            "must be at least 1 when `signal.preset` is '{preset}': it does not see waiting work, so nobody would wake the stage"
+            "must be at least 1 when `signal.preset` is '{preset}': it does not see waiting work{beside}, so nobody would wake the stage"
         ))
-    } else if stage.replicas.min == 0
-        && stage.after.is_empty()
-        && !Preset::named(preset).is_some_and(Preset::is_of_stages)
-    {
+    } else if stage.replicas.min == 0 && stage.after.is_empty() && !all.iter().any(|preset| preset.is_of_stages()) {
         Err(format!(
             "must be at least 1 for a stage without `after` when `signal.preset` is '{preset}', which speaks of pods: nobody else would see its waiting work"
         ))
@@ -217,14 +226,37 @@ fn known_presets(stage: &Stage) -> Result<(), (&'static str, String)> {
     let mut named = std::iter::once(("signal.preset", &stage.signal.preset, String::new())).chain(of_profiles);
     match named.find(|(_, name, _)| Preset::named(name).is_none()) {
         None => Ok(()),
-        Some((field, name, of)) => Err((
-            field,
-            format!(
-                "'{name}'{of} is not a preset: use {}, or ask the administrator to add it with --presets (chart: `presets`)",
-                presets::names()
-            ),
-        )),
+        Some((field, name, of)) => Err((field, unknown_preset(name, &of))),
     }
+}
+
+/// The signals beside the main one. None of them is read from the pods themselves: their one exposition is read by
+/// `signal.preset` or the profile's.
+fn others(stage: &Stage) -> Result<Vec<(&'static Preset, u32)>, String> {
+    let mut known: Vec<(&'static Preset, u32)> = Vec::with_capacity(stage.signal.also.len());
+    for also in &stage.signal.also {
+        let name = &also.preset;
+        let preset = Preset::named(name).ok_or_else(|| unknown_preset(name, ""))?;
+        if matches!(preset.source(), presets::Source::Scrape { .. }) {
+            return Err(format!(
+                "'{name}' is read from the pods themselves, which are read by `signal.preset`: use 'cpu', 'dcgm', 'psi' or one that the administrator has added"
+            ));
+        }
+        let mains = std::iter::once(&stage.signal.preset)
+            .chain(stage.profiles.iter().filter_map(|profile| profile.preset.as_ref()));
+        if mains.into_iter().any(|main| main == name) || known.iter().any(|(other, _)| other.name() == name) {
+            return Err(format!("'{name}' is named twice: the stage is read by it anyway"));
+        }
+        known.push((preset, natural(also.target_percent).max(1)));
+    }
+    Ok(known)
+}
+
+fn unknown_preset(name: &str, of: &str) -> String {
+    format!(
+        "'{name}'{of} is not a preset: use {}, or ask the administrator to add it with --presets (chart: `presets`)",
+        presets::names()
+    )
 }
 
 /// Where pods are read themselves, some port must be declared.

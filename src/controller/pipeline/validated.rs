@@ -11,6 +11,7 @@ use crate::api::tiered_pipeline::Mode;
 use crate::api::{ComputePool, conditions};
 use crate::controller::capacity::ReplicaCost;
 use crate::rebalance::world::{Objective, Resources};
+use crate::signals::presets::Preset;
 
 /// A pipeline whose every part has been checked against the cluster.
 #[derive(Clone, Debug)]
@@ -93,6 +94,8 @@ pub struct ValidatedStage {
 pub struct SignalRule {
     /// Utilization at which a replica counts as full, per cent.
     pub target_percent: u32,
+    /// Signals beside the main one, with their targets, per cent.
+    pub also: Vec<(&'static Preset, u32)>,
     /// Seconds of silence after which the fallback applies.
     pub loss_seconds: u32,
     /// The fallback.

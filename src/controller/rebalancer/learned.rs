@@ -96,6 +96,7 @@ mod tests {
         let stage = |pipeline| StageRef {
             pipeline: PipelineIdx(pipeline),
             name: "serve".to_owned(),
+            also: Vec::new(),
         };
         let variant = |stage, pool: &str| VariantRef {
             stage: StageIdx(stage),

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::pods::Pods;
+use super::pods::{Pod, Pods};
 use super::share::{self, Part};
 use super::usage;
-use super::world::Index;
-use crate::rebalance::world::{Event, StageIdx, VariantIdx};
+use super::world::{Index, VariantRef};
+use crate::rebalance::world::{Event, Reading, StageIdx, VariantIdx};
 use crate::signals::Why;
 use crate::signals::aggregate::Observations;
 use crate::signals::presets::{Preset, Source};
@@ -20,7 +20,8 @@ use crate::signals::stage::{StageAnswer, StageAnswers, StageKey};
 #[derive(Debug)]
 pub(super) struct Signals {
     scraper: Scraper,
-    observations: Observations,
+    /// By the name of the preset that the pods were read by.
+    observations: BTreeMap<&'static str, Observations>,
     /// Variant of each pod that is asked.
     variants: HashMap<Arc<str>, VariantIdx>,
     targets_stale: bool,
@@ -38,7 +39,7 @@ impl Signals {
         Self {
             scraper,
             usage,
-            observations: Observations::default(),
+            observations: BTreeMap::new(),
             variants: HashMap::new(),
             targets_stale: true,
             changed: BTreeSet::new(),
@@ -63,8 +64,8 @@ impl Signals {
     /// Takes an answer.
     pub(super) fn record(&mut self, answer: Scraped) {
         if let Some(&variant) = self.variants.get(&answer.uid) {
-            self.observations
-                .record(&answer.uid, answer.received_ms, answer.outcome);
+            let known = self.observations.entry(answer.preset.name()).or_default();
+            known.record(&answer.uid, answer.received_ms, answer.outcome);
             self.changed.insert(variant);
         }
     }
@@ -94,22 +95,61 @@ impl Signals {
         }
         for at in changed {
             let Some(variant) = index.variant(at) else { continue };
-            let Some(preset) = variant.preset else { continue };
-            if preset.is_of_stages() {
-                self.collect_shared(index, pods, (variant.stage, preset), now_ms, events);
-                continue;
-            }
-            let ready: Vec<Arc<str>> = pods
-                .of(&variant.variant_id)
-                .filter(|pod| pod.ready)
-                .map(|pod| Arc::clone(&pod.uid))
-                .collect();
-            if let Some(reading) = self.observations.aggregate(preset, &ready, now_ms).reading {
-                let newest = self.newest_ms.entry(variant.stage).or_default();
-                *newest = reading.taken_ms.max(*newest);
-                events.push(Event::Reading { variant: at, reading });
+            let own = variant.preset.map(|preset| (preset, None));
+            let others = index.stage(variant.stage).map(|stage| stage.also.as_slice());
+            let others = (0_u8..)
+                .zip(others.unwrap_or_default())
+                .map(|(signal, preset)| (*preset, Some(signal)));
+            for (preset, signal) in own.into_iter().chain(others) {
+                if preset.is_of_stages() {
+                    self.collect_shared(index, pods, (variant.stage, preset, signal), now_ms, events);
+                } else {
+                    self.collect_pods(variant, pods, (at, preset, signal), now_ms, events);
+                }
             }
         }
+    }
+
+    /// What the Ready pods of a variant say.
+    fn collect_pods(
+        &mut self,
+        variant: &VariantRef,
+        pods: &Pods,
+        (at, preset, signal): (VariantIdx, &'static Preset, Option<u8>),
+        now_ms: u64,
+        events: &mut Vec<Event>,
+    ) {
+        let Some(known) = self.observations.get(preset.name()) else {
+            return;
+        };
+        let ready: Vec<Arc<str>> = pods
+            .of(&variant.variant_id)
+            .filter(|pod| pod.ready)
+            .map(|pod| Arc::clone(&pod.uid))
+            .collect();
+        if let Some(reading) = known.aggregate(preset, &ready, now_ms).reading {
+            self.tell(variant.stage, at, signal, reading, events);
+        }
+    }
+
+    fn tell(
+        &mut self,
+        stage: StageIdx,
+        variant: VariantIdx,
+        signal: Option<u8>,
+        reading: Reading,
+        events: &mut Vec<Event>,
+    ) {
+        let newest = self.newest_ms.entry(stage).or_default();
+        *newest = reading.taken_ms.max(*newest);
+        events.push(match signal {
+            None => Event::Reading { variant, reading },
+            Some(signal) => Event::Also {
+                variant,
+                signal,
+                reading,
+            },
+        });
     }
 
     /// Readings of all variants that share what a source says of their stage.
@@ -117,13 +157,13 @@ impl Signals {
         &mut self,
         index: &Index,
         pods: &Pods,
-        (at, preset): (StageIdx, &'static Preset),
+        (at, preset, signal): (StageIdx, &'static Preset, Option<u8>),
         now_ms: u64,
         events: &mut Vec<Event>,
     ) {
         let Some(stage) = stage_key(index, at) else { return };
         let key = (stage, preset.name());
-        let sharing = self.sharing.get(&key).map(Vec::as_slice).unwrap_or_default();
+        let sharing = self.sharing.get(&key).cloned().unwrap_or_default();
         let part = |&at: &VariantIdx| {
             let variant = index.variant(at)?;
             Some(Part {
@@ -136,9 +176,7 @@ impl Signals {
             return;
         };
         for (&variant, reading) in sharing.iter().zip(readings) {
-            let newest = self.newest_ms.entry(at).or_default();
-            *newest = reading.taken_ms.max(*newest);
-            events.push(Event::Reading { variant, reading });
+            self.tell(at, variant, signal, reading, events);
         }
     }
 
@@ -149,12 +187,20 @@ impl Signals {
         let mut targets = Vec::new();
         let mut asked = usage::Targets::new();
         for (at, variant) in (0_u32..).zip(&index.variants) {
-            let Some(preset) = variant.preset else { continue };
             let ready = || pods.of(&variant.variant_id).filter(|pod| pod.ready);
             for pod in ready() {
                 self.variants.insert(Arc::clone(&pod.uid), VariantIdx(at));
             }
-            if !matches!(preset.source(), Source::Scrape { .. }) {
+            let others = index.stage(variant.stage).map(|stage| stage.also.as_slice());
+            let presets = variant
+                .preset
+                .into_iter()
+                .chain(others.unwrap_or_default().iter().copied());
+            for preset in presets {
+                if matches!(preset.source(), Source::Scrape { .. }) {
+                    targets.extend(ready().filter_map(|pod| scrape(pod, preset)));
+                    continue;
+                }
                 // Also without a pod: somebody else may see the work that waits for one.
                 let Some(stage) = stage_key(index, variant.stage) else {
                     continue;
@@ -169,14 +215,6 @@ impl Signals {
                     request_millis: variant.request.cpu_millis,
                     pods: ready().map(|pod| (pod.name.1.clone(), Arc::clone(&pod.uid))).collect(),
                 });
-                continue;
-            }
-            for pod in ready() {
-                let Some(ip) = pod.ip else { continue };
-                match Target::new(Arc::clone(&pod.uid), ip, pod.port, None, preset) {
-                    Ok(target) => targets.push(target),
-                    Err(error) => tracing::debug!(pod = pod.name.1, %error, "not scraped"),
-                }
             }
         }
         self.scraper.set_targets(targets);
@@ -190,8 +228,17 @@ impl Signals {
             differs
         });
         let known = &self.variants;
-        self.observations.retain(|uid| known.contains_key(uid));
+        self.observations
+            .values_mut()
+            .for_each(|pods| pods.retain(|uid| known.contains_key(uid)));
     }
+}
+
+fn scrape(pod: &Pod, preset: &'static Preset) -> Option<Target> {
+    let target = Target::new(Arc::clone(&pod.uid), pod.ip?, pod.port, None, preset);
+    target
+        .inspect_err(|error| tracing::debug!(pod = pod.name.1, %error, "not scraped"))
+        .ok()
 }
 
 /// A stage by the names that last.

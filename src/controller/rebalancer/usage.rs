@@ -153,14 +153,18 @@ impl Ground {
             };
             return self.stages(targets.iter().map(answer).collect());
         }
-        let pods = targets.iter().flat_map(|target| target.pods.values());
-        self.pods(pods.map(|uid| scraped(uid, received_ms, Err(why))).collect())
+        let pods = targets
+            .iter()
+            .flat_map(|target| target.pods.values().map(|uid| (uid, target.preset)));
+        let failed = |(uid, preset)| scraped(uid, preset, received_ms, Err(why));
+        self.pods(pods.map(failed).collect())
     }
 }
 
-fn scraped(uid: &Arc<str>, received_ms: u64, outcome: Result<PodSignals, Why>) -> Scraped {
+fn scraped(uid: &Arc<str>, preset: &'static Preset, received_ms: u64, outcome: Result<PodSignals, Why>) -> Scraped {
     Scraped {
         uid: Arc::clone(uid),
+        preset,
         received_ms,
         outcome,
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::super::report::{Foreign, PipelineView, PoolLearned, Prospect, Signals, StageView};
 use super::learned::on_record;
-use super::world::Index;
+use super::world::{Index, StageRef};
 use crate::api::decimal::money;
 use crate::api::tiered_pipeline::DecisionSummary;
 use crate::rebalance::State;
@@ -45,12 +45,12 @@ pub fn summarize(
         cost_before: money(decision.cost_before_micros),
         cost_after: money(decision.cost_after_micros),
         reason: reason_word(decision.reason).to_owned(),
-        signal: driver.map(|driver| driver_word(driver).to_owned()),
+        signal: driver.map(|driver| driver_word(driver, index.stage(decision.stage)).to_owned()),
     }
 }
 
-/// The word for the need that was the largest.
-pub const fn driver_word(driver: Driver) -> &'static str {
+/// The word for the need that was the largest; the preset's name of a signal beside the stage's own.
+pub fn driver_word(driver: Driver, stage: Option<&StageRef>) -> &'static str {
     match driver {
         Driver::Rate => "Rate",
         Driver::Utilization => "Utilization",
@@ -58,6 +58,9 @@ pub const fn driver_word(driver: Driver) -> &'static str {
         Driver::Waiting => "Waiting",
         Driver::Saturation => "Saturation",
         Driver::Callers => "Callers",
+        Driver::Also(at) => stage
+            .and_then(|stage| stage.also.get(usize::from(at)))
+            .map_or("?", |preset| preset.name()),
         Driver::Latency => "Latency",
         Driver::Recent => "Recent",
         Driver::Floor => "Floor",
@@ -201,9 +204,23 @@ fn stage(
             (false, Some(_)) => Signals::Stale,
             (false, None) => Signals::Unseen,
         },
+        missing: missing(index.stage(at), report.silent),
         not_used,
         foreign: (start..end).find_map(|variant| foreign(VariantIdx(variant))),
     }
+}
+
+/// Presets that should speak and do not, while others do: bit 0 stands for the stage's own.
+fn missing(stage: Option<&StageRef>, silent: u16) -> Vec<&'static str> {
+    let others = stage
+        .into_iter()
+        .flat_map(|stage| &stage.also)
+        .map(|preset| preset.name());
+    let all = std::iter::once("signal.preset").chain(others);
+    all.enumerate()
+        .filter(|(at, _)| silent.checked_shr(u32::try_from(*at).unwrap_or(u32::MAX)).unwrap_or(0) & 1 == 1)
+        .map(|(_, name)| name)
+        .collect()
 }
 
 /// Takes out the numbers that move on every tick.

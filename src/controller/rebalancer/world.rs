@@ -9,8 +9,8 @@ use crate::api::names;
 use crate::api::stage;
 use crate::api::tiered_pipeline::Mode;
 use crate::rebalance::world::{
-    self, Edge, Key, OnSignalLoss, Pipeline, PipelineIdx, Pool, PoolIdx, Resources, Stage, StageIdx, Traffic, Variant,
-    VariantIdx, World,
+    self, Also, Edge, Key, OnSignalLoss, Pipeline, PipelineIdx, Pool, PoolIdx, Resources, Stage, StageIdx, Traffic,
+    Variant, VariantIdx, World,
 };
 use crate::signals::presets::Preset;
 
@@ -43,6 +43,8 @@ pub struct StageRef {
     pub pipeline: PipelineIdx,
     /// Its name.
     pub name: String,
+    /// What it is read by beside its own preset, in the order of [`Stage::also`](world::Stage::also).
+    pub also: Vec<&'static Preset>,
 }
 
 /// A variant by name.
@@ -169,6 +171,7 @@ pub fn world(pipelines: &[ValidatedPipeline], observed: &[PoolObservation]) -> (
             index.stages.push(StageRef {
                 pipeline: id,
                 name: valid.name.clone(),
+                also: valid.signal.also.iter().map(|(preset, _)| *preset).collect(),
             });
         }
     }
@@ -233,7 +236,9 @@ fn stage(
             stage::Traffic::Pull => Traffic::Pull,
         },
         rated: valid.pools.iter().any(|pool| pool.rated),
-        sees_waiting: !presets.is_empty() && presets.iter().all(|preset| preset.sees_waiting()),
+        sees_waiting: !presets.is_empty()
+            && (presets.iter().all(|preset| preset.sees_waiting())
+                || valid.signal.also.iter().any(|(preset, _)| preset.sees_waiting())),
         after: valid.after.iter().map(edge).collect(),
         tolerance_permille: valid.pace.tolerance_percent * 10,
         up_window_ms: seconds(valid.pace.up_window_seconds),
@@ -252,6 +257,15 @@ fn stage(
             .map(|preset| preset.answer_freshness_ms())
             .max()
             .unwrap_or_default(),
+        also: valid.signal.also.iter().map(also).collect(),
+    }
+}
+
+fn also(&(preset, target_percent): &(&'static Preset, u32)) -> Also {
+    Also {
+        target_permille: target_percent * 10,
+        reading_age_ms_max: preset.answer_freshness_ms(),
+        sees_waiting: preset.sees_waiting() && preset.is_of_stages(),
     }
 }
 

@@ -22,6 +22,10 @@ const CAUGHT_BY: &[(Bug, &[&str])] = &[
         &["proofs::s6_a_variant_that_says_nothing_counts_as_full_for_shrinking"],
     ),
     (
+        Bug::SilentAlsoIsIdle,
+        &["also::tests::while_one_signal_is_silent_the_other_grows_the_stage_and_nothing_shrinks_it"],
+    ),
+    (
         Bug::EmptyReadingIsZero,
         &["proofs::a_reading_without_any_number_is_no_reading_of_zero"],
     ),

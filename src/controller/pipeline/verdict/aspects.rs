@@ -37,6 +37,23 @@ pub(super) fn signals_available(view: &PipelineView) -> New {
         .filter(|(_, stage)| stage.signals != Signals::Fresh)
         .map(|(name, _)| name.as_str())
         .collect();
+    let partly: Vec<String> = view
+        .stages
+        .iter()
+        .filter(|(_, stage)| stage.signals == Signals::Fresh && !stage.missing.is_empty())
+        .map(|(name, stage)| format!("'{name}' ({})", stage.missing.join(", ")))
+        .collect();
+    if stale.is_empty() && !partly.is_empty() {
+        return New {
+            type_,
+            status: Status::False,
+            reason: Reason::MetricsStale,
+            message: format!(
+                "some signals are missing of {}: nothing shrinks there",
+                partly.join(", ")
+            ),
+        };
+    }
     if stale.is_empty() {
         return New {
             type_,

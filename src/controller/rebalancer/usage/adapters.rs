@@ -63,7 +63,10 @@ async fn pods(
     }
     let needed = |role| metrics.iter().any(|metric| metric.role == role && !metric.optional);
     let mut answers = Vec::new();
-    for (name, uid) in targets.iter().flat_map(|target| &target.pods) {
+    let pods = targets
+        .iter()
+        .flat_map(|target| target.pods.iter().map(|(name, uid)| (name, uid, target.preset)));
+    for (name, uid, preset) in pods {
         let mut roles = Roles::new();
         for (metric, list) in &lists {
             let number = match list {
@@ -72,7 +75,7 @@ async fn pods(
             };
             take(&mut roles, metric.role, number);
         }
-        answers.push(scraped(uid, sent_ms, signals(&roles, needed)));
+        answers.push(scraped(uid, preset, sent_ms, signals(&roles, needed)));
     }
     answers
 }

@@ -120,7 +120,7 @@ impl Poller {
             match answered {
                 Err(why) => {
                     let now_ms = self.ground.clock.now_ms();
-                    let failed = |name: &&str| uids.get(name).map(|uid| scraped(uid, now_ms, Err(why)));
+                    let failed = |name: &&str| uids.get(name).map(|uid| scraped(uid, preset, now_ms, Err(why)));
                     answers.extend(asked.iter().filter_map(failed));
                 }
                 Ok((sent_ms, answer)) => {
@@ -146,14 +146,14 @@ impl Poller {
         said: Result<Said, Why>,
     ) -> Option<Scraped> {
         let said = match said {
-            Err(why) => return Some(scraped(uid, sent_ms, Err(why))),
+            Err(why) => return Some(scraped(uid, preset, sent_ms, Err(why))),
             Ok(said) => said,
         };
         // An operator that is younger than the number has no date for it yet.
         let taken_ms = sent_ms.checked_sub(said.age_ms)?;
         let key = (preset.name(), Arc::clone(uid));
         let before = self.known.insert(key, said.fingerprint);
-        (before != Some(said.fingerprint)).then(|| scraped(uid, taken_ms, Ok(said.of_pod())))
+        (before != Some(said.fingerprint)).then(|| scraped(uid, preset, taken_ms, Ok(said.of_pod())))
     }
 
     /// One request for all stages, or as few as their queries fit into.

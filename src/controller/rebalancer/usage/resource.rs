@@ -35,7 +35,7 @@ pub(super) async fn poll(client: Client, mut ground: Ground) {
                             None => Err(Why::NoSeries),
                         },
                     };
-                    scraped(uid, received_ms, outcome)
+                    scraped(uid, target.preset, received_ms, outcome)
                 }));
             }
             if !ground.pods(answers) {
