@@ -202,8 +202,8 @@ mod tests {
     }
 
     impl Run {
-        fn new(stage: &str, also: Also) -> Self {
-            let text = format!("pool a 10\nstage s max 10 {stage}\n a cap 1 cost 1 has 2/2 at ?");
+        fn new(words: &str, also: Also) -> Self {
+            let text = format!("pool a 10\nstage s max 10 {words}\n a cap 1 cost 1 has 2/2 at ?");
             let mut fixture = Fixture::parse(&text);
             for stage in &mut fixture.world.stages {
                 (stage.target_permille, stage.also) = (750, vec![also]);

@@ -637,7 +637,9 @@ impl State {
             if change.also {
                 let range = variants_of(&self.world, at);
                 let variants = self.variants.get_mut(range).unwrap_or_default();
-                variants.iter_mut().for_each(|seen| seen.also.clear());
+                for seen in variants {
+                    seen.also.clear();
+                }
             }
             if let Some(cause) = change.cause {
                 memory.turn_over();
