@@ -1,0 +1,420 @@
+//! `b7`: the same steps of load for tiercel, for Kubernetes' own autoscaler and for KEDA, side by side in one run on one API
+//! server. Each learns of a step in the way it is usually fed: tiercel scrapes a model server, the HorizontalPodAutoscaler has
+//! CPU use through metrics-server, KEDA asks an HTTP endpoint. Every step is from half a replica's load to one and a half.
+
+mod hpa;
+mod keda;
+mod replicas;
+mod report;
+
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use tiercel_e2e::nodes::X86;
+use tiercel_e2e::tools::Tool;
+
+use self::keda::Loads;
+use self::replicas::Replicas;
+use crate::Failure;
+use crate::audit::{Log, Request};
+use crate::ground::Ground;
+use crate::numbers::Draws;
+use crate::probes::{self, Bare, HIGH, LOW, bare, bare_patch, children, name, pipeline, pool};
+use crate::servers::Servers;
+
+const SEED: u64 = 0x7EAC_7107;
+/// Deployments of each autoscaler.
+const PROBES: usize = 40;
+/// From landing on a node to Ready.
+const STARTUP_MS: u32 = 1_000;
+/// What a step may take: the longest sync and metric periods twice over.
+const PATIENCE: Duration = Duration::from_secs(75);
+/// How often the metrics API is asked what it shows.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The controller manager's period between two looks at an autoscaler, as it is and tuned.
+const SYNC: Duration = Duration::from_secs(15);
+const SYNC_TUNED: Duration = Duration::from_secs(1);
+
+/// Who scales.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Tiercel,
+    Hpa,
+    Keda,
+}
+
+impl Who {
+    const ALL: [Self; 3] = [Self::Tiercel, Self::Hpa, Self::Keda];
+
+    const fn space(self) -> &'static str {
+        match self {
+            Self::Tiercel => "probes",
+            Self::Hpa => "hpa",
+            Self::Keda => "scaled-objects",
+        }
+    }
+
+    /// The label that tells the Deployments' pods apart.
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Tiercel => "tiercel.dev/pipeline",
+            Self::Hpa | Self::Keda => "app",
+        }
+    }
+
+    /// The label's value: the pipeline, or the Deployment.
+    fn probe(self, at: usize) -> String {
+        match self {
+            Self::Tiercel => name(at),
+            Self::Hpa => format!("hpa-{at:02}"),
+            Self::Keda => format!("keda-{at:02}"),
+        }
+    }
+}
+
+const BARE: &str = "bare";
+
+/// How the autoscalers beside tiercel are set.
+#[derive(Clone, Copy, Debug)]
+struct Setting {
+    name: &'static str,
+    sync: Duration,
+    /// `None`: KEDA's own.
+    polling: Option<Duration>,
+    probes: usize,
+    /// The steps fall anywhere in so long.
+    spread: Duration,
+    /// What a bare client writes to its copies meanwhile.
+    bare_replicas: u32,
+}
+
+const SETTINGS: [Setting; 2] = [
+    Setting {
+        name: "defaults",
+        sync: SYNC,
+        polling: None,
+        probes: PROBES,
+        spread: Duration::from_secs(60),
+        bare_replicas: 2,
+    },
+    Setting {
+        name: "tuned",
+        sync: SYNC_TUNED,
+        polling: Some(Duration::from_secs(1)),
+        probes: 20,
+        spread: Duration::from_secs(45),
+        bare_replicas: 1,
+    },
+];
+
+/// One step of load and what came of it.
+#[derive(Clone, Debug)]
+struct Step {
+    who: Who,
+    probe: String,
+    deployment: String,
+    set: Timestamp,
+    /// When its signal first called for a second replica.
+    shown: Option<Timestamp>,
+    /// When the write of `scale` that followed was answered.
+    written: Option<Timestamp>,
+    /// When the second replica was Ready.
+    ready: Option<Timestamp>,
+}
+
+impl Step {
+    fn is_over(&self) -> bool {
+        self.shown.is_some() && self.written.is_some() && self.ready.is_some()
+    }
+}
+
+/// Everything on one API server.
+struct Field {
+    ground: Ground,
+    servers: Servers,
+    loads: Loads,
+    pods: Vec<(Who, Replicas)>,
+    /// tiercel's Deployments.
+    children: Vec<String>,
+    keda: Option<keda::Running>,
+}
+
+pub(crate) async fn run() -> Result<Value, Failure> {
+    // One that cannot be built does not keep the others from being measured.
+    let built = tokio::task::spawn_blocking(|| tiercel_e2e::keda::find_or_build(|line| eprintln!("{line}"))).await?;
+    let built = built.inspect_err(|error| eprintln!("KEDA is not measured: {error}")).ok();
+    let mut field = Field::start(built.as_ref()).await?;
+    let mut draws = Draws(SEED);
+    let mut figures = Vec::new();
+    for setting in SETTINGS {
+        field.arm(setting).await?;
+        println!(
+            "\n{}: {} Deployments each, one step each within {:?}, seed {SEED:#x}",
+            setting.name, setting.probes, setting.spread
+        );
+        let (steps, patches) = field.measure(setting, &mut draws).await?;
+        figures.push(report::phase(setting, &steps, &patches));
+        field.disarm().await?;
+    }
+    Ok(json!({
+        "operator": field.ground.profile,
+        "seed": SEED,
+        "scrape_interval_ms": 1000,
+        "metrics_server_resolution_s": 15,
+        "pod_startup_ms": STARTUP_MS,
+        "versions": report::versions(built.is_some())?,
+        "settings": figures,
+    }))
+}
+
+impl Field {
+    async fn start(built: Option<&tiercel_e2e::keda::Keda>) -> Result<Self, Failure> {
+        let ground = Ground::with(&[(&X86, "bench", 8, &[])], true).await?;
+        for space in Who::ALL.map(Who::space).into_iter().chain([BARE]) {
+            ground.namespace(space, STARTUP_MS).await?;
+        }
+        let client = &ground.client;
+        let servers = Servers::start(client.clone(), Who::Tiercel.space(), LOW);
+        let mut who = vec![Who::Tiercel, Who::Hpa];
+        let keda = match built {
+            Some(built) => {
+                who.push(Who::Keda);
+                Some(keda::start(&ground, built).await?)
+            }
+            None => None,
+        };
+        let mut objects = vec![pool()];
+        objects.extend((0..PROBES).map(|at| pipeline(&name(at))));
+        ground.apply(Who::Tiercel.space(), &objects).await?;
+        for &who in who.iter().filter(|who| **who != Who::Tiercel) {
+            let deployments = Api::<Deployment>::namespaced(client.clone(), who.space());
+            for at in 0..PROBES {
+                let deployment = hpa::deployment(&who.probe(at))?;
+                deployments.create(&PostParams::default(), &deployment).await?;
+            }
+        }
+        probes::ready(&servers, PROBES, 1, Duration::from_mins(3)).await?;
+        let children = children(&ground, Who::Tiercel.space(), PROBES).await?;
+        bare(&ground, Who::Tiercel.space(), BARE, &children).await?;
+        let pods = who
+            .into_iter()
+            .map(|who| (who, Replicas::watch(client.clone(), who.space(), who.label())))
+            .collect();
+        let loads = Loads::serve().await?;
+        Ok(Self {
+            servers,
+            loads,
+            pods,
+            children,
+            keda,
+            ground,
+        })
+    }
+
+    fn pods(&self, who: Who) -> Option<&Replicas> {
+        self.pods.iter().find(|(it, _)| *it == who).map(|(_, pods)| pods)
+    }
+
+    /// Low load and one replica everywhere, then the autoscalers, spread over one of their periods: their looks keep the
+    /// rhythm in which they were created, and so would all come at one moment otherwise.
+    async fn arm(&mut self, setting: Setting) -> Result<(), Failure> {
+        if setting.sync != SYNC {
+            let flag = format!("--horizontal-pod-autoscaler-sync-period={}s", setting.sync.as_secs());
+            let cluster = &self.ground.cluster;
+            cluster.restart_with(Tool::ControllerManager, &[&flag]).await?;
+        }
+        self.calm().await?;
+        let client = &self.ground.client;
+        for at in 0..setting.probes {
+            let start = Instant::now();
+            hpa::create(client, Who::Hpa.space(), &Who::Hpa.probe(at)).await?;
+            if self.keda.is_some() {
+                let (space, probe) = (Who::Keda.space(), Who::Keda.probe(at));
+                keda::create(client, space, &probe, &self.loads, setting.polling).await?;
+            }
+            let share = SYNC / u32::try_from(setting.probes)?;
+            tokio::time::sleep(share.saturating_sub(start.elapsed())).await;
+        }
+        hpa::active(client, Who::Hpa.space(), setting.probes, Duration::from_mins(2)).await?;
+        if let Some(keda) = &mut self.keda {
+            let active = hpa::active(client, Who::Keda.space(), setting.probes, Duration::from_mins(2)).await;
+            keda.check()?;
+            active.map_err(|error| format!("{error}\n{}", keda.log()))?;
+        }
+        if !self.ground.quiet(Duration::from_secs(5), Duration::from_mins(2)).await? {
+            println!("note: the operator still writes two minutes after the pipelines settled");
+        }
+        Ok(())
+    }
+
+    /// Takes the autoscalers away.
+    async fn disarm(&self) -> Result<(), Failure> {
+        hpa::delete_all(&self.ground.client, Who::Hpa.space()).await?;
+        if self.keda.is_some() {
+            keda::delete_all(&self.ground.client, Who::Keda.space()).await?;
+        }
+        Ok(())
+    }
+
+    /// Low load and one replica everywhere; tiercel does its part itself.
+    async fn calm(&self) -> Result<(), Failure> {
+        let one = Patch::Merge(json!({"spec": {"replicas": 1}}));
+        for at in 0..PROBES {
+            self.servers.set(&Who::Tiercel.probe(at), LOW);
+            self.loads.set(&Who::Keda.probe(at), LOW);
+            for (who, pods) in self.pods.iter().filter(|(who, _)| *who != Who::Tiercel) {
+                let api = Api::<Deployment>::namespaced(self.ground.client.clone(), who.space());
+                if pods.count(&who.probe(at)) != 1 {
+                    api.patch_scale(&who.probe(at), &PatchParams::default(), &one).await?;
+                }
+            }
+        }
+        let start = Instant::now();
+        let alone = |(who, pods): &(Who, Replicas)| (0..PROBES).all(|at| pods.count(&who.probe(at)) == 1);
+        while !self.pods.iter().all(alone) {
+            if start.elapsed() > Duration::from_mins(3) {
+                return Err("not every Deployment is back at one replica after three minutes".into());
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let client = &self.ground.client;
+        futures::stream::iter(0..PROBES)
+            .map(Ok)
+            .try_for_each_concurrent(4, |at| async move { self.burn(at, LOW).await.map(drop) })
+            .await?;
+        while !hpa::overloaded(client, Who::Hpa.space()).await?.is_empty() {
+            if start.elapsed() > Duration::from_mins(4) {
+                return Err("the metrics API still shows the load of before".into());
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        Ok(())
+    }
+
+    /// CPU use of the first pod of a Deployment with a HorizontalPodAutoscaler.
+    async fn burn(&self, at: usize, requests: u32) -> Result<Timestamp, Failure> {
+        let probe = Who::Hpa.probe(at);
+        let pod = self.pods(Who::Hpa).and_then(|pods| pods.first(&probe));
+        let pod = pod.ok_or_else(|| format!("{probe} has no Ready pod"))?;
+        hpa::set_load(&self.ground.client, Who::Hpa.space(), &pod, requests).await
+    }
+
+    /// One step for each Deployment of each autoscaler, all three at once, at moments drawn from the seed; a bare client's
+    /// PATCH after each.
+    async fn measure(&mut self, setting: Setting, draws: &mut Draws) -> Result<(Vec<Step>, Vec<Bare>), Failure> {
+        let spread_ms = u64::try_from(setting.spread.as_millis())?;
+        let mut due: Vec<(Duration, usize)> = (0..setting.probes)
+            .map(|at| (Duration::from_millis(draws.below(spread_ms)), at))
+            .collect();
+        due.sort_unstable_by_key(|(after, _)| std::cmp::Reverse(*after));
+        let mut log = Log::from_now(self.ground.cluster.audit_log())?;
+        let mut bare_log = Log::from_now(self.ground.cluster.audit_log())?;
+        let bare_api = Api::<Deployment>::namespaced(self.ground.client.clone(), BARE);
+        let (mut steps, mut patches, mut patches_due) = (Vec::<Step>::new(), Vec::new(), Vec::<(Instant, usize)>::new());
+        let (start, mut looked) = (Instant::now(), Instant::now());
+        let mut last = start;
+        loop {
+            while let Some(&(after, at)) = due.last().filter(|(after, _)| *after <= start.elapsed()) {
+                due.pop();
+                let late = start.elapsed().saturating_sub(after);
+                if late > Duration::from_secs(1) {
+                    println!("note: a step came {late:?} late");
+                }
+                last = Instant::now();
+                steps.extend(self.step(at).await?);
+                let pause = Duration::from_millis(1_500 + draws.below(1_000));
+                patches_due.push((Instant::now() + pause, at));
+            }
+            for request in log.read()? {
+                note_write(&mut steps, &request);
+            }
+            if looked.elapsed() >= LOOK_EVERY && steps.iter().any(|it| it.who == Who::Hpa && it.shown.is_none()) {
+                looked = Instant::now();
+                let over = hpa::overloaded(&self.ground.client, Who::Hpa.space()).await?;
+                let now = Timestamp::now();
+                let mine = |it: &&mut Step| it.who == Who::Hpa && over.contains(&it.probe);
+                steps.iter_mut().filter(mine).for_each(|it| {
+                    it.shown.get_or_insert(now);
+                });
+            }
+            steps.iter_mut().for_each(|step| self.look(step));
+            if let Some(found) = patches_due.iter().position(|(when, _)| *when <= Instant::now()) {
+                let (_, at) = patches_due.swap_remove(found);
+                let child = &self.children[at];
+                patches.push(bare_patch(&bare_api, &mut bare_log, child, setting.bare_replicas).await?);
+            }
+            let is_over = due.is_empty() && patches_due.is_empty();
+            if is_over && (steps.iter().all(Step::is_over) || last.elapsed() > PATIENCE) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.ground.operator.check()?;
+        if let Some(keda) = &mut self.keda {
+            keda.check()?;
+        }
+        Ok((steps, patches))
+    }
+
+    /// More load for one Deployment of each autoscaler.
+    async fn step(&self, at: usize) -> Result<Vec<Step>, Failure> {
+        let mut steps = Vec::new();
+        for (who, _) in &self.pods {
+            let probe = who.probe(at);
+            let (set, deployment) = match who {
+                Who::Hpa => (self.burn(at, HIGH).await?, probe.clone()),
+                Who::Keda => {
+                    let set = Timestamp::now();
+                    self.loads.set(&probe, HIGH);
+                    (set, probe.clone())
+                }
+                Who::Tiercel => {
+                    let set = Timestamp::now();
+                    self.servers.set(&probe, HIGH);
+                    (set, self.children[at].clone())
+                }
+            };
+            steps.push(Step {
+                who: *who,
+                probe,
+                deployment,
+                set,
+                shown: None,
+                written: None,
+                ready: None,
+            });
+        }
+        Ok(steps)
+    }
+
+    /// What the servers and the watch know of a step.
+    fn look(&self, step: &mut Step) {
+        if step.shown.is_none() {
+            step.shown = match step.who {
+                Who::Tiercel => self.servers.shown(&step.probe),
+                Who::Keda => self.loads.shown(&step.probe),
+                Who::Hpa => None,
+            };
+        }
+        if step.ready.is_none() {
+            step.ready = self.pods(step.who).and_then(|pods| pods.reached(&step.probe, 2));
+        }
+    }
+}
+
+/// The first write of `scale` after the step that is not the bare client's.
+fn note_write(steps: &mut [Step], request: &Request) {
+    let is_write = request.resource == "deployments/scale" && request.is_mutating() && request.code == 200;
+    if !is_write || request.user == "tiercel-e2e-admin" {
+        return;
+    }
+    let mine = |step: &&mut Step| step.deployment == request.name && request.received >= step.set;
+    if let Some(step) = steps.iter_mut().find(mine) {
+        step.written.get_or_insert(request.answered);
+    }
+}
