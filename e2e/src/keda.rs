@@ -20,14 +20,14 @@ const METRICS_ADDRESS: [&str; 2] = [
     r#"fmt.Sprintf("127.0.0.1:%v", metricsAPIServerPort)"#,
 ];
 
-/// A folder that holds the programs and the CustomResourceDefinitions.
+/// A folder that holds the programs and the custom resource definitions.
 #[derive(Debug, Clone)]
 pub struct Keda {
     folder: PathBuf,
 }
 
 impl Keda {
-    /// The operator: makes an autoscaler of each ScaledObject and reads its triggers.
+    /// The operator: makes an autoscaler of each `ScaledObject` and reads its triggers.
     pub fn operator(&self) -> PathBuf {
         self.folder.join(PROGRAMS[0].0)
     }
@@ -37,7 +37,7 @@ impl Keda {
         self.folder.join(PROGRAMS[1].0)
     }
 
-    /// Paths of the CustomResourceDefinitions.
+    /// Paths of the custom resource definitions.
     pub fn definitions(&self) -> Result<Vec<PathBuf>, Error> {
         let folder = self.folder.join("crds");
         let entries = fs::read_dir(&folder).map_err(at(&folder))?;
@@ -102,7 +102,10 @@ fn build(module: &Path, folder: &Path, progress: &mut impl FnMut(&str)) -> Resul
     for (name, package) in PROGRAMS {
         progress(&format!("{name} (elapsed {})", minutes(start.elapsed())));
         tools::build(folder, folder, name, &format!("{MODULE}/{package}"), "", || {
-            progress(&format!("{name}, still building (elapsed {})", minutes(start.elapsed())));
+            progress(&format!(
+                "{name}, still building (elapsed {})",
+                minutes(start.elapsed())
+            ));
         })?;
     }
     copy(&source.join("config/crd/bases"), &folder.join("crds"))?;

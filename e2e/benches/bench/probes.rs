@@ -75,11 +75,7 @@ pub(crate) async fn children(ground: &Ground, space: &str, pipelines: usize) -> 
 pub(crate) async fn bare(ground: &Ground, from: &str, to: &str, children: &[String]) -> Result<(), Failure> {
     let mut copies = Vec::new();
     for child in children {
-        let live = ground
-            .cluster
-            .kubectl()
-            .get(&["deployment", child, "-n", from])
-            .await?;
+        let live = ground.cluster.kubectl().get(&["deployment", child, "-n", from]).await?;
         let spec: Value = serde_json::from_str(&live["spec"].to_string().replace("tiercel.dev/", "bare.example/"))?;
         let mut copy =
             json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": child}, "spec": spec});
@@ -94,7 +90,12 @@ pub(crate) async fn bare(ground: &Ground, from: &str, to: &str, children: &[Stri
 }
 
 /// Until every one of so many pipelines has so many Ready pods.
-pub(crate) async fn ready(servers: &Servers, pipelines: usize, replicas: usize, patience: Duration) -> Result<(), Failure> {
+pub(crate) async fn ready(
+    servers: &Servers,
+    pipelines: usize,
+    replicas: usize,
+    patience: Duration,
+) -> Result<(), Failure> {
     let start = Instant::now();
     while let Some(at) = (0..pipelines).find(|&at| servers.ready(&name(at)) != replicas) {
         if start.elapsed() > patience {
@@ -117,7 +118,12 @@ pub(crate) struct Bare {
     pub(crate) answered_ms: f64,
 }
 
-pub(crate) async fn bare_patch(api: &Api<Deployment>, log: &mut Log, name: &str, replicas: u32) -> Result<Bare, Failure> {
+pub(crate) async fn bare_patch(
+    api: &Api<Deployment>,
+    log: &mut Log,
+    name: &str,
+    replicas: u32,
+) -> Result<Bare, Failure> {
     log.read()?;
     let body = json!({"spec": {"replicas": replicas}});
     let (start, sent) = (Instant::now(), Timestamp::now());
@@ -141,4 +147,3 @@ pub(crate) async fn bare_patch(api: &Api<Deployment>, log: &mut Log, name: &str,
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
-

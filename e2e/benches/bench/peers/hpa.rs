@@ -74,7 +74,11 @@ pub(super) async fn active(client: &Client, namespace: &str, wanted: usize, pati
         }
         if start.elapsed() > patience {
             let why = other.first().map(|it| (it.name_any(), it.status.clone()));
-            return Err(format!("{} of {wanted} autoscalers of {namespace} are active: {why:?}", ready.len()).into());
+            return Err(format!(
+                "{} of {wanted} autoscalers of {namespace} are active: {why:?}",
+                ready.len()
+            )
+            .into());
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }

@@ -155,7 +155,10 @@ fn mounted(folder: &Path, authority: &Authority, pair: &Pair) -> Result<String, 
 
 async fn listening(process: &mut Process, port: u16) -> Result<(), Failure> {
     let start = Instant::now();
-    while tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
+    while tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+        .await
+        .is_err()
+    {
         process.check()?;
         if start.elapsed() > Duration::from_secs(60) {
             let log = tail(&process.spec().log);
@@ -217,7 +220,7 @@ pub(super) async fn create(
     Ok(())
 }
 
-/// Deletes all ScaledObjects of a namespace and waits until their autoscalers are gone with them.
+/// Deletes all `ScaledObject`s of a namespace and waits until their autoscalers are gone with them.
 pub(super) async fn delete_all(client: &Client, namespace: &str) -> Result<(), Failure> {
     let api = scaled_objects(client, namespace);
     api.delete_collection(&DeleteParams::default(), &ListParams::default())

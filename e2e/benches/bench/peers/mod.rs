@@ -1,11 +1,12 @@
 //! `b7`: the same steps of load for tiercel, for Kubernetes' own autoscaler and for KEDA, side by side in one run on one API
-//! server. Each learns of a step in the way it is usually fed: tiercel scrapes a model server, the HorizontalPodAutoscaler has
+//! server. Each learns of a step in the way it is usually fed: tiercel scrapes a model server, HPA has
 //! CPU use through metrics-server, KEDA asks an HTTP endpoint. Every step is from half a replica's load to one and a half.
 
 mod hpa;
 mod keda;
 mod replicas;
 mod report;
+mod step;
 
 use std::time::{Duration, Instant};
 
@@ -15,140 +16,44 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use tiercel_e2e::keda::Keda;
 use tiercel_e2e::nodes::X86;
 use tiercel_e2e::tools::Tool;
 
 use self::keda::Loads;
 use self::replicas::Replicas;
+use self::step::{PROBES, SETTINGS, SYNC, Setting, Step, Who, note_write};
 use crate::Failure;
-use crate::audit::{Log, Request};
+use crate::audit::Log;
 use crate::ground::Ground;
 use crate::numbers::Draws;
 use crate::probes::{self, Bare, HIGH, LOW, bare, bare_patch, children, name, pipeline, pool};
 use crate::servers::Servers;
 
 const SEED: u64 = 0x7EAC_7107;
-/// Deployments of each autoscaler.
-const PROBES: usize = 40;
 /// From landing on a node to Ready.
 const STARTUP_MS: u32 = 1_000;
 /// What a step may take: the longest sync and metric periods twice over.
 const PATIENCE: Duration = Duration::from_secs(75);
 /// How often the metrics API is asked what it shows.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// The controller manager's period between two looks at an autoscaler, as it is and tuned.
-const SYNC: Duration = Duration::from_secs(15);
-const SYNC_TUNED: Duration = Duration::from_secs(1);
-
-/// Who scales.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Who {
-    Tiercel,
-    Hpa,
-    Keda,
-}
-
-impl Who {
-    const ALL: [Self; 3] = [Self::Tiercel, Self::Hpa, Self::Keda];
-
-    const fn space(self) -> &'static str {
-        match self {
-            Self::Tiercel => "probes",
-            Self::Hpa => "hpa",
-            Self::Keda => "scaled-objects",
-        }
-    }
-
-    /// The label that tells the Deployments' pods apart.
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Tiercel => "tiercel.dev/pipeline",
-            Self::Hpa | Self::Keda => "app",
-        }
-    }
-
-    /// The label's value: the pipeline, or the Deployment.
-    fn probe(self, at: usize) -> String {
-        match self {
-            Self::Tiercel => name(at),
-            Self::Hpa => format!("hpa-{at:02}"),
-            Self::Keda => format!("keda-{at:02}"),
-        }
-    }
-}
-
 const BARE: &str = "bare";
 
-/// How the autoscalers beside tiercel are set.
-#[derive(Clone, Copy, Debug)]
-struct Setting {
-    name: &'static str,
-    sync: Duration,
-    /// `None`: KEDA's own.
-    polling: Option<Duration>,
-    probes: usize,
-    /// The steps fall anywhere in so long.
-    spread: Duration,
-    /// What a bare client writes to its copies meanwhile.
-    bare_replicas: u32,
-}
-
-const SETTINGS: [Setting; 2] = [
-    Setting {
-        name: "defaults",
-        sync: SYNC,
-        polling: None,
-        probes: PROBES,
-        spread: Duration::from_secs(60),
-        bare_replicas: 2,
-    },
-    Setting {
-        name: "tuned",
-        sync: SYNC_TUNED,
-        polling: Some(Duration::from_secs(1)),
-        probes: 20,
-        spread: Duration::from_secs(45),
-        bare_replicas: 1,
-    },
-];
-
-/// One step of load and what came of it.
-#[derive(Clone, Debug)]
-struct Step {
-    who: Who,
-    probe: String,
-    deployment: String,
-    set: Timestamp,
-    /// When its signal first called for a second replica.
-    shown: Option<Timestamp>,
-    /// When the write of `scale` that followed was answered.
-    written: Option<Timestamp>,
-    /// When the second replica was Ready.
-    ready: Option<Timestamp>,
-}
-
-impl Step {
-    fn is_over(&self) -> bool {
-        self.shown.is_some() && self.written.is_some() && self.ready.is_some()
-    }
-}
-
-/// Everything on one API server.
+/// Everything on one API server, which ends last.
 struct Field {
-    ground: Ground,
     servers: Servers,
     loads: Loads,
     pods: Vec<(Who, Replicas)>,
     /// tiercel's Deployments.
     children: Vec<String>,
-    keda: Option<keda::Running>,
+    keda: Result<keda::Running, Failure>,
+    ground: Ground,
 }
 
 pub(crate) async fn run() -> Result<Value, Failure> {
     // One that cannot be built does not keep the others from being measured.
     let built = tokio::task::spawn_blocking(|| tiercel_e2e::keda::find_or_build(|line| eprintln!("{line}"))).await?;
-    let built = built.inspect_err(|error| eprintln!("KEDA is not measured: {error}")).ok();
-    let mut field = Field::start(built.as_ref()).await?;
+    let mut field = Field::start(built.map_err(Failure::from)).await?;
     let mut draws = Draws(SEED);
     let mut figures = Vec::new();
     for setting in SETTINGS {
@@ -167,27 +72,29 @@ pub(crate) async fn run() -> Result<Value, Failure> {
         "scrape_interval_ms": 1000,
         "metrics_server_resolution_s": 15,
         "pod_startup_ms": STARTUP_MS,
-        "versions": report::versions(built.is_some())?,
+        "versions": report::versions()?,
+        "keda_is_missing_because": field.keda.as_ref().err().map(ToString::to_string),
         "settings": figures,
     }))
 }
 
 impl Field {
-    async fn start(built: Option<&tiercel_e2e::keda::Keda>) -> Result<Self, Failure> {
+    async fn start(built: Result<Keda, Failure>) -> Result<Self, Failure> {
         let ground = Ground::with(&[(&X86, "bench", 8, &[])], true).await?;
         for space in Who::ALL.map(Who::space).into_iter().chain([BARE]) {
             ground.namespace(space, STARTUP_MS).await?;
         }
         let client = &ground.client;
         let servers = Servers::start(client.clone(), Who::Tiercel.space(), LOW);
-        let mut who = vec![Who::Tiercel, Who::Hpa];
         let keda = match built {
-            Some(built) => {
-                who.push(Who::Keda);
-                Some(keda::start(&ground, built).await?)
-            }
-            None => None,
+            Ok(built) => keda::start(&ground, &built).await,
+            Err(error) => Err(error),
         };
+        let mut who = vec![Who::Tiercel, Who::Hpa];
+        match &keda {
+            Ok(_) => who.push(Who::Keda),
+            Err(error) => eprintln!("KEDA is not measured: {error}"),
+        }
         let mut objects = vec![pool()];
         objects.extend((0..PROBES).map(|at| pipeline(&name(at))));
         ground.apply(Who::Tiercel.space(), &objects).await?;
@@ -233,7 +140,7 @@ impl Field {
         for at in 0..setting.probes {
             let start = Instant::now();
             hpa::create(client, Who::Hpa.space(), &Who::Hpa.probe(at)).await?;
-            if self.keda.is_some() {
+            if self.keda.is_ok() {
                 let (space, probe) = (Who::Keda.space(), Who::Keda.probe(at));
                 keda::create(client, space, &probe, &self.loads, setting.polling).await?;
             }
@@ -241,12 +148,16 @@ impl Field {
             tokio::time::sleep(share.saturating_sub(start.elapsed())).await;
         }
         hpa::active(client, Who::Hpa.space(), setting.probes, Duration::from_mins(2)).await?;
-        if let Some(keda) = &mut self.keda {
+        if let Ok(keda) = &mut self.keda {
             let active = hpa::active(client, Who::Keda.space(), setting.probes, Duration::from_mins(2)).await;
             keda.check()?;
             active.map_err(|error| format!("{error}\n{}", keda.log()))?;
         }
-        if !self.ground.quiet(Duration::from_secs(5), Duration::from_mins(2)).await? {
+        if !self
+            .ground
+            .quiet(Duration::from_secs(5), Duration::from_mins(2))
+            .await?
+        {
             println!("note: the operator still writes two minutes after the pipelines settled");
         }
         Ok(())
@@ -255,7 +166,7 @@ impl Field {
     /// Takes the autoscalers away.
     async fn disarm(&self) -> Result<(), Failure> {
         hpa::delete_all(&self.ground.client, Who::Hpa.space()).await?;
-        if self.keda.is_some() {
+        if self.keda.is_ok() {
             keda::delete_all(&self.ground.client, Who::Keda.space()).await?;
         }
         Ok(())
@@ -296,7 +207,7 @@ impl Field {
         Ok(())
     }
 
-    /// CPU use of the first pod of a Deployment with a HorizontalPodAutoscaler.
+    /// CPU use of the first pod of a Deployment that HPA scales.
     async fn burn(&self, at: usize, requests: u32) -> Result<Timestamp, Failure> {
         let probe = Who::Hpa.probe(at);
         let pod = self.pods(Who::Hpa).and_then(|pods| pods.first(&probe));
@@ -315,7 +226,8 @@ impl Field {
         let mut log = Log::from_now(self.ground.cluster.audit_log())?;
         let mut bare_log = Log::from_now(self.ground.cluster.audit_log())?;
         let bare_api = Api::<Deployment>::namespaced(self.ground.client.clone(), BARE);
-        let (mut steps, mut patches, mut patches_due) = (Vec::<Step>::new(), Vec::new(), Vec::<(Instant, usize)>::new());
+        let (mut steps, mut patches, mut patches_due) =
+            (Vec::<Step>::new(), Vec::new(), Vec::<(Instant, usize)>::new());
         let (start, mut looked) = (Instant::now(), Instant::now());
         let mut last = start;
         loop {
@@ -355,7 +267,7 @@ impl Field {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         self.ground.operator.check()?;
-        if let Some(keda) = &mut self.keda {
+        if let Ok(keda) = &mut self.keda {
             keda.check()?;
         }
         Ok((steps, patches))
@@ -404,17 +316,5 @@ impl Field {
         if step.ready.is_none() {
             step.ready = self.pods(step.who).and_then(|pods| pods.reached(&step.probe, 2));
         }
-    }
-}
-
-/// The first write of `scale` after the step that is not the bare client's.
-fn note_write(steps: &mut [Step], request: &Request) {
-    let is_write = request.resource == "deployments/scale" && request.is_mutating() && request.code == 200;
-    if !is_write || request.user == "tiercel-e2e-admin" {
-        return;
-    }
-    let mine = |step: &&mut Step| step.deployment == request.name && request.received >= step.set;
-    if let Some(step) = steps.iter_mut().find(mine) {
-        step.written.get_or_insert(request.answered);
     }
 }

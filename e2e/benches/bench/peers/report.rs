@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{Setting, Step, Who};
+use super::step::{Setting, Step, Who};
 use crate::Failure;
 use crate::audit::millis;
 use crate::numbers::{self, Summary, ratio, summary};
@@ -49,7 +49,10 @@ pub(super) fn phase(setting: Setting, steps: &[Step], patches: &[Bare]) -> Value
     }
     numbers::print("bare client's PATCH: sent -> answered by the server", "ms", bare);
     let p50 = ratio(tiercel.reaction.p50, bare.p50);
-    println!("tiercel, signal shows it -> write answered, against it: {:.2} x at p50", p50.unwrap_or_default());
+    println!(
+        "tiercel, signal shows it -> write answered, against it: {:.2} x at p50",
+        p50.unwrap_or_default()
+    );
     json!({
         "setting": setting.name,
         "hpa_sync_period_s": setting.sync.as_secs(),
@@ -88,7 +91,7 @@ fn of(steps: &[Step], who: Who) -> Own {
 }
 
 /// What was measured beside tiercel, as the Go modules pin it.
-pub(super) fn versions(with_keda: bool) -> Result<Value, Failure> {
+pub(super) fn versions() -> Result<Value, Failure> {
     let pins = std::fs::read_to_string(repository().join("e2e/controlplane/go.mod"))?;
     let pinned = |module: &str| {
         let mut words = pins.split_whitespace().skip_while(|word| *word != module);
@@ -98,6 +101,6 @@ pub(super) fn versions(with_keda: bool) -> Result<Value, Failure> {
         "kubernetes": pinned("k8s.io/kubernetes"),
         "metrics_server": pinned("sigs.k8s.io/metrics-server"),
         "kwok": pinned("sigs.k8s.io/kwok"),
-        "keda": with_keda.then(tiercel_e2e::keda::version).transpose()?,
+        "keda": tiercel_e2e::keda::version()?,
     }))
 }
