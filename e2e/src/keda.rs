@@ -169,4 +169,19 @@ mod tests {
         let version = version().unwrap();
         assert!(version.starts_with("v2."), "{version:?}");
     }
+
+    #[test]
+    fn a_source_that_listens_elsewhere_than_expected_is_not_built() {
+        let source = tempfile::tempdir().unwrap();
+        let main = source.path().join("cmd/adapter/main.go");
+        fs::create_dir_all(main.parent().unwrap()).unwrap();
+        fs::write(&main, format!("a := {}\n", METRICS_ADDRESS[0])).unwrap();
+        keep_metrics_on_loopback(source.path()).unwrap();
+        assert_eq!(
+            fs::read_to_string(&main).unwrap(),
+            format!("a := {}\n", METRICS_ADDRESS[1])
+        );
+        let error = keep_metrics_on_loopback(source.path()).unwrap_err();
+        assert!(error.to_string().contains("main.go: expected"), "{error}");
+    }
 }

@@ -112,6 +112,14 @@ impl Running {
         Ok(self.adapter.check()?)
     }
 
+    /// Names and process ids.
+    pub(super) fn pids(&self) -> [(&'static str, u32); 2] {
+        [
+            ("keda-operator", self.operator.pid()),
+            ("keda-adapter", self.adapter.pid()),
+        ]
+    }
+
     /// The end of the operator's log, for messages.
     pub(super) fn log(&self) -> String {
         tail(&self.operator.spec().log)

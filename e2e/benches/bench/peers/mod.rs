@@ -8,6 +8,7 @@ mod replicas;
 mod report;
 mod step;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -22,12 +23,13 @@ use tiercel_e2e::tools::Tool;
 
 use self::keda::Loads;
 use self::replicas::Replicas;
-use self::step::{PROBES, SETTINGS, SYNC, Setting, Step, Who, note_write};
+use self::step::{Measured, PROBES, SETTINGS, SYNC, Setting, Step, Who, note_write};
 use crate::Failure;
 use crate::audit::Log;
 use crate::ground::Ground;
 use crate::numbers::Draws;
-use crate::probes::{self, Bare, HIGH, LOW, bare, bare_patch, children, name, pipeline, pool};
+use crate::probes::{self, HIGH, LOW, bare, bare_patch, children, name, pipeline, pool};
+use crate::proc::{self, float};
 use crate::servers::Servers;
 
 const SEED: u64 = 0x7EAC_7107;
@@ -62,8 +64,8 @@ pub(crate) async fn run() -> Result<Value, Failure> {
             "\n{}: {} Deployments each, one step each within {:?}, seed {SEED:#x}",
             setting.name, setting.probes, setting.spread
         );
-        let (steps, patches) = field.measure(setting, &mut draws).await?;
-        figures.push(report::phase(setting, &steps, &patches));
+        let measured = field.measure(setting, &mut draws).await?;
+        figures.push(report::phase(setting, &measured));
         field.disarm().await?;
     }
     Ok(json!({
@@ -217,7 +219,7 @@ impl Field {
 
     /// One step for each Deployment of each autoscaler, all three at once, at moments drawn from the seed; a bare client's
     /// PATCH after each.
-    async fn measure(&mut self, setting: Setting, draws: &mut Draws) -> Result<(Vec<Step>, Vec<Bare>), Failure> {
+    async fn measure(&mut self, setting: Setting, draws: &mut Draws) -> Result<Measured, Failure> {
         let spread_ms = u64::try_from(setting.spread.as_millis())?;
         let mut due: Vec<(Duration, usize)> = (0..setting.probes)
             .map(|at| (Duration::from_millis(draws.below(spread_ms)), at))
@@ -229,6 +231,7 @@ impl Field {
         let (mut steps, mut patches, mut patches_due) =
             (Vec::<Step>::new(), Vec::new(), Vec::<(Instant, usize)>::new());
         let (start, mut looked) = (Instant::now(), Instant::now());
+        let (cpu_s, mut requests) = (self.cpu_s()?, BTreeMap::<String, u64>::new());
         let mut last = start;
         loop {
             while let Some(&(after, at)) = due.last().filter(|(after, _)| *after <= start.elapsed()) {
@@ -242,8 +245,10 @@ impl Field {
                 let pause = Duration::from_millis(1_500 + draws.below(1_000));
                 patches_due.push((Instant::now() + pause, at));
             }
-            for request in log.read()? {
-                note_write(&mut steps, &request);
+            for request in log.read()?.iter().filter(|request| !request.is_lease()) {
+                note_write(&mut steps, request);
+                let user = request.user.rsplit(':').next().unwrap_or_default();
+                *requests.entry(user.to_owned()).or_default() += 1;
             }
             if looked.elapsed() >= LOOK_EVERY && steps.iter().any(|it| it.who == Who::Hpa && it.shown.is_none()) {
                 looked = Instant::now();
@@ -266,11 +271,36 @@ impl Field {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        let elapsed_s = start.elapsed().as_secs_f64();
+        let before: BTreeMap<String, f64> = cpu_s.into_iter().collect();
+        let spent =
+            |(name, after): (String, f64)| Some((after - before.get(&name)?) / elapsed_s).map(|cores| (name, cores));
+        let cpu_cores = self.cpu_s()?.into_iter().filter_map(spent).collect();
+        let requests_per_s = requests
+            .into_iter()
+            .map(|(user, count)| (user, float(count) / elapsed_s))
+            .collect();
         self.ground.operator.check()?;
         if let Ok(keda) = &mut self.keda {
             keda.check()?;
         }
-        Ok((steps, patches))
+        Ok(Measured {
+            steps,
+            patches,
+            cpu_cores,
+            requests_per_s,
+        })
+    }
+
+    /// CPU seconds so far of everything that has a part in scaling.
+    fn cpu_s(&self) -> Result<Vec<(String, f64)>, Failure> {
+        let parts = [Tool::ApiServer, Tool::ControllerManager, Tool::MetricsServer].map(Tool::name);
+        let mut pids = self.ground.cluster.pids();
+        pids.retain(|(name, _)| parts.contains(name));
+        pids.push(("tiercel", self.ground.operator.pid()));
+        pids.extend(self.keda.iter().flat_map(keda::Running::pids));
+        let cpu = |(name, pid): (&str, u32)| Ok((name.to_owned(), proc::usage(pid)?.cpu_s));
+        pids.into_iter().map(cpu).collect()
     }
 
     /// More load for one Deployment of each autoscaler.

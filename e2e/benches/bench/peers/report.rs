@@ -3,16 +3,22 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::step::{Setting, Step, Who};
+use super::step::{Measured, Setting, Step, Who};
 use crate::Failure;
 use crate::audit::millis;
 use crate::numbers::{self, Summary, ratio, summary};
-use crate::probes::Bare;
 use crate::result::repository;
 
 /// Prints and returns the figures of one setting.
-pub(super) fn phase(setting: Setting, steps: &[Step], patches: &[Bare]) -> Value {
-    let bare = summary(&patches.iter().map(|patch| patch.answered_ms).collect::<Vec<_>>());
+pub(super) fn phase(setting: Setting, measured: &Measured) -> Value {
+    let steps = &measured.steps;
+    let bare = summary(
+        &measured
+            .patches
+            .iter()
+            .map(|patch| patch.answered_ms)
+            .collect::<Vec<_>>(),
+    );
     let tiercel = of(steps, Who::Tiercel);
     let mut autoscalers = Map::new();
     for who in Who::ALL {
@@ -53,8 +59,12 @@ pub(super) fn phase(setting: Setting, steps: &[Step], patches: &[Bare]) -> Value
         "tiercel, signal shows it -> write answered, against it: {:.2} x at p50",
         p50.unwrap_or_default()
     );
+    println!("CPU, cores: {:.3?}", measured.cpu_cores);
+    println!("requests per second: {:.2?}", measured.requests_per_s);
     json!({
         "setting": setting.name,
+        "cpu_cores": measured.cpu_cores,
+        "requests_per_s": measured.requests_per_s,
         "hpa_sync_period_s": setting.sync.as_secs(),
         "keda_polling_interval_s": setting.polling.map_or(30, |polling| polling.as_secs()),
         "spread_s": setting.spread.as_secs(),

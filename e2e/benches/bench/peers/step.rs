@@ -1,11 +1,12 @@
 //! Who scales, how they are set, and one step of load with what came of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::audit::Request;
-use crate::probes::name;
+use crate::probes::{Bare, name};
 
 /// Deployments of each autoscaler.
 pub(super) const PROBES: usize = 40;
@@ -102,6 +103,17 @@ impl Step {
     pub(super) fn is_over(&self) -> bool {
         self.shown.is_some() && self.written.is_some() && self.ready.is_some()
     }
+}
+
+/// What one setting gave.
+#[derive(Clone, Debug)]
+pub(super) struct Measured {
+    pub(super) steps: Vec<Step>,
+    pub(super) patches: Vec<Bare>,
+    /// By program.
+    pub(super) cpu_cores: BTreeMap<String, f64>,
+    /// By user or account, leases aside.
+    pub(super) requests_per_s: BTreeMap<String, f64>,
 }
 
 /// The first write of `scale` after the step that is not the bare client's.
