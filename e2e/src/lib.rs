@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`tools`] | the control plane's programs, found or built once |
+//! | [`keda`] | another autoscaler's programs, for the benchmark that measures beside it |
 //! | [`controlplane`] | a real control plane on loopback: start, clients, restart, stop |
 //! | [`slot`], [`certs`], [`process`], [`command`] | what it stands on: ports and addresses, certificates, child processes |
 //! | [`nodes`] | the hardware to simulate, as data; create, cordon, taint, fail, delete |
@@ -21,6 +22,7 @@ pub mod controlplane;
 pub mod demo;
 pub mod fleet;
 pub mod helm;
+pub mod keda;
 pub mod kubectl;
 pub mod load;
 pub mod nodes;

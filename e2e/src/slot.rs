@@ -35,6 +35,9 @@ pub enum Port {
     MetricsServer,
     Operator,
     Load,
+    KedaService,
+    KedaAdapter,
+    KedaAdapterMetrics,
 }
 
 impl Slot {

@@ -120,7 +120,7 @@ pub enum Error {
     File { path: PathBuf, source: std::io::Error },
 }
 
-fn at(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
+pub(crate) fn at(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
     move |source| Error::File {
         path: path.to_owned(),
         source,
@@ -141,26 +141,33 @@ pub fn find_or_build(mut progress: impl FnMut(&str)) -> Result<Tools, Error> {
     }
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("controlplane");
     let cache = cache_folder()?;
-    let folder = cache.join(key(&module)?);
+    let folder = cache.join(key(&module, KUBERNETES_VERSION)?);
     if missing(&folder).is_none() {
         return Ok(Tools { folder });
     }
-    fs::create_dir_all(&folder).map_err(at(&folder))?;
+    let _lock = lock(&folder, "the control plane", &mut progress)?;
+    build_missing(&module, &folder, &mut progress)?;
+    Ok(Tools { folder })
+}
+
+/// Creates a cache folder and keeps others from building into it for as long as the file lives.
+pub(crate) fn lock(folder: &Path, what: &str, progress: &mut impl FnMut(&str)) -> Result<File, Error> {
+    fs::create_dir_all(folder).map_err(at(folder))?;
     let lock_path = folder.join("lock");
     let lock = File::create(&lock_path).map_err(at(&lock_path))?;
     if lock.try_lock().is_err() {
-        progress("waiting for another build of the control plane to finish");
+        progress(&format!("waiting for another build of {what} to finish"));
         lock.lock().map_err(at(&lock_path))?;
     }
-    build_missing(&module, &folder, &mut progress)?;
-    Ok(Tools { folder })
+    Ok(lock)
 }
 
 fn missing(folder: &Path) -> Option<Tool> {
     Tool::ALL.into_iter().find(|tool| !folder.join(tool.name()).is_file())
 }
 
-fn cache_folder() -> Result<PathBuf, Error> {
+/// Where built programs are kept.
+pub(crate) fn cache_folder() -> Result<PathBuf, Error> {
     let given = |name| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())
@@ -181,13 +188,13 @@ fn cache_folder() -> Result<PathBuf, Error> {
 }
 
 /// First 16 hex digits over what decides the build.
-fn key(module: &Path) -> Result<String, Error> {
+pub(crate) fn key(module: &Path, salt: &str) -> Result<String, Error> {
     let mut hash = Sha256::new();
     for file in ["go.mod", "go.sum"] {
         let path = module.join(file);
         hash.update(fs::read(&path).map_err(at(&path))?);
     }
-    hash.update(KUBERNETES_VERSION);
+    hash.update(salt);
     Ok(hash
         .finalize()
         .iter()
@@ -198,6 +205,12 @@ fn key(module: &Path) -> Result<String, Error> {
 fn build_missing(module: &Path, folder: &Path, progress: &mut impl FnMut(&str)) -> Result<(), Error> {
     check_go(module)?;
     let start = Instant::now();
+    let version = "k8s.io/component-base/version";
+    let minor = KUBERNETES_VERSION.split('.').nth(1).unwrap_or_default();
+    let stamps = format!(
+        "-X {version}.gitVersion={KUBERNETES_VERSION} -X {version}.gitMajor=1 -X {version}.gitMinor={minor} -X \
+         {version}.gitTreeState=clean"
+    );
     let total = Tool::ALL.len();
     progress(&format!(
         "building the control plane from {} into {}: {total} programs, some minutes the first time",
@@ -210,7 +223,7 @@ fn build_missing(module: &Path, folder: &Path, progress: &mut impl FnMut(&str)) 
         }
         let step = format!("[{}/{total}] {}", index + 1, tool.name());
         progress(&format!("{step} (elapsed {})", minutes(start.elapsed())));
-        build(module, folder, tool, || {
+        build(module, folder, tool.name(), tool.package(), &stamps, || {
             progress(&format!(
                 "{step}, still building (elapsed {})",
                 minutes(start.elapsed())
@@ -221,27 +234,30 @@ fn build_missing(module: &Path, folder: &Path, progress: &mut impl FnMut(&str)) 
     Ok(())
 }
 
-fn minutes(elapsed: Duration) -> String {
+pub(crate) fn minutes(elapsed: Duration) -> String {
     format!("{}:{:02} min", elapsed.as_secs() / 60, elapsed.as_secs() % 60)
 }
 
-/// Builds into a temporary name first: a build that is cut off leaves nothing that looks finished.
-fn build(module: &Path, folder: &Path, tool: Tool, mut still_building: impl FnMut()) -> Result<(), Error> {
-    let partial = folder.join(format!("{}.partial", tool.name()));
-    let log_path = folder.join(format!("{}.log", tool.name()));
+/// Builds into a temporary name first: a build that is cut off leaves nothing that looks finished. `stamps` are further
+/// flags for the linker.
+pub(crate) fn build(
+    module: &Path,
+    folder: &Path,
+    name: &'static str,
+    package: &str,
+    stamps: &str,
+    mut still_building: impl FnMut(),
+) -> Result<(), Error> {
+    let partial = folder.join(format!("{name}.partial"));
+    let log_path = folder.join(format!("{name}.log"));
     let log = File::create(&log_path).map_err(at(&log_path))?;
-    let version = "k8s.io/component-base/version";
-    let minor = KUBERNETES_VERSION.split('.').nth(1).unwrap_or_default();
     let mut child = go()
         .current_dir(module)
         .env("CGO_ENABLED", "0")
         .args(["build", "-trimpath", "-ldflags"])
-        .arg(format!(
-            "-s -w -X {version}.gitVersion={KUBERNETES_VERSION} -X {version}.gitMajor=1 -X {version}.gitMinor={minor} \
-             -X {version}.gitTreeState=clean"
-        ))
+        .arg(format!("-s -w {stamps}"))
         .arg("-o")
-        .args([partial.as_os_str(), tool.package().as_ref()])
+        .args([partial.as_os_str(), package.as_ref()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
@@ -260,17 +276,14 @@ fn build(module: &Path, folder: &Path, tool: Tool, mut still_building: impl FnMu
     };
     if !status.success() {
         let output = fs::read_to_string(&log_path).map_err(at(&log_path))?;
-        return Err(Error::Build {
-            tool: tool.name(),
-            output,
-        });
+        return Err(Error::Build { tool: name, output });
     }
     fs::remove_file(&log_path).map_err(at(&log_path))?;
-    let program = folder.join(tool.name());
+    let program = folder.join(name);
     fs::rename(&partial, &program).map_err(at(&program))
 }
 
-fn go() -> Command {
+pub(crate) fn go() -> Command {
     let mut go = Command::new("go");
     // The installed toolchain, unless the caller says otherwise: fetching another one is a surprise, and fails offline.
     if std::env::var_os("GOTOOLCHAIN").is_none() {
@@ -279,7 +292,8 @@ fn go() -> Command {
     go
 }
 
-fn check_go(module: &Path) -> Result<(), Error> {
+/// Whether a Go that can build this module is there.
+pub(crate) fn check_go(module: &Path) -> Result<(), Error> {
     let mod_path = module.join("go.mod");
     let needed = fs::read_to_string(&mod_path)
         .map_err(at(&mod_path))?

@@ -34,10 +34,19 @@ pub(crate) struct Ground {
 impl Ground {
     /// Control plane, nodes `<shape>` × count with further labels, chart, operator with the chart's own arguments.
     pub(crate) async fn start(nodes: &[(&Shape, &str, usize, &[(&str, &str)])]) -> Result<Self, Failure> {
+        Self::with(nodes, false).await
+    }
+
+    /// The same, with metrics-server or without.
+    pub(crate) async fn with(
+        nodes: &[(&Shape, &str, usize, &[(&str, &str)])],
+        metrics_server: bool,
+    ) -> Result<Self, Failure> {
         let (binary, profile) = tokio::task::spawn_blocking(binary).await??;
         let tools = tokio::task::spawn_blocking(|| tools::find_or_build(|line| eprintln!("{line}"))).await??;
         let options = Options {
             audit: true,
+            metrics_server,
             ..Options::default()
         };
         let cluster = Cluster::start(&tools, options).await?;

@@ -6,6 +6,7 @@
 //! | `core` | the decision core alone, from the library |
 //! | `startup` | `kubectl apply` of the sample to Ready, beside bare Deployments |
 //! | `reaction` | a step of load to an acknowledged write, beside a bare client's PATCH; requests per decision |
+//! | `b7` | the same steps of load for tiercel, HPA and KEDA, side by side |
 //! | `size` | memory, CPU and requests at 10, 30 and 100 pipelines of six stages over five pools |
 //!
 //! `BENCH=id[,id]` picks some. `TIERCEL_BIN` names an operator to measure; otherwise a release build is made.
@@ -23,6 +24,8 @@ mod audit;
 mod core;
 mod ground;
 mod numbers;
+mod peers;
+mod probes;
 mod proc;
 mod reaction;
 mod result;
@@ -35,7 +38,7 @@ use std::process::ExitCode;
 /// Whatever stops a measurement.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-const ALL: [&str; 4] = ["core", "startup", "reaction", "size"];
+const ALL: [&str; 5] = ["core", "startup", "reaction", "b7", "size"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -62,6 +65,7 @@ async fn run(id: &str) -> Result<(), Failure> {
         "core" => core::run(),
         "startup" => startup::run().await?,
         "reaction" => reaction::run().await?,
+        "b7" => peers::run().await?,
         _ => size::run().await?,
     };
     result::write(id, &figures)

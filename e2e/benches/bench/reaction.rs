@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::{ListParams, Patch, PatchParams};
-use kube::{Api, ResourceExt};
+use kube::Api;
 use serde_json::{Value, json};
 use tiercel_e2e::nodes::X86;
 
@@ -13,6 +12,7 @@ use crate::Failure;
 use crate::audit::{self, Log, Request, millis};
 use crate::ground::Ground;
 use crate::numbers::{self, Draws, ratio, summary};
+use crate::probes::{Bare, HIGH, LOW, PATIENCE, bare, bare_patch, children, name, pipeline, pool, ready};
 use crate::proc::{self, float};
 use crate::servers::Servers;
 
@@ -23,10 +23,6 @@ const STAGES: usize = 20;
 /// Every stage grows and shrinks so often.
 const ROUNDS: usize = 3;
 const SEED: u64 = 0x7EAC_7104;
-/// Requests in the stage: for one replica, and for two, at ten requests a replica.
-const LOW: u32 = 5;
-const HIGH: u32 = 15;
-const PATIENCE: Duration = Duration::from_secs(20);
 const CONVERGED: Duration = Duration::from_mins(1);
 
 /// One step of load that a write followed.
@@ -45,9 +41,9 @@ pub(crate) async fn run() -> Result<Value, Failure> {
     let mut objects = vec![pool()];
     objects.extend((0..STAGES).map(|at| pipeline(&name(at))));
     ground.apply(SPACE, &objects).await?;
-    ready(&servers, 1, Duration::from_mins(3)).await?;
-    let children = children(&ground).await?;
-    bare(&ground, &children).await?;
+    ready(&servers, STAGES, 1, Duration::from_mins(3)).await?;
+    let children = children(&ground, SPACE, STAGES).await?;
+    bare(&ground, SPACE, BARE, &children).await?;
     if !ground.quiet(Duration::from_secs(5), Duration::from_mins(3)).await? {
         println!("note: the operator still writes three minutes after the pipelines were applied");
     }
@@ -105,37 +101,6 @@ pub(crate) async fn run() -> Result<Value, Failure> {
     ))
 }
 
-/// A bare client's PATCH: as the client saw it, milliseconds, and from its start to the server's answer.
-struct Bare {
-    client_ms: f64,
-    answered_ms: f64,
-}
-
-async fn bare_patch(api: &Api<Deployment>, log: &mut Log, name: &str, replicas: u32) -> Result<Bare, Failure> {
-    log.read()?;
-    let body = json!({"spec": {"replicas": replicas}});
-    let (start, sent) = (Instant::now(), Timestamp::now());
-    api.patch_scale(name, &PatchParams::default(), &Patch::Merge(&body))
-        .await?;
-    let client_ms = start.elapsed().as_secs_f64() * 1e3;
-    loop {
-        let requests = log.read()?;
-        let mut mine = requests
-            .iter()
-            .filter(|request| request.name == name && request.user == "tiercel-e2e-admin");
-        if let Some(patch) = mine.find(|request| request.verb == "patch" && request.resource == "deployments/scale") {
-            return Ok(Bare {
-                client_ms,
-                answered_ms: millis(sent, patch.answered),
-            });
-        }
-        if start.elapsed() > PATIENCE {
-            return Err("a PATCH of the bare client is not in the audit log".into());
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 /// The first scrape that showed the step, and the write that followed it.
 async fn observed(
     ground: &Ground,
@@ -172,95 +137,6 @@ async fn settled(servers: &Servers, pipeline: &str, replicas: usize) {
     while servers.ready(pipeline) != replicas && start.elapsed() < PATIENCE {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-}
-
-async fn ready(servers: &Servers, replicas: usize, patience: Duration) -> Result<(), Failure> {
-    let start = Instant::now();
-    while let Some(at) = (0..STAGES).find(|&at| servers.ready(&name(at)) != replicas) {
-        if start.elapsed() > patience {
-            return Err(format!(
-                "{} has {} pods instead of {replicas}",
-                name(at),
-                servers.ready(&name(at))
-            )
-            .into());
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    Ok(())
-}
-
-fn name(at: usize) -> String {
-    format!("probe-{at:02}")
-}
-
-fn pool() -> Value {
-    json!({
-        "apiVersion": "tiercel.dev/v1alpha1",
-        "kind": "ComputePool",
-        "metadata": {"name": "bench"},
-        "spec": {"tier": "CPU", "architecture": "amd64", "costPerNodeHour": "0.8064",
-                 "nodeSelector": {"node.kubernetes.io/instance-type": X86.instance}},
-    })
-}
-
-/// One stage that grows and shrinks at once: no window, no limit but the one on shrinking per minute.
-fn pipeline(name: &str) -> Value {
-    let resources = json!({"requests": {"cpu": "100m", "memory": "128Mi"}});
-    let ports = json!([{"name": "http", "containerPort": 8000}]);
-    json!({
-        "apiVersion": "tiercel.dev/v1alpha1",
-        "kind": "TieredPipeline",
-        "metadata": {"name": name},
-        "spec": {"stages": [{
-            "name": "generate",
-            "kind": "Inference",
-            "container": {"image": "registry.example.com/bench/generate:1", "ports": ports, "resources": resources},
-            "capacity": {"concurrency": 10},
-            "replicas": {"min": 1, "max": 4},
-            "signal": {"preset": "vllm", "targetPercent": 100},
-            "scaling": {"scaleDown": {"stabilizationWindowSeconds": 0}},
-        }]},
-    })
-}
-
-/// Names of the Deployments, in the order of the pipelines.
-async fn children(ground: &Ground) -> Result<Vec<String>, Failure> {
-    let all = Api::<Deployment>::namespaced(ground.client.clone(), SPACE)
-        .list(&ListParams::default())
-        .await?;
-    let of = |pipeline: &str| {
-        let mut mine = all
-            .items
-            .iter()
-            .filter(|it| it.labels().get("tiercel.dev/pipeline").is_some_and(|is| is == pipeline));
-        mine.next()
-            .map(ResourceExt::name_any)
-            .ok_or_else(|| format!("pipeline {pipeline} has no Deployment"))
-    };
-    Ok((0..STAGES).map(|at| of(&name(at))).collect::<Result<_, _>>()?)
-}
-
-/// Copies of the operator's Deployments that are nobody's.
-async fn bare(ground: &Ground, children: &[String]) -> Result<(), Failure> {
-    let mut copies = Vec::new();
-    for child in children {
-        let live = ground
-            .cluster
-            .kubectl()
-            .get(&["deployment", child, "-n", SPACE])
-            .await?;
-        let spec: Value = serde_json::from_str(&live["spec"].to_string().replace("tiercel.dev/", "bare.example/"))?;
-        let mut copy =
-            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": child}, "spec": spec});
-        // Its ServiceAccount is the pipeline's.
-        if let Some(pod) = copy.pointer_mut("/spec/template/spec").and_then(Value::as_object_mut) {
-            pod.remove("serviceAccountName");
-            pod.remove("serviceAccount");
-        }
-        copies.push(copy);
-    }
-    ground.apply(BARE, &copies).await
 }
 
 #[expect(clippy::too_many_arguments, reason = "everything that was measured")]

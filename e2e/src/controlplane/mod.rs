@@ -231,6 +231,11 @@ impl Cluster {
 
     /// Ends one component (if it still runs), starts it again and waits until the control plane is ready.
     pub async fn restart(&self, tool: Tool) -> Result<(), Error> {
+        self.restart_with(tool, &[]).await
+    }
+
+    /// As [`Cluster::restart`], with further flags. They win over equal ones from before.
+    pub async fn restart_with(&self, tool: Tool, flags: &[&str]) -> Result<(), Error> {
         {
             let mut processes = self.processes();
             let (_, process) = processes
@@ -239,7 +244,9 @@ impl Cluster {
                 .ok_or(Error::NoComponent(tool))?;
             process.terminate();
             process.wait(GRACE);
-            *process = Process::start(process.spec().clone())?;
+            let mut spec = process.spec().clone();
+            spec.args.extend(flags.iter().map(|&flag| flag.to_owned()));
+            *process = Process::start(spec)?;
         }
         self.api_server_ready().await?;
         self.components_ready().await
