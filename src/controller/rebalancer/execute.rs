@@ -6,6 +6,7 @@ use tokio::task::JoinError;
 
 use super::super::report::DECISIONS_MAX;
 use super::order::{self, Order};
+use super::turns::Value;
 use super::writes::{self, Outcome, Write};
 use super::{Rebalancer, view};
 use crate::rebalance::decision::{Decision, Move, Trigger};
@@ -125,11 +126,18 @@ impl Rebalancer {
         recent.push_front(summary);
         recent.truncate(DECISIONS_MAX);
         let order = Order::default();
+        let priority = self.state.world().pipelines.get(pipeline.0 as usize);
+        let priority = priority.map_or(0, |pipeline| pipeline.priority);
         for write in sent {
             self.ctx.metrics.scaled(write.from, write.to);
-            let (client, place) = (self.ctx.client.clone(), order.place(&write));
+            let (client, place, turns) = (self.ctx.client.clone(), order.place(&write), self.turns.clone());
+            let value = Value::new(priority, write.from, write.to);
             self.writes.spawn(async move {
-                let outcome = place.take(|| writes::scale(&client, &write)).await;
+                let in_turn = || async {
+                    let _turn = turns.take(value).await;
+                    writes::scale(&client, &write).await
+                };
+                let outcome = place.take(in_turn).await;
                 (write, outcome)
             });
         }

@@ -14,6 +14,7 @@ mod publish;
 pub mod record;
 mod share;
 mod targets;
+mod turns;
 mod usage;
 pub mod view;
 pub mod world;
@@ -35,6 +36,7 @@ use self::children::{Child, Missing, Seen};
 use self::pods::Pods;
 use self::record::DecisionLog;
 use self::targets::Signals;
+use self::turns::Turns;
 use self::world::Index;
 use self::writes::{Outcome, Write};
 use super::clock::Clock;
@@ -123,6 +125,7 @@ struct Rebalancer {
     decisions: HashMap<String, VecDeque<DecisionSummary>>,
     told_dry: BTreeMap<VariantIdx, u64>,
     writes: JoinSet<(Write, Outcome)>,
+    turns: Turns,
     aside: Aside,
     /// Events for the next step.
     events: Vec<Event>,
@@ -160,6 +163,7 @@ pub async fn run(
         decisions: HashMap::new(),
         told_dry: BTreeMap::new(),
         writes: JoinSet::new(),
+        turns: Turns::default(),
         aside: Aside::new(),
         events: Vec::new(),
         world_stale: true,

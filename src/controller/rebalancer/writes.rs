@@ -110,7 +110,7 @@ async fn apply(deployments: &Api<Deployment>, name: &str, replicas: u32, version
     let patch = Patch::Apply(&body);
     Applied::Done(
         match tokio::time::timeout(DEADLINE, deployments.patch_scale(name, &params, &patch)).await {
-            Err(_) => Outcome::Failed(format!("no answer within {}s", DEADLINE.as_secs())),
+            Err(_) => Outcome::Failed(too_slow()),
             Ok(Ok(scale)) => Outcome::Written(scale.metadata.resource_version.unwrap_or_default()),
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => Outcome::Gone,
             Ok(Err(kube::Error::Api(status))) if status.code == 409 => return Applied::Stale,
@@ -119,9 +119,16 @@ async fn apply(deployments: &Api<Deployment>, name: &str, replicas: u32, version
     )
 }
 
+fn too_slow() -> String {
+    format!(
+        "no answer within {}s: the API server is slow, or has asked for a pause",
+        DEADLINE.as_secs()
+    )
+}
+
 async fn read(deployments: &Api<Deployment>, name: &str) -> Result<(u32, String), Outcome> {
     match tokio::time::timeout(DEADLINE, deployments.get_scale(name)).await {
-        Err(_) => Err(Outcome::Failed(format!("no answer within {}s", DEADLINE.as_secs()))),
+        Err(_) => Err(Outcome::Failed(too_slow())),
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(Outcome::Gone),
         Ok(Err(error)) => Err(Outcome::Failed(error.to_string())),
         Ok(Ok(scale)) => {
