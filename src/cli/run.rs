@@ -16,6 +16,7 @@ use crate::controller::clock::Clock;
 use crate::controller::lease::{Leader, Leadership};
 use crate::controller::run::{self as controller, Ground, Settings};
 use crate::controller::watch::{self as watches, watch_everything};
+use crate::explain::ask::Asker;
 use crate::signals::address::{AddressRules, Network, NetworkError};
 use crate::signals::presets;
 use crate::signals::scraper::ScrapeConfig;
@@ -45,7 +46,7 @@ pub struct Arguments {
     /// Only look at pipelines of this namespace; all if absent. One operator serves one namespace, or all.
     #[arg(long, env = "TIERCEL_WATCH_NAMESPACE", value_name = "NAMESPACE")]
     watch_namespace: Option<String>,
-    /// Address of /metrics, /livez and /readyz.
+    /// Address of /metrics, /livez, /readyz and of what `tiercel explain` asks for.
     #[arg(
         long,
         env = "TIERCEL_METRICS_BIND_ADDRESS",
@@ -196,7 +197,15 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
     let clients = Clients::new(&clients::infer_config().await?, limits, clock(), &metrics)?;
     let health = Health::new(now_ms);
     let stopping = CancellationToken::new();
-    let served = tokio::spawn(serve(listener, metrics.clone(), health.clone(), stopping.clone()));
+    let asker = Asker::default();
+    let serving = serve(
+        listener,
+        metrics.clone(),
+        health.clone(),
+        asker.clone(),
+        stopping.clone(),
+    );
+    let served = tokio::spawn(serving);
     let beating = tokio::spawn(beat(health.clone()));
     tokio::spawn(cancel_on_signal(stopping.clone()));
 
@@ -217,6 +226,7 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
         sources: Arc::new(sources),
         decision_log: arguments.decision_log,
         instance: host(),
+        asker,
     };
     let watched = tokio::select! {
         watched = watch_everything(&clients.watch, namespace.as_deref()) => watched?,

@@ -81,6 +81,7 @@ mod demand;
 mod edit;
 #[cfg(test)]
 mod episodes;
+pub mod explain;
 mod fanout;
 #[cfg(test)]
 mod fixture;
