@@ -2,7 +2,7 @@
 
 use super::Explained;
 use super::table::{Row, paragraph, table};
-use crate::explain::{Learned, Signal, Stage, State, Unit, Value};
+use crate::explain::{Learned, Need, Signal, Stage, State, Unit, Value};
 
 /// The whole answer.
 pub(super) fn render(explained: &Explained) -> String {
@@ -41,16 +41,56 @@ fn of_stage(stage: &Stage, live: bool) -> Vec<String> {
         );
         lines.extend(paragraph("  ", &text));
     }
+    if let Some(reason) = stage.reason.as_deref().filter(|_| live) {
+        lines.push(format!("  planned: {} ({reason})", shaped(reason)));
+    }
     if let Some(message) = &stage.message {
         lines.extend(paragraph("  ", &format!("status: {message}")));
     }
+    let mut parts = vec![learned(stage), pools(stage)];
     if live {
-        lines.extend(signals(stage));
-        lines.extend(needs(stage));
+        parts.splice(0..0, [signals(stage), needs(stage)]);
     }
-    lines.extend(learned(stage));
-    lines.extend(pools(stage));
+    for part in parts.into_iter().filter(|part| !part.is_empty()) {
+        lines.push(String::new());
+        lines.extend(part);
+    }
     lines
+}
+
+/// What shaped a plan, in a few words.
+fn shaped(reason: &str) -> &'static str {
+    match reason {
+        "Cheapest" => "the cheapest pools that fit",
+        "PoolFull" => "preferred pools are full",
+        "PoolDry" => "preferred pools could not place pods lately",
+        "CannotStart" => "pods could not start on preferred pools lately",
+        "Reclaimed" => "nodes of preferred pools are being taken away",
+        "BudgetExhausted" => "the budget leaves no more",
+        "AtBounds" => "the bounds of the stage",
+        "NoCapacity" => "no pool has room for all that is needed",
+        "MakeBeforeBreak" => "a shift whose new replicas are Ready",
+        "Probe" => "one replica tries a pool that had no room",
+        "Fallback" => "what is declared for lost signals",
+        _ => "as the operator's version says",
+    }
+}
+
+/// What a need comes from, in a few words.
+fn cause(need: &str) -> &'static str {
+    match need {
+        "Rate" => "requests that arrive",
+        "Utilization" => "how full replicas are",
+        "Running" => "requests in progress",
+        "Waiting" => "requests in progress, most of which wait",
+        "Saturation" => "replicas are full: more may wait than is seen",
+        "Callers" => "what callers send",
+        "Latency" => "headroom for the latency objective",
+        "Recent" => "the most of the scale-down window",
+        "Floor" => "replicas that there are at least",
+        "Fallback" => "what is declared for lost signals",
+        _ => "",
+    }
 }
 
 /// What is needed, by what, and within which bounds.
@@ -58,7 +98,10 @@ fn headline(stage: &Stage) -> String {
     let Some(demand) = stage.demand else {
         return "no signal has ever been seen: what runs is left as it is".to_owned();
     };
-    let unit = unit(stage.unit);
+    let unit = match stage.unit {
+        Unit::RequestsPerSecond => "requests/s of capacity needed",
+        Unit::Replicas => "replicas' worth of work",
+    };
     let decided = match stage.decided.as_deref() {
         None => "nothing is needed".to_owned(),
         Some("Floor") => "Floor decides: declared floors ask for more than demand does".to_owned(),
@@ -80,19 +123,12 @@ fn headline(stage: &Stage) -> String {
         ""
     };
     format!(
-        "{decided}: {} {unit} of capacity needed{}{}{}{saturated}",
+        "{decided}: {} {unit}{}{}{}{saturated}",
         number(demand),
         ready.unwrap_or_default(),
         bounds.unwrap_or_default(),
         full.unwrap_or_default()
     )
-}
-
-const fn unit(unit: Unit) -> &'static str {
-    match unit {
-        Unit::RequestsPerSecond => "requests/s",
-        Unit::Replicas => "replicas",
-    }
 }
 
 fn signals(stage: &Stage) -> Vec<String> {
@@ -156,31 +192,30 @@ fn values(values: &[Value]) -> String {
 }
 
 fn needs(stage: &Stage) -> Vec<String> {
-    let unit = unit(stage.unit);
-    let mut needs: Vec<(&str, f64, &str)> = stage
-        .needs
-        .iter()
-        .map(|need| {
-            let counted = if need.need == "Floor" { "replicas" } else { unit };
-            (need.need.as_str(), need.asks, counted)
-        })
-        .collect();
-    if needs.is_empty() {
+    if stage.needs.is_empty() {
         return Vec::new();
     }
-    needs.sort_by(|a, b| (a.2 != unit).cmp(&(b.2 != unit)).then(b.1.total_cmp(&a.1)));
-    let rows: Vec<Row> = needs
-        .into_iter()
-        .map(|(need, asks, counted)| {
-            let mark = if stage.decided.as_deref() == Some(need) {
-                "decides"
-            } else {
-                ""
-            };
-            Row::plain([need.to_owned(), format!("{} {counted}", number(asks)), mark.to_owned()])
-        })
-        .collect();
-    table(&["NEED", "ASKS FOR", ""], &rows)
+    let is_floor = |need: &Need| need.need == "Floor";
+    let mut needs: Vec<&Need> = stage.needs.iter().collect();
+    // The largest first; floors are counted in another unit.
+    needs.sort_by(|a, b| is_floor(a).cmp(&is_floor(b)).then(b.asks.total_cmp(&a.asks)));
+    let row = |need: &Need| {
+        let asks = number(need.asks);
+        let unit = match stage.unit {
+            Unit::RequestsPerSecond if !is_floor(need) => "requests/s",
+            _ if asks == "1" => "replica",
+            _ => "replicas",
+        };
+        let decides = stage.decided.as_ref() == Some(&need.need);
+        Row::plain([
+            need.need.clone(),
+            format!("{asks} {unit}"),
+            if decides { "decides" } else { "" }.to_owned(),
+            cause(&need.need).to_owned(),
+        ])
+    };
+    let rows: Vec<Row> = needs.into_iter().map(row).collect();
+    table(&["NEED", "ASKS FOR", "", "COMES FROM"], &rows)
 }
 
 fn learned(stage: &Stage) -> Vec<String> {
