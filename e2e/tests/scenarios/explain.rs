@@ -40,7 +40,10 @@ pub(crate) async fn a_loaded_stage_shows_what_was_read_and_learned_and_which_nee
     let scene = Scene::shared(suite, &[], serving()).await;
     scene.tiered.space.nodes(&X86, 1).await;
     scene.tiered.cpu_pool("x86", &[(SHAPE, "x86")]).await;
-    scene.tiered.create("chat", &[server("generate", 1, 4)]).await;
+    let mut stage = server("generate", 1, 4);
+    // Half of what it can do at once: then two replicas are busy enough to say something about what one serves.
+    stage["capacity"]["concurrency"] = json!(4);
+    scene.tiered.create("chat", &[stage]).await;
     scene.tiered.ready("chat").await;
     let cluster = &scene.tiered.installed.cluster;
     let url = format!("http://127.0.0.1:{}", cluster.port(Port::Operator));

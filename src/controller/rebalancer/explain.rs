@@ -157,6 +157,23 @@ fn named(driver: Driver, asks: f64) -> Need {
     }
 }
 
+/// The word for what holds a change.
+const fn hold_word(hold: HoldReason) -> &'static str {
+    match hold {
+        HoldReason::MetricsStale => "MetricsStale",
+        HoldReason::Paused => "Paused",
+        HoldReason::Advisory => "Advisory",
+        HoldReason::BudgetExhausted => "BudgetExhausted",
+        HoldReason::NoCapacity => "NoCapacity",
+        HoldReason::CoolingDown => "CoolingDown",
+        HoldReason::MovesExhausted => "MovesExhausted",
+        HoldReason::WithinTolerance => "WithinTolerance",
+        HoldReason::AwaitingReady => "AwaitingReady",
+        HoldReason::AtFloor => "AtFloor",
+        HoldReason::PlanRejected => "PlanRejected",
+    }
+}
+
 fn held(hold: HoldReason, account: &StageAccount, now_ms: u64) -> Hold {
     let left_ms = |until_ms: u64| of_thousandths(until_ms.saturating_sub(now_ms));
     let seconds = match hold {
@@ -170,7 +187,7 @@ fn held(hold: HoldReason, account: &StageAccount, now_ms: u64) -> Hold {
         _ => None,
     };
     Hold {
-        reason: format!("{hold:?}"),
+        reason: hold_word(hold).to_owned(),
         message: hold_text(Some(hold)).to_owned(),
         seconds,
     }
