@@ -39,7 +39,7 @@ pub struct Arguments {
     /// `text` or `json`.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text)]
     output: Output,
-    /// Metrics address of the operator, such as http://127.0.0.1:8080, for one that runs outside of the cluster. If absent it is
+    /// Metrics address of the operator, such as `http://127.0.0.1:8080`, for one that runs outside of the cluster. If absent it is
     /// asked through the API server, which takes the right to get `pods/proxy` in its namespace.
     #[arg(long, env = "TIERCEL_OPERATOR", value_name = "URL")]
     operator: Option<String>,

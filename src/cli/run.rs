@@ -174,6 +174,20 @@ fn known_signals(folder: Option<&Path>, file: Option<&Path>) -> Result<Sources, 
     Ok(sources)
 }
 
+/// How pods are scraped: every so many milliseconds, also where it is refused by default.
+fn scrape(interval_ms: u64, allowed: Vec<Network>) -> ScrapeConfig {
+    let rules = AddressRules {
+        allowed,
+        ..AddressRules::default()
+    };
+    let interval = Duration::from_millis(interval_ms);
+    ScrapeConfig {
+        interval,
+        deadline: interval.mul_f32(0.8).min(Duration::from_secs(2)),
+        ..ScrapeConfig::new(rules, now_ms)
+    }
+}
+
 async fn operate(arguments: Arguments) -> Result<(), Error> {
     telemetry::subscribe(
         &arguments.log_filter,
@@ -209,20 +223,10 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
     let beating = tokio::spawn(beat(health.clone()));
     tokio::spawn(cancel_on_signal(stopping.clone()));
 
-    let rules = AddressRules {
-        allowed: arguments.scrape_allow_cidr,
-        ..AddressRules::default()
-    };
-    let interval = Duration::from_millis(arguments.scrape_interval_milliseconds);
-    let scrape = ScrapeConfig {
-        interval,
-        deadline: interval.mul_f32(0.8).min(Duration::from_secs(2)),
-        ..ScrapeConfig::new(rules, now_ms)
-    };
     let settings = Settings {
         concurrency: arguments.reconcile_concurrency,
         allow_secrets: arguments.allow_secrets,
-        scrape,
+        scrape: scrape(arguments.scrape_interval_milliseconds, arguments.scrape_allow_cidr),
         sources: Arc::new(sources),
         decision_log: arguments.decision_log,
         instance: host(),

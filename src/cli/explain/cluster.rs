@@ -2,7 +2,7 @@
 
 use kube::api::ListParams;
 use kube::core::Status;
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client};
 
 use super::{Error, one_line};
 use crate::api::TieredPipeline;
@@ -26,7 +26,7 @@ pub(super) async fn pipeline(client: &Client, url: &str, namespace: &str, name: 
                 namespace: namespace.to_owned(),
                 known: known.map_or_else(
                     |_| Vec::new(),
-                    |list| list.iter().map(|object| object.name_any()).collect(),
+                    |list| list.iter().map(kube::ResourceExt::name_any).collect(),
                 ),
             }
         }

@@ -300,6 +300,8 @@ fn the_stabilization_window_holds() {
             need("Recent", 18.75),
             need("Floor", 1.0)
         ],
+        // Said once.
+        message: Some("the stabilization window has not passed".to_owned()),
         hold: Some(Hold {
             reason: "CoolingDown".to_owned(),
             message: "the stabilization window has not passed".to_owned(),

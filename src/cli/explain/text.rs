@@ -30,6 +30,7 @@ fn of_stage(stage: &Stage, live: bool) -> Vec<String> {
     let mut lines = vec![format!("stage {}", stage.name)];
     if live {
         lines.extend(paragraph("  ", &headline(stage)));
+        lines.extend(bounds(stage));
     }
     if let Some(hold) = &stage.hold {
         let seconds = hold.seconds.map(|seconds| format!(", for {} at most", time(seconds)));
@@ -44,7 +45,8 @@ fn of_stage(stage: &Stage, live: bool) -> Vec<String> {
     if let Some(reason) = stage.reason.as_deref().filter(|_| live) {
         lines.push(format!("  planned: {} ({reason})", shaped(reason)));
     }
-    if let Some(message) = &stage.message {
+    let held = stage.hold.as_ref().map(|hold| &hold.message);
+    if let Some(message) = stage.message.as_ref().filter(|message| Some(*message) != held) {
         lines.extend(paragraph("  ", &format!("status: {message}")));
     }
     let mut parts = vec![learned(stage), pools(stage)];
@@ -93,7 +95,7 @@ fn cause(need: &str) -> &'static str {
     }
 }
 
-/// What is needed, by what, and within which bounds.
+/// What is needed, by what, and what there is.
 fn headline(stage: &Stage) -> String {
     let Some(demand) = stage.demand else {
         return "no signal has ever been seen: what runs is left as it is".to_owned();
@@ -111,24 +113,30 @@ fn headline(stage: &Stage) -> String {
     let ready = stage
         .ready_capacity
         .map(|ready| format!(", Ready replicas serve {}", number(ready)));
-    let bounds = stage
-        .replicas
-        .map(|bounds| format!("; {} to {} replicas", bounds.min, bounds.max));
-    let full = stage
-        .target_percent
-        .map(|percent| format!(", full at {} %", number(percent)));
     let saturated = if stage.saturated {
         "; replicas are full: more may be needed than is seen"
     } else {
         ""
     };
     format!(
-        "{decided}: {} {unit}{}{}{}{saturated}",
+        "{decided}: {} {unit}{}{saturated}",
         number(demand),
-        ready.unwrap_or_default(),
-        bounds.unwrap_or_default(),
-        full.unwrap_or_default()
+        ready.unwrap_or_default()
     )
+}
+
+/// Within which bounds.
+fn bounds(stage: &Stage) -> Option<String> {
+    let full = stage
+        .target_percent
+        .map(|percent| format!(", each full at {} % utilization", number(percent)));
+    let replicas = stage.replicas?;
+    Some(format!(
+        "  {} to {} replicas{}",
+        replicas.min,
+        replicas.max,
+        full.unwrap_or_default()
+    ))
 }
 
 fn signals(stage: &Stage) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! The document that answers why a pipeline is where it is: made when somebody asks, from what the loop has at hand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::pipeline::verdict::hold_text;
@@ -344,47 +344,47 @@ fn of_pods(answers: &Observations, ready: &[Arc<str>], preset: &'static Preset, 
 }
 
 /// What a source said of a stage as a whole.
-fn of_stage(answers: &StageAnswers, stage: &StageKey, preset: &'static Preset, now_ms: u64) -> Signal {
+fn of_stage(answers: &StageAnswers, key: &StageKey, preset: &'static Preset, now_ms: u64) -> Signal {
     let mut values = Vec::new();
-    let mut whys: BTreeMap<String, ()> = BTreeMap::new();
-    let (mut stale, mut absent) = (false, false);
+    let mut whys: BTreeSet<String> = BTreeSet::new();
+    let (mut old, mut absent) = (false, false);
     let required: Vec<Role> = preset.required().collect();
     for role in Role::ALL {
         if preset.freshness_ms(role).is_none() {
             continue;
         }
-        match answers.reading(stage, preset, role, now_ms) {
+        match answers.reading(key, preset, role, now_ms) {
             Reading::Fresh(sample) => values.push(value(role, sample.value.get())),
             Reading::Stale(sample) => {
-                stale |= required.contains(&role);
+                old |= required.contains(&role);
                 values.push(value(role, sample.value.get()));
             }
             Reading::Absent(why) if required.contains(&role) => {
                 absent = true;
-                whys.insert(told(why, preset), ());
+                whys.insert(told(why, preset));
             }
             Reading::Absent(_) => {}
         }
     }
-    let state = match (absent || values.is_empty(), stale) {
+    let state = match (absent || values.is_empty(), old) {
         (true, _) => State::Absent,
         (_, true) => State::Stale,
         _ => State::Fresh,
     };
     if state != State::Fresh {
-        whys.extend(answers.failure(stage, preset).map(|why| (told(why, preset), ())));
+        whys.extend(answers.failure(key, preset).map(|why| told(why, preset)));
     }
     if state == State::Stale && whys.is_empty() {
-        whys.insert("stale: no new answer in time, or one of unproven age".to_owned(), ());
+        whys.insert("stale: no new answer in time, or one of unproven age".to_owned());
     }
-    let taken_ms = answers.taken_ms(stage, preset);
+    let taken_ms = answers.taken_ms(key, preset);
     let age = taken_ms.map(|taken_ms| of_thousandths(now_ms.saturating_sub(taken_ms)));
     Signal {
         state,
         newest_seconds: age,
         oldest_seconds: age,
         values,
-        gaps: whys.into_keys().map(|why| Gap { why, pods: None }).collect(),
+        gaps: whys.into_iter().map(|why| Gap { why, pods: None }).collect(),
         ..outline(preset)
     }
 }

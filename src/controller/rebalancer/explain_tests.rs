@@ -121,17 +121,17 @@ fn a_series_that_is_missing_comes_with_how_to_switch_it_on() {
 
 #[test]
 fn a_source_of_the_whole_stage_has_one_age_and_no_pods() {
-    let stage = StageKey {
+    let key = StageKey {
         namespace: "rag".into(),
         pipeline: "chat".into(),
         stage: "embed".into(),
     };
     let mut answers = StageAnswers::default();
     let preset = preset("vllm");
-    let never = of_stage(&answers, &stage, preset, 1_000);
+    let never = of_stage(&answers, &key, preset, 1_000);
     assert_eq!((never.state, never.newest_seconds), (State::Absent, None));
     let answer = |outcome| StageAnswer {
-        stage: stage.clone(),
+        stage: key.clone(),
         preset,
         received_ms: 10_000,
         outcome,
@@ -141,7 +141,7 @@ fn a_source_of_the_whole_stage_has_one_age_and_no_pods() {
         source_ms: None,
         age_ms: Some(2_000),
     })));
-    let fresh = of_stage(&answers, &stage, preset, 11_000);
+    let fresh = of_stage(&answers, &key, preset, 11_000);
     assert_eq!(
         (fresh.state, fresh.newest_seconds, fresh.pods),
         (State::Fresh, Some(3.0), None)
@@ -149,7 +149,7 @@ fn a_source_of_the_whole_stage_has_one_age_and_no_pods() {
     assert_eq!(said(&fresh, "queued"), Some(40.0));
     assert_eq!(fresh.gaps, []);
     answers.record(answer(Err(Why::Timeout)));
-    let stale = of_stage(&answers, &stage, preset, 60_000);
+    let stale = of_stage(&answers, &key, preset, 60_000);
     assert_eq!((stale.state, said(&stale, "queued")), (State::Stale, Some(40.0)));
     assert!(stale.gaps[0].why.starts_with("timed out"), "{:?}", stale.gaps);
 }
