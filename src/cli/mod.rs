@@ -1,6 +1,7 @@
 //! Command lines of both binaries: raw arguments become settings here, once.
 
 pub mod crd;
+pub mod explain;
 pub mod read;
 pub mod replay;
 pub mod run;
@@ -27,6 +28,9 @@ pub struct Arguments {
 enum Command {
     /// Print the custom resource definitions, or write them to a folder.
     Crd(crd::Arguments),
+    /// Say why a pipeline is where it is: signals and their age, needs and which one decided, what was learned.
+    #[command(visible_alias = "why")]
+    Explain(explain::Arguments),
     /// Show what the operator would take from the metrics of a server, and what it would not and why.
     Read(read::Arguments),
     /// Put a recorded decision log through this program's core: identical decisions, or what differs.
@@ -58,6 +62,7 @@ pub fn main() -> ExitCode {
 pub fn run(arguments: Arguments) -> Result<(), Error> {
     match arguments.command {
         Command::Crd(arguments) => crd::run(&arguments).map_err(Error::Crd),
+        Command::Explain(arguments) => explain::run(&arguments).map_err(Error::Explain),
         Command::Read(arguments) => read::run(&arguments).map_err(Error::Read),
         Command::Replay(arguments) => replay::run(&arguments).map_err(Error::Replay),
         Command::Simulate(arguments) => simulate::run(&arguments).map_err(Error::Simulate),
@@ -72,6 +77,9 @@ pub enum Error {
     /// `tiercel crd`.
     #[error(transparent)]
     Crd(crd::Error),
+    /// `tiercel explain`.
+    #[error(transparent)]
+    Explain(explain::Error),
     /// `tiercel read`.
     #[error(transparent)]
     Read(read::Error),
@@ -90,10 +98,11 @@ pub enum Error {
 }
 
 impl Error {
-    /// 2 where the command could not be understood, as for arguments; 1 otherwise.
+    /// 2 where the command could not be understood, as for arguments; what `explain` says of its own; 1 otherwise.
     fn code(&self) -> ExitCode {
         match self {
             Self::Read(read::Error::Usage(_)) => ExitCode::from(2),
+            Self::Explain(error) => ExitCode::from(error.code()),
             _ => ExitCode::FAILURE,
         }
     }

@@ -16,6 +16,7 @@ use crate::controller::clock::Clock;
 use crate::controller::lease::{Leader, Leadership};
 use crate::controller::run::{self as controller, Ground, Settings};
 use crate::controller::watch::{self as watches, watch_everything};
+use crate::explain::ask::Asker;
 use crate::signals::address::{AddressRules, Network, NetworkError};
 use crate::signals::presets;
 use crate::signals::scraper::ScrapeConfig;
@@ -45,7 +46,7 @@ pub struct Arguments {
     /// Only look at pipelines of this namespace; all if absent. One operator serves one namespace, or all.
     #[arg(long, env = "TIERCEL_WATCH_NAMESPACE", value_name = "NAMESPACE")]
     watch_namespace: Option<String>,
-    /// Address of /metrics, /livez and /readyz.
+    /// Address of /metrics, /livez, /readyz and of what `tiercel explain` asks for.
     #[arg(
         long,
         env = "TIERCEL_METRICS_BIND_ADDRESS",
@@ -173,6 +174,20 @@ fn known_signals(folder: Option<&Path>, file: Option<&Path>) -> Result<Sources, 
     Ok(sources)
 }
 
+/// How pods are scraped: every so many milliseconds, also where it is refused by default.
+fn scrape(interval_ms: u64, allowed: Vec<Network>) -> ScrapeConfig {
+    let rules = AddressRules {
+        allowed,
+        ..AddressRules::default()
+    };
+    let interval = Duration::from_millis(interval_ms);
+    ScrapeConfig {
+        interval,
+        deadline: interval.mul_f32(0.8).min(Duration::from_secs(2)),
+        ..ScrapeConfig::new(rules, now_ms)
+    }
+}
+
 async fn operate(arguments: Arguments) -> Result<(), Error> {
     telemetry::subscribe(
         &arguments.log_filter,
@@ -196,27 +211,26 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
     let clients = Clients::new(&clients::infer_config().await?, limits, clock(), &metrics)?;
     let health = Health::new(now_ms);
     let stopping = CancellationToken::new();
-    let served = tokio::spawn(serve(listener, metrics.clone(), health.clone(), stopping.clone()));
+    let asker = Asker::default();
+    let serving = serve(
+        listener,
+        metrics.clone(),
+        health.clone(),
+        asker.clone(),
+        stopping.clone(),
+    );
+    let served = tokio::spawn(serving);
     let beating = tokio::spawn(beat(health.clone()));
     tokio::spawn(cancel_on_signal(stopping.clone()));
 
-    let rules = AddressRules {
-        allowed: arguments.scrape_allow_cidr,
-        ..AddressRules::default()
-    };
-    let interval = Duration::from_millis(arguments.scrape_interval_milliseconds);
-    let scrape = ScrapeConfig {
-        interval,
-        deadline: interval.mul_f32(0.8).min(Duration::from_secs(2)),
-        ..ScrapeConfig::new(rules, now_ms)
-    };
     let settings = Settings {
         concurrency: arguments.reconcile_concurrency,
         allow_secrets: arguments.allow_secrets,
-        scrape,
+        scrape: scrape(arguments.scrape_interval_milliseconds, arguments.scrape_allow_cidr),
         sources: Arc::new(sources),
         decision_log: arguments.decision_log,
         instance: host(),
+        asker,
     };
     let watched = tokio::select! {
         watched = watch_everything(&clients.watch, namespace.as_deref()) => watched?,

@@ -17,6 +17,7 @@ use super::rebalancer::{self, record::DecisionLog};
 use super::report::{ShadowPrices, Views};
 use super::watch::{Pipeline, Watched};
 use super::{compute_pool, pipeline};
+use crate::explain::ask::Asker;
 use crate::signals::scraper::{ScrapeConfig, Scraper};
 use crate::signals::sources::Sources;
 use crate::telemetry::Metrics;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub decision_log: Option<PathBuf>,
     /// Name of this instance, for events.
     pub instance: String,
+    /// Who asks why.
+    pub asker: Asker,
 }
 
 /// What the operator stands on.
@@ -121,6 +124,7 @@ pub async fn lead(
         sources: settings.sources,
         log,
         epoch,
+        asker: settings.asker,
     };
     let (scraper, answers) = Scraper::new(settings.scrape);
     let rebalancer = tokio::spawn(rebalancer::run(context, scraper, answers, notices, stopped.clone()));

@@ -82,6 +82,7 @@ mod demand;
 mod edit;
 #[cfg(test)]
 mod episodes;
+pub mod explain;
 mod fanout;
 #[cfg(test)]
 mod fixture;

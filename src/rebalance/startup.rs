@@ -111,10 +111,15 @@ impl Startup {
         self.quantile_ms(declared_ms, 500)
     }
 
+    /// What nine in ten take at most, milliseconds.
+    pub(super) fn slow_ms(&self, declared_ms: u64) -> u64 {
+        self.quantile_ms(declared_ms, 900)
+    }
+
     /// After so long a replica is taken for not coming, where starts are late by `pace_permille` everywhere.
     pub(super) fn patience_ms(&self, declared_ms: u64, pace_permille: u64) -> u64 {
         let usual_ms = self.expected_ms(declared_ms).max(STARTUP_MS_MIN);
-        let slow_ms = self.quantile_ms(declared_ms, 900).max(STARTUP_MS_MIN);
+        let slow_ms = self.slow_ms(declared_ms).max(STARTUP_MS_MIN);
         let patience_ms = usual_ms.saturating_mul(STARTUPS_MAX).max(slow_ms.saturating_mul(2));
         patience_ms.saturating_mul(pace_permille.clamp(1_000, PACE_PERMILLE_MAX)) / 1_000
     }

@@ -313,6 +313,11 @@ impl VariantMemory {
         self.startup.expected_ms(variant.startup_ms)
     }
 
+    /// What nine in ten starts take at most, milliseconds.
+    pub(super) fn startup_slow_ms(&self, variant: &Variant) -> u64 {
+        self.startup.slow_ms(variant.startup_ms)
+    }
+
     /// After so long a pending replica is taken for not coming.
     pub(super) fn patience_ms(&self, variant: &Variant, pace_permille: u64) -> u64 {
         self.startup.patience_ms(variant.startup_ms, pace_permille)

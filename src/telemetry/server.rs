@@ -1,4 +1,4 @@
-//! The operator's own listener: `/metrics`, `/livez`, `/readyz`.
+//! The operator's own listener: `/metrics`, `/livez`, `/readyz`, and `/v1/explain/NAMESPACE/NAME`.
 
 use std::{
     fmt, io,
@@ -11,7 +11,7 @@ use std::{
 
 use axum::{
     Router,
-    extract::State,
+    extract::{Path, State},
     http::{HeaderMap, StatusCode, header},
     response::IntoResponse,
     routing::get,
@@ -20,6 +20,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{exposition::Exposition, metrics::Metrics};
+use crate::explain::{
+    self,
+    ask::{self, Asker},
+};
 
 /// A loop that has not ticked for so long hangs.
 const BEAT_AGE_MS_MAX: u64 = 30_000;
@@ -103,8 +107,10 @@ pub async fn serve(
     listener: TcpListener,
     metrics: Metrics,
     health: Health,
+    asker: Asker,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
+    let document = format!("{}/{{namespace}}/{{name}}", explain::PATH);
     let router = Router::new()
         .route("/metrics", get(scrape))
         .with_state(metrics)
@@ -116,7 +122,9 @@ pub async fn serve(
             "/readyz",
             get(|State(health): State<Health>| async move { probe(health.ready()) }),
         )
-        .with_state(health);
+        .with_state(health)
+        .route(&document, get(answer))
+        .with_state(asker);
     let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let patience = async {
         shutdown.cancelled().await;
@@ -135,6 +143,29 @@ async fn scrape(State(metrics): State<Metrics>, headers: HeaderMap) -> impl Into
         [(header::CONTENT_TYPE, exposition.content_type())],
         metrics.encode(exposition),
     )
+}
+
+/// One pipeline's document, or one line why there is none.
+async fn answer(State(asker): State<Asker>, Path((namespace, name)): Path<(String, String)>) -> impl IntoResponse {
+    let (code, kind, body) = match asker.ask(&namespace, &name).await {
+        Ok(document) => match serde_json::to_vec(&document) {
+            Ok(body) => (StatusCode::OK, "application/json", body),
+            Err(error) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "text/plain",
+                format!("{error}\n").into(),
+            ),
+        },
+        Err(why) => {
+            let code = match why {
+                ask::Error::Unknown => StatusCode::NOT_FOUND,
+                ask::Error::Standby => StatusCode::SERVICE_UNAVAILABLE,
+                ask::Error::Busy => StatusCode::GATEWAY_TIMEOUT,
+            };
+            (code, "text/plain", format!("{why}\n").into())
+        }
+    };
+    (code, [(header::CONTENT_TYPE, kind)], body)
 }
 
 fn probe(verdict: Result<(), String>) -> impl IntoResponse {
@@ -163,7 +194,14 @@ mod tests {
         let clock = Arc::clone(&now);
         let health = Health::new(move || clock.load(Ordering::Relaxed));
         let (metrics, shutdown) = (Metrics::default(), CancellationToken::new());
-        tokio::spawn(serve(listener, metrics.clone(), health.clone(), shutdown.clone()));
+        let asker = Asker::default();
+        tokio::spawn(serve(
+            listener,
+            metrics.clone(),
+            health.clone(),
+            asker,
+            shutdown.clone(),
+        ));
         (address, metrics, health, now, shutdown)
     }
 
@@ -230,6 +268,47 @@ mod tests {
         health.set_synced(true);
         assert!(fetch(address, "/readyz", "*/*").await.starts_with("HTTP/1.1 200"));
         assert!(fetch(address, "/", "*/*").await.starts_with("HTTP/1.1 404"));
+    }
+
+    #[tokio::test]
+    async fn a_document_is_json_and_its_absence_one_line() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (asker, health) = (Asker::default(), Health::new(|| 0));
+        let shutdown = CancellationToken::new();
+        tokio::spawn(serve(listener, Metrics::default(), health, asker.clone(), shutdown));
+        let answer = fetch(address, "/v1/explain/rag/chat", "*/*").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 503") && answer.contains("does not lead"),
+            "{answer}"
+        );
+        let mut questions = asker.open();
+        tokio::spawn(async move {
+            while let Some(question) = questions.recv().await {
+                let known = question.namespace == "rag" && question.name == "chat";
+                let document = explain::Document {
+                    pipeline: question.name,
+                    ..explain::Document::default()
+                };
+                question.answer.send(known.then_some(document)).unwrap();
+            }
+        });
+        let answer = fetch(address, "/v1/explain/rag/chat", "*/*").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains("application/json"),
+            "{answer}"
+        );
+        assert!(answer.contains(r#""pipeline":"chat""#), "{answer}");
+        let answer = fetch(address, "/v1/explain/rag/other", "*/*").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 404") && answer.contains("does not plan"),
+            "{answer}"
+        );
+        assert!(
+            fetch(address, "/v1/explain/rag", "*/*")
+                .await
+                .starts_with("HTTP/1.1 404")
+        );
     }
 
     #[tokio::test]

@@ -24,6 +24,7 @@ mod behaviour_restart;
 mod behaviour_shift;
 mod behaviour_sources;
 mod broker;
+mod explain;
 mod hardware;
 mod harness;
 mod lifecycle;
@@ -70,6 +71,7 @@ fn main() {
     trials.extend(behaviour_owners::scenarios(&suite));
     trials.extend(behaviour_restart::scenarios(&suite));
     trials.extend(behaviour_shift::scenarios(&suite));
+    trials.extend(explain::scenarios(&suite));
     trials.extend(hardware::scenarios(&suite));
     trials.extend(harness::scenarios(&suite));
     trials.extend(lifecycle::scenarios(&suite));

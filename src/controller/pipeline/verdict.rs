@@ -5,6 +5,7 @@ mod words;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+pub use self::aspects::hold_text;
 use self::aspects::{
     balanced, capacity_available, preferred_tier, says, signals_available, unlooked, within_budget, within_objective,
 };

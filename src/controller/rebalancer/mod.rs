@@ -7,6 +7,7 @@
 mod aside;
 pub mod children;
 mod execute;
+mod explain;
 mod learned;
 mod order;
 pub mod pods;
@@ -49,6 +50,7 @@ use super::stores::Stores;
 use super::view::{Change, PodView};
 use crate::api::tiered_pipeline::DecisionSummary;
 use crate::api::{TieredPipeline, TieredPipelineStatus};
+use crate::explain::ask::Asker;
 use crate::rebalance::world::{Event, VariantIdx};
 use crate::rebalance::{State, step};
 use crate::signals::scraper::Scraped;
@@ -112,6 +114,8 @@ pub struct Context {
     pub log: Option<DecisionLog>,
     /// Epoch of the leadership under which this loop writes.
     pub epoch: i64,
+    /// Who asks why.
+    pub asker: Asker,
 }
 
 struct Rebalancer {
@@ -153,6 +157,7 @@ pub async fn run(
     let sources = Arc::clone(&ctx.sources);
     let poll = usage::poll(ctx.client.clone(), ctx.clock.clone(), sources, asked, sender);
     let poll = tokio::spawn(poll);
+    let mut questions = ctx.asker.open();
     let mut loop_ = Rebalancer {
         pods: Pods::default(),
         signals: Signals::new(scraper, usage),
@@ -191,6 +196,7 @@ pub async fn run(
             }
             Some(done) = loop_.writes.join_next() => loop_.written(done),
             Some(answer) = loop_.aside.next() => loop_.proposed(answer),
+            Some(question) = questions.recv() => loop_.explain(question),
             () = tokio::time::sleep(sleep) => {}
             _ = stopped.changed() => break,
         }

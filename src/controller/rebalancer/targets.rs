@@ -78,6 +78,16 @@ impl Signals {
         self.stages.record(answer);
     }
 
+    /// What pods answered, for people.
+    pub(super) const fn observations(&self) -> &Observations {
+        &self.observations
+    }
+
+    /// What was answered about stages as a whole, for people.
+    pub(super) const fn stages(&self) -> &StageAnswers {
+        &self.stages
+    }
+
     /// When the newest answer of a stage was received.
     pub(super) fn newest_ms(&self, stage: StageIdx) -> Option<u64> {
         self.newest_ms.get(&stage).copied()
@@ -242,7 +252,7 @@ fn scrape(pod: &Pod, preset: &'static Preset) -> Option<Target> {
 }
 
 /// A stage by the names that last.
-fn stage_key(index: &Index, stage: StageIdx) -> Option<StageKey> {
+pub(super) fn stage_key(index: &Index, stage: StageIdx) -> Option<StageKey> {
     let stage = index.stage(stage)?;
     let pipeline = index.pipeline(stage.pipeline)?;
     Some(StageKey {

@@ -164,7 +164,8 @@ pub(super) fn balanced(valid: &ValidatedPipeline, view: &PipelineView) -> New {
     new(Status::False, reason, more(message, off.len()))
 }
 
-pub(super) fn hold_text(hold: Option<HoldReason>) -> &'static str {
+/// Why replicas are not what the plan says, in one sentence.
+pub fn hold_text(hold: Option<HoldReason>) -> &'static str {
     match hold {
         None => "replicas are being changed",
         Some(HoldReason::AwaitingReady) => "new replicas must be Ready before old ones go",

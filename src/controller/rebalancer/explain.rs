@@ -1,0 +1,415 @@
+//! The document that answers why a pipeline is where it is: made when somebody asks, from what the loop has at hand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::super::pipeline::verdict::hold_text;
+use super::targets::stage_key;
+use super::view::{driver_word, reason_word};
+use super::{Rebalancer, world};
+use crate::api::decimal::money;
+use crate::explain::ask::Question;
+use crate::explain::{
+    Bounds, Calls, Document, Gap, Hold, Learned, Need, Pods, Pool, Signal, Stage, State, Unit, VERSION, Value,
+    of_thousandths,
+};
+use crate::rebalance::decision::{Driver, HoldReason, NotUsed, StageReport};
+use crate::rebalance::explain::{StageAccount, VariantAccount, range};
+use crate::rebalance::world::{DryReason, Learned as Known, PipelineIdx, StageIdx, VariantIdx};
+use crate::signals::aggregate::{self, Observations};
+use crate::signals::presets::{Combine, Preset, Role, Source};
+use crate::signals::prometheus::template::Per;
+use crate::signals::stage::{StageAnswers, StageKey};
+use crate::signals::{Finite, Reading, Why};
+
+impl Rebalancer {
+    /// Answers one question. Whoever asked may have given up.
+    pub(super) fn explain(&self, question: Question) {
+        let asked = |id: &&super::super::pipeline::validated::PipelineId| {
+            id.namespace == question.namespace && id.name == question.name
+        };
+        let found = (0_u32..).zip(&self.index.pipelines).find(|(_, id)| asked(id));
+        let document = found.map(|(at, id)| {
+            let decisions = self.decisions.get(&id.uid);
+            Document {
+                version: VERSION,
+                namespace: question.namespace.clone(),
+                pipeline: question.name.clone(),
+                time: self.ctx.clock.wall().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+                stages: self.explained(PipelineIdx(at)),
+                decisions: decisions.into_iter().flatten().cloned().collect(),
+            }
+        });
+        let _ = question.answer.send(document);
+    }
+
+    fn explained(&self, pipeline: PipelineIdx) -> Vec<Stage> {
+        let now_ms = self.ctx.clock.now_ms();
+        let stages = (0_u32..).map(StageIdx).zip(&self.index.stages);
+        let of_pipeline = stages.filter(|(_, stage)| stage.pipeline == pipeline);
+        let each = of_pipeline.filter_map(|(at, named)| {
+            let (account, report) = (self.state.account(at, now_ms)?, self.state.report(at)?);
+            let caller = |stage| self.index.stage(stage).map(|stage| stage.name.clone());
+            Some(Stage {
+                name: named.name.clone(),
+                signals: self.read(at, now_ms),
+                pools: self.pools(at, &account, report, now_ms),
+                ..stage(&account, report, caller, now_ms)
+            })
+        });
+        each.collect()
+    }
+
+    /// The variants of a stage, in the core's order.
+    fn variants(&self, stage: StageIdx) -> impl Iterator<Item = (VariantIdx, &world::VariantRef)> {
+        let declared = self.state.world().stages.get(stage.0 as usize);
+        let (start, end) = declared.map_or((0, 0), |stage| stage.variants);
+        (start..end).filter_map(|at| Some((VariantIdx(at), self.index.variant(VariantIdx(at))?)))
+    }
+
+    /// What was read of a stage, and why what was not.
+    fn read(&self, at: StageIdx, now_ms: u64) -> Vec<Signal> {
+        let mut signals = Vec::new();
+        for (_, variant) in self.variants(at) {
+            let Some(preset) = variant.preset else { continue };
+            if preset.is_of_stages() {
+                let known = |signal: &Signal| signal.pool.is_none() && signal.preset == preset.name();
+                if let Some(key) = stage_key(&self.index, at).filter(|_| !signals.iter().any(known)) {
+                    signals.push(of_stage(self.signals.stages(), &key, preset, now_ms));
+                }
+                continue;
+            }
+            let ready = self.pods.of(&variant.variant_id).filter(|pod| pod.ready);
+            let ready: Vec<Arc<str>> = ready.map(|pod| Arc::clone(&pod.uid)).collect();
+            // A pool on which nothing runs, and nothing is asked to, has nothing to be silent about.
+            if !ready.is_empty() || self.pods.of(&variant.variant_id).next().is_some() {
+                let signal = of_pods(self.signals.observations(), &ready, preset, now_ms);
+                signals.push(Signal {
+                    pool: Some(variant.pool.clone()),
+                    ..signal
+                });
+            }
+        }
+        signals
+    }
+
+    fn pools(&self, at: StageIdx, account: &StageAccount, report: &StageReport, now_ms: u64) -> Vec<Pool> {
+        let planned = report.planned.iter().copied().map(Some).chain(std::iter::repeat(None));
+        let not_used = report.not_used.iter().copied().chain(std::iter::repeat(None));
+        let parts = self.variants(at).zip(&account.variants).zip(planned).zip(not_used);
+        let each = parts.map(|((((_, named), known), wanted), not_used)| Pool {
+            name: named.pool.clone(),
+            wanted,
+            not_more: not_used.map(|why| not_more(why, account.rated, now_ms)),
+            ..pool(known, account.rated)
+        });
+        each.collect()
+    }
+}
+
+/// What the core says of a stage, but for its name, pools and signals.
+fn stage(
+    account: &StageAccount,
+    report: &StageReport,
+    caller: impl Fn(StageIdx) -> Option<String>,
+    now_ms: u64,
+) -> Stage {
+    let mut needs: Vec<Need> = account
+        .needs
+        .iter()
+        .map(|need| named(need.driver, of_thousandths(need.asks)))
+        .collect();
+    if account.floor > 0 {
+        needs.push(named(Driver::Floor, f64::from(account.floor)));
+    }
+    let calls = account.calls.iter().map(|calls| Calls {
+        from: caller(calls.from),
+        calls_per_request: learned(calls.learned),
+    });
+    Stage {
+        unit: if account.rated {
+            Unit::RequestsPerSecond
+        } else {
+            Unit::Replicas
+        },
+        target_percent: Some(f64::from(account.target_permille) / 10.0),
+        replicas: Some(Bounds {
+            min: account.bounds.0,
+            max: account.bounds.1,
+        }),
+        trusted: report.signals_fresh,
+        needs,
+        decided: account.decided.map(|driver| driver_word(driver).to_owned()),
+        demand: account.demand_millis.map(of_thousandths),
+        ready_capacity: Some(of_thousandths(report.ready_capacity_millis)),
+        saturated: account.saturated,
+        calls: calls.collect(),
+        reason: Some(reason_word(report.reason).to_owned()),
+        hold: report.hold.map(|hold| held(hold, account, now_ms)),
+        ..Stage::default()
+    }
+}
+
+fn named(driver: Driver, asks: f64) -> Need {
+    Need {
+        need: driver_word(driver).to_owned(),
+        asks,
+    }
+}
+
+/// The word for what holds a change.
+const fn hold_word(hold: HoldReason) -> &'static str {
+    match hold {
+        HoldReason::MetricsStale => "MetricsStale",
+        HoldReason::Paused => "Paused",
+        HoldReason::Advisory => "Advisory",
+        HoldReason::BudgetExhausted => "BudgetExhausted",
+        HoldReason::NoCapacity => "NoCapacity",
+        HoldReason::CoolingDown => "CoolingDown",
+        HoldReason::MovesExhausted => "MovesExhausted",
+        HoldReason::WithinTolerance => "WithinTolerance",
+        HoldReason::AwaitingReady => "AwaitingReady",
+        HoldReason::AtFloor => "AtFloor",
+        HoldReason::PlanRejected => "PlanRejected",
+    }
+}
+
+fn held(hold: HoldReason, account: &StageAccount, now_ms: u64) -> Hold {
+    let left_ms = |until_ms: u64| of_thousandths(until_ms.saturating_sub(now_ms));
+    let seconds = match hold {
+        HoldReason::CoolingDown => account.cooling_until_ms.map(left_ms),
+        // Then `onSignalLoss` applies.
+        HoldReason::MetricsStale => account
+            .silent_since_ms
+            .map(|since_ms| since_ms.saturating_add(account.signal_loss_ms))
+            .filter(|&lost_ms| lost_ms > now_ms)
+            .map(left_ms),
+        _ => None,
+    };
+    Hold {
+        reason: hold_word(hold).to_owned(),
+        message: hold_text(Some(hold)).to_owned(),
+        seconds,
+    }
+}
+
+fn pool(known: &VariantAccount, rated: bool) -> Pool {
+    Pool {
+        replicas: known.replicas.0,
+        ready: known.replicas.1,
+        requests_per_second: rated.then(|| learned(known.capacity)),
+        startup_seconds: Some(learned(known.startup)),
+        startup_slow_seconds: (known.startup.samples > 0).then(|| of_thousandths(known.startup_slow_ms)),
+        ..Pool::default()
+    }
+}
+
+fn learned(known: Known) -> Learned {
+    let (least, most) = range(known.declared);
+    Learned {
+        value: of_thousandths(known.value),
+        declared: of_thousandths(known.declared),
+        samples: known.samples,
+        range: [of_thousandths(least), of_thousandths(most)],
+    }
+}
+
+/// Why a pool is not used more, with the numbers of now.
+fn not_more(why: NotUsed, rated: bool, now_ms: u64) -> String {
+    match why {
+        NotUsed::Dearer(micros) => {
+            let unit = if rated { "request/s" } else { "replica's work" };
+            format!("dearer by {} per hour and {unit}", money(micros))
+        }
+        NotUsed::Full => "no room for one more replica".to_owned(),
+        NotUsed::DryUntil(until_ms, reason) => {
+            let what = match reason {
+                DryReason::Unschedulable => "could not place pods lately",
+                DryReason::CannotStart => "pods could not start lately",
+                DryReason::Reclaimed => "nodes are being taken away",
+            };
+            match until_ms.saturating_sub(now_ms) / 1_000 {
+                0 => format!("{what}; is being tried again"),
+                seconds => format!("{what}; tried again in {seconds} s"),
+            }
+        }
+        NotUsed::OverBudget => "one more replica would exceed the budget".to_owned(),
+        NotUsed::AtBounds => "the stage's bounds are reached".to_owned(),
+        NotUsed::Excluded => "takes no replicas of this stage".to_owned(),
+    }
+}
+
+/// Who is asked.
+const fn asked(source: &Source) -> &'static str {
+    match source {
+        Source::Scrape { .. } => "pods",
+        Source::ResourceMetrics => "metrics.k8s.io",
+        Source::Prometheus(Per::Pod | Per::Stage) => "Prometheus",
+        Source::CustomMetrics => "custom.metrics.k8s.io",
+        Source::ExternalMetrics => "external.metrics.k8s.io",
+    }
+}
+
+/// What is said without a look at any answer.
+fn outline(preset: &Preset) -> Signal {
+    Signal {
+        preset: preset.name().to_owned(),
+        source: asked(preset.source()).to_owned(),
+        fresh_seconds: of_thousandths(preset.answer_freshness_ms()),
+        ..Signal::default()
+    }
+}
+
+/// A number of a role, with its unit.
+fn value(role: Role, number: f64) -> Value {
+    Value {
+        role: role.as_str().to_owned(),
+        value: number,
+        unit: match role {
+            Role::Queued | Role::Running => "requests",
+            Role::Throughput => "requests/s",
+            Role::CacheUse | Role::Utilization => "share",
+            Role::Latency => "seconds",
+        }
+        .to_owned(),
+    }
+}
+
+/// What the Ready pods of one variant said.
+fn of_pods(answers: &Observations, ready: &[Arc<str>], preset: &'static Preset, now_ms: u64) -> Signal {
+    let seen = answers.aggregate(preset, ready, now_ms);
+    let mut values = Vec::new();
+    let mut received_ms: Vec<u64> = Vec::new();
+    let mut stale = false;
+    for role in Role::ALL {
+        let Some(combined) = preset.across_pods(role) else {
+            continue;
+        };
+        let mut numbers: Vec<Finite> = Vec::new();
+        for uid in ready {
+            match answers.reading(preset, uid, role, now_ms) {
+                Reading::Fresh(sample) => {
+                    received_ms.push(sample.received_ms);
+                    numbers.push(sample.value);
+                }
+                Reading::Stale(sample) => {
+                    stale = true;
+                    received_ms.push(sample.received_ms);
+                    numbers.push(sample.value);
+                }
+                Reading::Absent(_) => {}
+            }
+        }
+        let number = if role == Role::Throughput {
+            // A counter says nothing by itself.
+            seen.reading.and_then(|reading| reading.rate_millis).map(of_thousandths)
+        } else {
+            combine(&numbers, combined)
+        };
+        values.extend(number.map(|number| value(role, number)));
+    }
+    let mut whys: BTreeMap<String, u32> = BTreeMap::new();
+    for (_, gap) in &seen.gaps {
+        let why = match gap {
+            aggregate::Gap::Stale => "stale: no new answer in time, or one of unproven age".to_owned(),
+            aggregate::Gap::Absent(why) => told(*why, preset),
+        };
+        *whys.entry(why).or_default() += 1;
+    }
+    if ready.is_empty() {
+        whys.insert("no pod is Ready".to_owned(), 0);
+    }
+    let gap = |(why, pods): (String, u32)| Gap {
+        why,
+        pods: (pods > 0).then_some(pods),
+    };
+    let age = |at_ms: Option<u64>| at_ms.map(|at_ms| of_thousandths(now_ms.saturating_sub(at_ms)));
+    let expected = u32::try_from(ready.len()).unwrap_or(u32::MAX);
+    Signal {
+        state: match &seen.reading {
+            Some(_) => State::Fresh,
+            None if stale => State::Stale,
+            None => State::Absent,
+        },
+        pods: Some(Pods {
+            sampled: seen.reading.map_or(0, |reading| reading.sampled),
+            expected,
+        }),
+        newest_seconds: age(received_ms.iter().max().copied()),
+        oldest_seconds: age(received_ms.iter().min().copied()),
+        values,
+        gaps: whys.into_iter().map(gap).collect(),
+        ..outline(preset)
+    }
+}
+
+/// What a source said of a stage as a whole.
+fn of_stage(answers: &StageAnswers, key: &StageKey, preset: &'static Preset, now_ms: u64) -> Signal {
+    let mut values = Vec::new();
+    let mut whys: BTreeSet<String> = BTreeSet::new();
+    let (mut old, mut absent) = (false, false);
+    let required: Vec<Role> = preset.required().collect();
+    for role in Role::ALL {
+        if preset.freshness_ms(role).is_none() {
+            continue;
+        }
+        match answers.reading(key, preset, role, now_ms) {
+            Reading::Fresh(sample) => values.push(value(role, sample.value.get())),
+            Reading::Stale(sample) => {
+                old |= required.contains(&role);
+                values.push(value(role, sample.value.get()));
+            }
+            Reading::Absent(why) if required.contains(&role) => {
+                absent = true;
+                whys.insert(told(why, preset));
+            }
+            Reading::Absent(_) => {}
+        }
+    }
+    let state = match (absent || values.is_empty(), old) {
+        (true, _) => State::Absent,
+        (_, true) => State::Stale,
+        _ => State::Fresh,
+    };
+    if state != State::Fresh {
+        whys.extend(answers.failure(key, preset).map(|why| told(why, preset)));
+    }
+    if state == State::Stale && whys.is_empty() {
+        whys.insert("stale: no new answer in time, or one of unproven age".to_owned());
+    }
+    let taken_ms = answers.taken_ms(key, preset);
+    let age = taken_ms.map(|taken_ms| of_thousandths(now_ms.saturating_sub(taken_ms)));
+    Signal {
+        state,
+        newest_seconds: age,
+        oldest_seconds: age,
+        values,
+        gaps: whys.into_iter().map(|why| Gap { why, pods: None }).collect(),
+        ..outline(preset)
+    }
+}
+
+/// Why, with what to switch on where that may be missing.
+fn told(why: Why, preset: &Preset) -> String {
+    match why {
+        Why::NoSeries if !preset.enable_hint().is_empty() => format!("no such series: {}", preset.enable_hint()),
+        why => why.to_string(),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a number of pods")]
+fn combine(numbers: &[Finite], how: Combine) -> Option<f64> {
+    let sum = || numbers.iter().map(|number| number.get()).sum::<f64>();
+    if numbers.is_empty() {
+        return None;
+    }
+    Some(match how {
+        Combine::Sum => sum(),
+        Combine::Avg => sum() / numbers.len() as f64,
+        Combine::Max => numbers.iter().map(|number| number.get()).fold(f64::MIN, f64::max),
+    })
+}
+
+#[cfg(test)]
+#[path = "explain_tests.rs"]
+mod tests;

@@ -1,0 +1,233 @@
+use super::*;
+use crate::rebalance::decision::Reason;
+use crate::signals::presets::Preset;
+use crate::signals::stage::{StageAnswer, StageNumbers};
+use crate::signals::{PodSignals, Served};
+
+fn preset(name: &str) -> &'static Preset {
+    Preset::named(name).unwrap()
+}
+
+fn number(value: f64) -> Finite {
+    Finite::try_from(value).unwrap()
+}
+
+/// What a vLLM server said; `fingerprint` differs from answer to answer.
+fn vllm(running: f64, finished: f64, fingerprint: u64) -> PodSignals {
+    PodSignals {
+        running: Ok(number(running)),
+        waiting: Ok(number(1.0)),
+        cache_use: Ok(number(0.25)),
+        utilization: Err(Why::NoSeries),
+        finished: Ok(number(finished)),
+        served: Ok(Served {
+            seconds: number(finished * 0.5),
+            requests: number(finished),
+        }),
+        source_ms: None,
+        fingerprint,
+    }
+}
+
+fn uids(names: &[&str]) -> Vec<Arc<str>> {
+    names.iter().map(|&name| Arc::from(name)).collect()
+}
+
+/// Two answers of two pods, a second apart, received at 1 and 2 s, and 300 ms later.
+fn observed() -> Observations {
+    let mut seen = Observations::default();
+    for second in 1..=2_u32 {
+        let at_ms = u64::from(second) * 1_000;
+        let finished = f64::from(second) * 10.0;
+        seen.record(&Arc::from("a"), at_ms, Ok(vllm(3.0, finished, at_ms)));
+        seen.record(&Arc::from("b"), at_ms + 300, Ok(vllm(5.0, finished, at_ms + 1)));
+    }
+    seen
+}
+
+fn said(signal: &Signal, role: &str) -> Option<f64> {
+    signal
+        .values
+        .iter()
+        .find(|value| value.role == role)
+        .map(|value| value.value)
+}
+
+#[test]
+fn what_pods_said_is_told_with_both_ages_and_in_the_unit_of_its_role() {
+    let signal = of_pods(&observed(), &uids(&["a", "b"]), preset("vllm"), 2_700);
+    assert_eq!(signal.state, State::Fresh);
+    assert_eq!(
+        signal.pods,
+        Some(Pods {
+            sampled: 2,
+            expected: 2
+        })
+    );
+    assert_eq!((signal.newest_seconds, signal.oldest_seconds), (Some(0.4), Some(0.7)));
+    assert_eq!(said(&signal, "running"), Some(8.0));
+    assert_eq!(said(&signal, "queued"), Some(2.0));
+    assert_eq!(said(&signal, "cacheUse"), Some(0.25));
+    assert_eq!(said(&signal, "throughput"), Some(20.0), "both, per second");
+    assert_eq!(said(&signal, "latency"), Some(0.5));
+    assert_eq!(said(&signal, "utilization"), None, "the preset has none");
+    assert_eq!(signal.gaps, []);
+}
+
+#[test]
+fn a_pod_that_is_missing_is_counted_and_its_reason_is_told_once() {
+    let mut seen = observed();
+    seen.record(&Arc::from("c"), 2_500, Err(Why::Unreachable));
+    seen.record(&Arc::from("d"), 2_500, Err(Why::Unreachable));
+    let signal = of_pods(&seen, &uids(&["a", "b", "c", "d"]), preset("vllm"), 2_700);
+    assert_eq!((signal.state, signal.pods.unwrap().sampled), (State::Fresh, 2));
+    assert_eq!(signal.gaps.len(), 1, "{:?}", signal.gaps);
+    assert_eq!(
+        (signal.gaps[0].pods, signal.gaps[0].why.contains("unreachable")),
+        (Some(2), true)
+    );
+}
+
+#[test]
+fn old_numbers_are_shown_as_stale_and_no_numbers_as_absent() {
+    let seen = observed();
+    let stale = of_pods(&seen, &uids(&["a", "b"]), preset("vllm"), 60_000);
+    assert_eq!((stale.state, stale.oldest_seconds), (State::Stale, Some(58.0)));
+    assert_eq!(said(&stale, "running"), Some(8.0), "what it was last");
+    assert_eq!(said(&stale, "throughput"), None);
+    let absent = of_pods(&seen, &uids(&["new"]), preset("vllm"), 2_700);
+    assert_eq!((absent.state, absent.newest_seconds), (State::Absent, None));
+    assert!(absent.gaps[0].why.starts_with("no target"), "{:?}", absent.gaps);
+    let nobody = of_pods(&seen, &[], preset("vllm"), 2_700);
+    assert_eq!(
+        (nobody.state, nobody.gaps[0].why.as_str()),
+        (State::Absent, "no pod is Ready")
+    );
+    assert_eq!(nobody.gaps[0].pods, None);
+}
+
+#[test]
+fn a_series_that_is_missing_comes_with_how_to_switch_it_on() {
+    let mut seen = Observations::default();
+    let silent = PodSignals {
+        running: Err(Why::NoSeries),
+        ..vllm(0.0, 0.0, 1)
+    };
+    seen.record(&Arc::from("a"), 1_000, Ok(silent));
+    let signal = of_pods(&seen, &uids(&["a"]), preset("sglang"), 1_500);
+    assert_eq!(signal.state, State::Absent);
+    assert!(signal.gaps[0].why.contains("--enable-metrics"), "{:?}", signal.gaps);
+}
+
+#[test]
+fn a_source_of_the_whole_stage_has_one_age_and_no_pods() {
+    let key = StageKey {
+        namespace: "rag".into(),
+        pipeline: "chat".into(),
+        stage: "embed".into(),
+    };
+    let mut answers = StageAnswers::default();
+    let preset = preset("vllm");
+    let never = of_stage(&answers, &key, preset, 1_000);
+    assert_eq!((never.state, never.newest_seconds), (State::Absent, None));
+    let answer = |outcome| StageAnswer {
+        stage: key.clone(),
+        preset,
+        received_ms: 10_000,
+        outcome,
+    };
+    answers.record(answer(Ok(StageNumbers {
+        roles: std::collections::BTreeMap::from([(Role::Queued, Ok(number(40.0))), (Role::Running, Ok(number(2.0)))]),
+        source_ms: None,
+        age_ms: Some(2_000),
+    })));
+    let fresh = of_stage(&answers, &key, preset, 11_000);
+    assert_eq!(
+        (fresh.state, fresh.newest_seconds, fresh.pods),
+        (State::Fresh, Some(3.0), None)
+    );
+    assert_eq!(said(&fresh, "queued"), Some(40.0));
+    assert_eq!(fresh.gaps, []);
+    answers.record(answer(Err(Why::Timeout)));
+    let stale = of_stage(&answers, &key, preset, 60_000);
+    assert_eq!((stale.state, said(&stale, "queued")), (State::Stale, Some(40.0)));
+    assert!(stale.gaps[0].why.starts_with("timed out"), "{:?}", stale.gaps);
+}
+
+#[test]
+fn why_a_pool_is_not_used_more_comes_with_the_numbers_of_now() {
+    let text = |why| not_more(why, true, 10_000);
+    assert_eq!(text(NotUsed::Dearer(120_000)), "dearer by 0.12 per hour and request/s");
+    assert_eq!(
+        text(NotUsed::DryUntil(44_900, DryReason::Unschedulable)),
+        "could not place pods lately; tried again in 34 s"
+    );
+    assert_eq!(
+        text(NotUsed::DryUntil(9_000, DryReason::Reclaimed)),
+        "nodes are being taken away; is being tried again"
+    );
+}
+
+fn account() -> StageAccount {
+    StageAccount {
+        rated: true,
+        target_permille: 750,
+        bounds: (1, 8),
+        needs: vec![crate::rebalance::explain::Need {
+            driver: Driver::Running,
+            asks: 18_750,
+        }],
+        floor: 1,
+        decided: Some(Driver::Running),
+        demand_millis: Some(18_750),
+        saturated: false,
+        cooling_until_ms: Some(52_000),
+        silent_since_ms: Some(9_000),
+        signal_loss_ms: 30_000,
+        calls: Vec::new(),
+        variants: Vec::new(),
+    }
+}
+
+#[test]
+fn what_holds_a_change_ends_with_its_window() {
+    let seconds = |hold| held(hold, &account(), 10_000).seconds;
+    assert_eq!(seconds(HoldReason::CoolingDown), Some(42.0));
+    assert_eq!(seconds(HoldReason::MetricsStale), Some(29.0));
+    assert_eq!(seconds(HoldReason::AwaitingReady), None);
+    let lost = held(HoldReason::MetricsStale, &account(), 50_000);
+    assert_eq!((lost.seconds, lost.reason.as_str()), (None, "MetricsStale"));
+}
+
+#[test]
+fn numbers_of_the_core_are_told_in_whole_units() {
+    let report = StageReport {
+        demand_millis: Some(18_750),
+        ready_capacity_millis: 20_000,
+        pending_capacity_millis: 0,
+        planned: vec![2],
+        unserved_millis: 0,
+        hold: None,
+        reason: Reason::Cheapest,
+        signal_age_ms: Some(400),
+        signals_fresh: true,
+        below_hint: false,
+        not_used: Vec::new(),
+        driver: Some(Driver::Running),
+        learned: Vec::new(),
+        calls: None,
+    };
+    let told = stage(&account(), &report, |_| None, 10_000);
+    assert_eq!((told.demand, told.ready_capacity), (Some(18.75), Some(20.0)));
+    assert_eq!(told.decided.as_deref(), Some("Running"));
+    let needs: Vec<(&str, f64)> = told.needs.iter().map(|need| (need.need.as_str(), need.asks)).collect();
+    assert_eq!(needs, [("Running", 18.75), ("Floor", 1.0)]);
+    let known = Known {
+        declared: 10_000,
+        value: 7_412,
+        samples: 37,
+    };
+    let told = learned(known);
+    assert_eq!((told.value, told.declared, told.range), (7.412, 10.0, [1.25, 80.0]));
+    assert!(told.samples == 37);
+}

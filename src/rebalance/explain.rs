@@ -1,0 +1,233 @@
+//! What the last step went by, stage by stage, for people who ask why. Reads only: nothing here decides anything.
+
+use super::decision::Driver;
+use super::demand;
+use super::fanout;
+use super::learn::estimate::SPAN;
+use super::plan::variants_of;
+use super::state::{StageMemory, State, VariantMemory};
+use super::world::{Learned, Reading, Stage, StageIdx, Variant};
+
+/// What a stage went by in the last step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageAccount {
+    /// Demand and capacity are requests per second; else replicas' worth of work.
+    pub rated: bool,
+    /// Utilization at which a replica counts as full, thousandths.
+    pub target_permille: u32,
+    /// Replicas at least and at most.
+    pub bounds: (u32, u32),
+    /// What each need asks for that is known now, in a fixed order; nothing for needs that are not known.
+    pub needs: Vec<Need>,
+    /// Replicas that there are at least whatever is needed: declared, or what runs while nothing is known.
+    pub floor: u32,
+    /// The need that decided; absent while nothing is needed or known.
+    pub decided: Option<Driver>,
+    /// What is planned for, thousandths of the stage's unit; absent while no signal has ever been seen.
+    pub demand_millis: Option<u64>,
+    /// Demand may be more than what is seen, because replicas are full.
+    pub saturated: bool,
+    /// When the scale-down window that holds replicas ends.
+    pub cooling_until_ms: Option<u64>,
+    /// Since when replicas that should report have been silent.
+    pub silent_since_ms: Option<u64>,
+    /// For how long they may be.
+    pub signal_loss_ms: u64,
+    /// What each caller sends per request of its own.
+    pub calls: Vec<Calls>,
+    /// Its variants, in the world's order.
+    pub variants: Vec<VariantAccount>,
+}
+
+/// A need, and what it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Which.
+    pub driver: Driver,
+    /// Thousandths of the stage's unit, headroom included.
+    pub asks: u64,
+}
+
+/// Calls along one edge, thousandths per request of the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Calls {
+    /// The caller.
+    pub from: StageIdx,
+    /// What is declared, what is in force, and how many observations that rests on. Those are of all edges together.
+    pub learned: Learned,
+}
+
+/// What a variant went by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VariantAccount {
+    /// Replicas asked for and Ready.
+    pub replicas: (u32, u32),
+    /// What one replica serves, thousandths of the stage's unit.
+    pub capacity: Learned,
+    /// Expected time from a larger `spec.replicas` to Ready, milliseconds.
+    pub startup: Learned,
+    /// What nine in ten starts take at most, milliseconds.
+    pub startup_slow_ms: u64,
+}
+
+/// Between which values something may be learned.
+pub const fn range(declared: u64) -> (u64, u64) {
+    (declared.div_ceil(SPAN), declared.saturating_mul(SPAN))
+}
+
+impl State {
+    /// What a stage went by, as of `now_ms`; absent for an index the world does not have.
+    pub fn account(&self, stage: StageIdx, now_ms: u64) -> Option<StageAccount> {
+        let at = stage.0 as usize;
+        let (stage, memory, report) = (self.world.stages.get(at)?, self.stages.get(at)?, self.reports.get(at)?);
+        let range = variants_of(&self.world, at);
+        let declared = self.world.variants.get(range.clone())?;
+        let seen = self.variants.get(range)?;
+        Some(StageAccount {
+            rated: stage.rated,
+            target_permille: stage.target_permille,
+            bounds: (stage.min, stage.max),
+            needs: needs(stage, memory, report.driver, declared, seen, now_ms),
+            floor: memory.ask.need.floor.max(memory.ask.need.reliable_floor),
+            decided: report.driver,
+            demand_millis: report.demand_millis,
+            saturated: self.saturated(at),
+            cooling_until_ms: memory.level.cooling_until_ms.filter(|&until_ms| until_ms > now_ms),
+            silent_since_ms: memory.silent_since_ms,
+            signal_loss_ms: stage.signal_loss_ms,
+            calls: calls(stage, memory),
+            variants: declared
+                .iter()
+                .zip(seen)
+                .map(|(variant, seen)| of_variant(variant, seen))
+                .collect(),
+        })
+    }
+}
+
+fn of_variant(variant: &Variant, seen: &VariantMemory) -> VariantAccount {
+    let learned = seen.learned(variant);
+    VariantAccount {
+        replicas: (seen.desired(), seen.ready()),
+        capacity: learned.capacity,
+        startup: learned.startup,
+        startup_slow_ms: seen.startup_slow_ms(variant),
+    }
+}
+
+fn needs(
+    stage: &Stage,
+    memory: &StageMemory,
+    decided: Option<Driver>,
+    declared: &[Variant],
+    seen: &[VariantMemory],
+    now_ms: u64,
+) -> Vec<Need> {
+    let mut needs = Vec::new();
+    let mut add = |driver, asks| needs.push(Need { driver, asks });
+    let fresh: Vec<(&Variant, Reading)> = (declared.iter().zip(seen))
+        .filter_map(|(variant, seen)| Some((variant, seen.reading?)))
+        .filter(|(_, reading)| now_ms.saturating_sub(reading.taken_ms) <= stage.reading_age_ms_max)
+        .collect();
+    let sum = |part: &dyn Fn(&Reading) -> Option<Reading>| {
+        let parts = fresh
+            .iter()
+            .filter_map(|(variant, reading)| Some((variant, part(reading)?)));
+        let asked = parts.map(|(variant, part)| demand::of_reading(stage, variant, &part).low);
+        asked.reduce(u64::saturating_add)
+    };
+    let rate = |reading: &Reading| {
+        (reading.rate_millis.is_some() && stage.rated).then(|| {
+            only(reading, |part| {
+                part.rate_millis = reading.rate_millis;
+            })
+        })
+    };
+    let used = |reading: &Reading| {
+        reading.utilization_permille.is_some().then(|| {
+            only(reading, |part| {
+                part.utilization_permille = reading.utilization_permille;
+            })
+        })
+    };
+    let queue = |reading: &Reading| {
+        let known = reading.running_millis.is_some() || reading.waiting_millis.is_some();
+        known.then(|| {
+            only(reading, |part| {
+                part.running_millis = reading.running_millis;
+                part.waiting_millis = reading.waiting_millis;
+            })
+        })
+    };
+    if let Some(asks) = sum(&rate) {
+        add(Driver::Rate, asks);
+    }
+    if let Some(asks) = sum(&used) {
+        add(Driver::Utilization, asks);
+    }
+    // Without slots nobody knows how much of a replica a request takes.
+    if declared.iter().any(|variant| variant.concurrency.is_some())
+        && let Some(asks) = sum(&queue)
+    {
+        let total = |part: fn(&Reading) -> Option<u64>| {
+            fresh
+                .iter()
+                .filter_map(|(_, reading)| part(reading))
+                .fold(0, u64::saturating_add)
+        };
+        let waits = total(|reading| reading.waiting_millis) > total(|reading| reading.running_millis);
+        add(if waits { Driver::Waiting } else { Driver::Running }, asks);
+    }
+    let shown = |driver| (decided == Some(driver)).then_some(memory.senses.shown);
+    if let Some(asks) = shown(Driver::Saturation) {
+        add(Driver::Saturation, asks);
+    }
+    let sent = shown(Driver::Callers).or_else(|| memory.called.mean.map(|sent| sent.low));
+    if let Some(asks) = sent.filter(|_| !stage.after.is_empty()) {
+        add(Driver::Callers, asks);
+    }
+    let held = memory.level.held();
+    if let Some(asks) = held.filter(|_| decided == Some(Driver::Recent)) {
+        add(Driver::Recent, asks);
+    }
+    let need = memory.ask.need;
+    if held.is_some_and(|held| need.demand > held) {
+        add(Driver::Latency, need.demand);
+    }
+    needs
+}
+
+/// A reading of which only a part is known.
+fn only(reading: &Reading, keep: impl FnOnce(&mut Reading)) -> Reading {
+    let mut part = Reading {
+        expected: reading.sampled,
+        running_millis: None,
+        waiting_millis: None,
+        utilization_permille: None,
+        rate_millis: None,
+        ..*reading
+    };
+    keep(&mut part);
+    part
+}
+
+fn calls(stage: &Stage, memory: &StageMemory) -> Vec<Calls> {
+    if !stage.rated {
+        return Vec::new();
+    }
+    let known = memory.fan_out.as_deref();
+    let samples = known.map_or(0, |known| known.learned().samples);
+    let edges = stage.after.iter().map(|edge| Calls {
+        from: edge.from,
+        learned: Learned {
+            declared: edge.calls_millis,
+            value: fanout::calls_millis(known, edge),
+            samples,
+        },
+    });
+    edges.collect()
+}
+
+#[cfg(test)]
+#[path = "explain_tests.rs"]
+mod tests;
