@@ -80,6 +80,12 @@ pub(super) fn hear(
     Some(all)
 }
 
+/// What one signal of `stage.also` asks for, if it says so now.
+pub(super) fn asks(stage: &Stage, at: usize, all: (&[Variant], &[VariantMemory]), now_ms: u64) -> Option<u64> {
+    let one = of_one(stage, stage.also.get(at)?, at, all, false, now_ms);
+    one.need.map(|need| need.low)
+}
+
 /// What cannot be excluded while a signal is silent: everything that is Ready is needed.
 pub(super) fn of_ignorance(stage: &Stage, declared: &[Variant], variants: &[VariantMemory]) -> Range {
     if seeded(Bug::SilentAlsoIsIdle) {

@@ -1,5 +1,6 @@
 //! What the last step went by, stage by stage, for people who ask why. Reads only: nothing here decides anything.
 
+use super::also;
 use super::decision::Driver;
 use super::demand;
 use super::fanout;
@@ -177,6 +178,11 @@ fn needs(
         };
         let waits = total(|reading| reading.waiting_millis) > total(|reading| reading.running_millis);
         add(if waits { Driver::Waiting } else { Driver::Running }, asks);
+    }
+    for at in (0_u8..).take(stage.also.len()) {
+        if let Some(asks) = also::asks(stage, usize::from(at), (declared, seen), now_ms) {
+            add(Driver::Also(at), asks);
+        }
     }
     let shown = |driver| (decided == Some(driver)).then_some(memory.senses.shown);
     if let Some(asks) = shown(Driver::Saturation) {

@@ -91,7 +91,7 @@ fn cause(need: &str) -> &'static str {
         "Recent" => "the most of the scale-down window",
         "Floor" => "replicas that there are at least",
         "Fallback" => "what is declared for lost signals",
-        _ => "",
+        _ => "a signal of `signal.also`",
     }
 }
 

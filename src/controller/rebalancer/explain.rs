@@ -54,7 +54,7 @@ impl Rebalancer {
                 name: named.name.clone(),
                 signals: self.read(at, now_ms),
                 pools: self.pools(at, &account, report, now_ms),
-                ..stage(&account, report, caller, now_ms)
+                ..stage(&account, report, named, caller, now_ms)
             })
         });
         each.collect()
@@ -70,8 +70,13 @@ impl Rebalancer {
     /// What was read of a stage, and why what was not.
     fn read(&self, at: StageIdx, now_ms: u64) -> Vec<Signal> {
         let mut signals = Vec::new();
-        for (_, variant) in self.variants(at) {
-            let Some(preset) = variant.preset else { continue };
+        let beside = self.index.stage(at).map_or(&[][..], |stage| &stage.also);
+        let read = self.variants(at).flat_map(|(_, variant)| {
+            let presets = variant.preset.into_iter().chain(beside.iter().copied());
+            presets.map(move |preset| (variant, preset))
+        });
+        let none = Observations::default();
+        for (variant, preset) in read {
             if preset.is_of_stages() {
                 let known = |signal: &Signal| signal.pool.is_none() && signal.preset == preset.name();
                 if let Some(key) = stage_key(&self.index, at).filter(|_| !signals.iter().any(known)) {
@@ -83,7 +88,8 @@ impl Rebalancer {
             let ready: Vec<Arc<str>> = ready.map(|pod| Arc::clone(&pod.uid)).collect();
             // A pool on which nothing runs, and nothing is asked to, has nothing to be silent about.
             if !ready.is_empty() || self.pods.of(&variant.variant_id).next().is_some() {
-                let signal = of_pods(self.signals.observations(), &ready, preset, now_ms);
+                let answers = self.signals.observations(preset).unwrap_or(&none);
+                let signal = of_pods(answers, &ready, preset, now_ms);
                 signals.push(Signal {
                     pool: Some(variant.pool.clone()),
                     ..signal
@@ -111,16 +117,17 @@ impl Rebalancer {
 fn stage(
     account: &StageAccount,
     report: &StageReport,
+    of: &world::StageRef,
     caller: impl Fn(StageIdx) -> Option<String>,
     now_ms: u64,
 ) -> Stage {
     let mut needs: Vec<Need> = account
         .needs
         .iter()
-        .map(|need| named(need.driver, of_thousandths(need.asks)))
+        .map(|need| named(need.driver, of, of_thousandths(need.asks)))
         .collect();
     if account.floor > 0 {
-        needs.push(named(Driver::Floor, f64::from(account.floor)));
+        needs.push(named(Driver::Floor, of, f64::from(account.floor)));
     }
     let calls = account.calls.iter().map(|calls| Calls {
         from: caller(calls.from),
@@ -139,7 +146,7 @@ fn stage(
         }),
         trusted: report.signals_fresh,
         needs,
-        decided: account.decided.map(|driver| driver_word(driver).to_owned()),
+        decided: account.decided.map(|driver| driver_word(driver, Some(of)).to_owned()),
         demand: account.demand_millis.map(of_thousandths),
         ready_capacity: Some(of_thousandths(report.ready_capacity_millis)),
         saturated: account.saturated,
@@ -150,9 +157,9 @@ fn stage(
     }
 }
 
-fn named(driver: Driver, asks: f64) -> Need {
+fn named(driver: Driver, of: &world::StageRef, asks: f64) -> Need {
     Need {
-        need: driver_word(driver).to_owned(),
+        need: driver_word(driver, Some(of)).to_owned(),
         asks,
     }
 }

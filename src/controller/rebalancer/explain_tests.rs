@@ -211,17 +211,24 @@ fn numbers_of_the_core_are_told_in_whole_units() {
         reason: Reason::Cheapest,
         signal_age_ms: Some(400),
         signals_fresh: true,
+        silent: 0,
         below_hint: false,
         not_used: Vec::new(),
         driver: Some(Driver::Running),
         learned: Vec::new(),
         calls: None,
     };
-    let told = stage(&account(), &report, |_| None, 10_000);
+    let of = world::StageRef {
+        pipeline: PipelineIdx(0),
+        name: "serve".to_owned(),
+        also: vec![preset("psi")],
+    };
+    let told = stage(&account(), &report, &of, |_| None, 10_000);
     assert_eq!((told.demand, told.ready_capacity), (Some(18.75), Some(20.0)));
     assert_eq!(told.decided.as_deref(), Some("Running"));
     let needs: Vec<(&str, f64)> = told.needs.iter().map(|need| (need.need.as_str(), need.asks)).collect();
     assert_eq!(needs, [("Running", 18.75), ("Floor", 1.0)]);
+    assert_eq!(named(Driver::Also(0), &of, 2.0).need, "psi");
     let known = Known {
         declared: 10_000,
         value: 7_412,

@@ -78,9 +78,9 @@ impl Signals {
         self.stages.record(answer);
     }
 
-    /// What pods answered, for people.
-    pub(super) const fn observations(&self) -> &Observations {
-        &self.observations
+    /// What pods answered that are read by a preset, for people.
+    pub(super) fn observations(&self, preset: &Preset) -> Option<&Observations> {
+        self.observations.get(preset.name())
     }
 
     /// What was answered about stages as a whole, for people.
