@@ -25,6 +25,17 @@ pub fn service_account(pipeline: &str, uid: &str) -> String {
     bounded(&[pipeline], uid, SERVICE_NAME_MAX)
 }
 
+/// What the names of all children of a pipeline start with. Children of others may, too.
+pub fn prefix(pipeline: &str) -> String {
+    let shortest = DEPLOYMENT_NAME_MAX.min(SERVICE_NAME_MAX) - HASH_LENGTH - 1;
+    let head: String = pipeline
+        .chars()
+        .map(|c| if c == '.' { '-' } else { c })
+        .take(shortest)
+        .collect();
+    head.trim_end_matches('-').to_owned()
+}
+
 /// Identity of a stage as a label value: stable for the life of the pipeline, independent of any other field.
 pub fn stage_id(uid: &str, stage: &str) -> String {
     hash(&[uid, stage])

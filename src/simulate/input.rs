@@ -313,17 +313,15 @@ fn validated(
     let first = validate(pipeline, &found);
     for stage in &first.stages {
         for pool in &stage.pools {
-            let deployment = Deployment {
-                metadata: serde_json::from_value(json!({
-                    "name": pool.child,
-                    "namespace": first.id.namespace,
-                    "ownerReferences": [{"apiVersion": format!("{}/{}", api::GROUP, api::VERSION), "kind": "TieredPipeline",
-                                         "name": first.id.name, "uid": first.id.uid, "controller": true}],
-                }))
-                .unwrap_or_default(),
-                ..Deployment::default()
-            };
-            found.deployments.insert(pool.child.clone(), Arc::new(deployment));
+            let deployment = serde_json::from_value::<Live<Deployment>>(json!({"metadata": {
+                "name": pool.child,
+                "namespace": first.id.namespace,
+                "ownerReferences": [{"apiVersion": format!("{}/{}", api::GROUP, api::VERSION), "kind": "TieredPipeline",
+                                     "name": first.id.name, "uid": first.id.uid, "controller": true}],
+            }}));
+            if let Ok(deployment) = deployment {
+                found.deployments.insert(pool.child.clone(), Arc::new(deployment));
+            }
         }
     }
     let valid = validate(pipeline, &found);

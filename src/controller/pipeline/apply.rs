@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _};
-use k8s_openapi::NamespaceResourceScope;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -18,10 +17,10 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::build::{Applied, Desired, Prepared};
-use super::compare;
 use super::dereference::Found;
 use super::validate::{is_ours, rebalancer_owns};
 use crate::api::labels;
+use crate::controller::live::{Kind, Live};
 
 /// What a child is refused for when somebody else has its name.
 pub const TAKEN: &str = "the name is taken by an object that tiercel does not own; rename or delete it";
@@ -142,11 +141,9 @@ pub async fn apply(client: &Client, desired: Desired<Prepared>, found: &Found) -
 }
 
 /// Children of a refused stage stay as they are.
-fn stays(desired: &Desired<Prepared>, child: &impl ResourceExt) -> bool {
-    child
-        .labels()
-        .get(labels::STAGE)
-        .is_some_and(|stage| desired.kept_stages.contains(stage))
+fn stays<K: Kind>(desired: &Desired<Prepared>, child: &Live<K>) -> bool {
+    let stage = child.stage.as_deref();
+    stage.is_some_and(|stage| desired.kept_stages.iter().any(|kept| kept == stage))
 }
 
 struct Pass<'a> {
@@ -174,15 +171,10 @@ impl<'a> Pass<'a> {
     async fn ensure_all<'b, K>(
         &mut self,
         wanted: impl Iterator<Item = (&'b K, bool)>,
-        live: &BTreeMap<String, Arc<K>>,
+        live: &BTreeMap<String, Arc<Live<K>>>,
     ) -> Result<(), Error>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + Serialize
-            + DeserializeOwned
-            + 'b,
+        K: Kind + Serialize + DeserializeOwned + 'b,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
         let stopped = AtomicBool::new(false);
@@ -218,23 +210,23 @@ impl<'a> Pass<'a> {
     /// Deletes our children that nothing wants any more, and only exactly what was looked at.
     async fn prune<K>(
         &mut self,
-        live: &BTreeMap<String, Arc<K>>,
-        wanted: impl Fn(&str, &K) -> bool,
+        live: &BTreeMap<String, Arc<Live<K>>>,
+        wanted: impl Fn(&str, &Live<K>) -> bool,
     ) -> Result<(), Error>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K: Kind + DeserializeOwned,
     {
-        let stale = live.iter().filter(|(name, child)| {
-            is_ours(child.as_ref(), &self.uid) && child.meta().deletion_timestamp.is_none() && !wanted(name, child)
-        });
-        let stale: Vec<(String, Arc<K>)> = stale.map(|(name, child)| (name.clone(), Arc::clone(child))).collect();
+        let stale = live
+            .iter()
+            .filter(|(name, child)| child.is_ours(&self.uid) && !child.leaving && !wanted(name, child));
+        let stale: Vec<(String, Arc<Live<K>>)> = stale.map(|(name, child)| (name.clone(), Arc::clone(child))).collect();
         for (name, child) in stale {
             let kind = K::kind(&()).into_owned();
             let params = DeleteParams {
                 propagation_policy: Some(PropagationPolicy::Background),
                 preconditions: Some(Preconditions {
-                    uid: child.uid(),
-                    resource_version: child.resource_version(),
+                    uid: Some(child.uid.to_string()),
+                    resource_version: Some(child.resource_version.to_string()),
                 }),
                 ..DeleteParams::default()
             };
@@ -274,9 +266,15 @@ enum Ensured {
 }
 
 /// Applies one child unless it is as wanted already.
-async fn ensure<K>(api: &Api<K>, uid: &str, wanted: &K, live: Option<&Arc<K>>, force: bool) -> Result<Ensured, Error>
+async fn ensure<K>(
+    api: &Api<K>,
+    uid: &str,
+    wanted: &K,
+    live: Option<&Arc<Live<K>>>,
+    force: bool,
+) -> Result<Ensured, Error>
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+    K: Kind + Serialize + DeserializeOwned,
 {
     let (kind, name) = (K::kind(&()).into_owned(), wanted.name_any());
     // Only objects with our labels are watched: another one under this name would not show in the stores.
@@ -286,7 +284,7 @@ where
     };
     let there = live.map_or_else(
         || unwatched.as_ref().map(|found| is_ours(found, uid)),
-        |live| Some(is_ours(live.as_ref(), uid)),
+        |live| Some(live.is_ours(uid)),
     );
     if there == Some(false) {
         return Ok(Ensured::Refused {
@@ -298,22 +296,21 @@ where
     if unwatched.as_ref().is_some_and(is_watched) {
         return Ok(Ensured::AsWanted);
     }
-    let json = |value: &K| serde_json::to_value(value);
     let serialize = |source| Error::Serialize {
         kind: kind.clone(),
         name: name.clone(),
         source,
     };
-    let mut body = json(wanted).map_err(serialize)?;
+    let mut body = serde_json::to_value(wanted).map_err(serialize)?;
     let fingerprint = fingerprint(&body);
     if let Some(metadata) = body.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
         metadata.insert(
             "annotations".to_owned(),
-            serde_json::json!({ labels::APPLIED: fingerprint }),
+            serde_json::json!({ labels::APPLIED: format!("{fingerprint:016x}") }),
         );
     }
     if let Some(live) = live
-        && compare::contains(&json(live).map_err(serialize)?, &without_replicas(&body))
+        && live.is_as(fingerprint, &without_replicas(&body))
     {
         return Ok(Ensured::AsWanted);
     }
@@ -374,12 +371,12 @@ fn without_replicas(body: &serde_json::Value) -> serde_json::Value {
 }
 
 /// Short hash of what is applied, replicas left out.
-fn fingerprint(body: &serde_json::Value) -> String {
+fn fingerprint(body: &serde_json::Value) -> u64 {
     let digest = Sha256::digest(without_replicas(body).to_string());
     digest
         .iter()
         .take(8)
-        .fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]

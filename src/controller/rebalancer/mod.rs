@@ -39,6 +39,7 @@ use self::world::Index;
 use self::writes::{Outcome, Write};
 use super::clock::Clock;
 use super::events::Events;
+use super::live::Live;
 use super::pipeline::dereference::dereference;
 use super::pipeline::validate::validate;
 use super::pools::Look;
@@ -73,7 +74,7 @@ pub enum Notice {
     /// Pipelines, pools, nodes, namespaces or other people's pods changed.
     World,
     /// A Deployment changed or went; `None`: all may have.
-    Deployment(Option<Box<Deployment>>),
+    Deployment(Option<Arc<Live<Deployment>>>),
     /// A pod of tiercel changed.
     Pod(Box<Change<PodView>>),
     /// Answers about pods, of others than the pods themselves.
@@ -307,8 +308,8 @@ impl Rebalancer {
     }
 
     /// A Deployment as the watch shows it.
-    fn deployment(&mut self, live: &Deployment, now_ms: u64) {
-        let key = (live.namespace().unwrap_or_default(), live.name_any());
+    fn deployment(&mut self, live: &Live<Deployment>, now_ms: u64) {
+        let key = (live.namespace.to_string(), live.name.to_string());
         let Some(&variant) = self.index.children.get(&key) else {
             self.world_stale = true;
             return;
@@ -317,7 +318,7 @@ impl Rebalancer {
             self.world_stale = true;
             return;
         };
-        if live.metadata.deletion_timestamp.is_some() {
+        if live.leaving {
             self.world_stale = true;
         }
         let before = child.foreign.clone();

@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use super::validated::{Claim, ValidatedPipeline};
+use crate::controller::live::Live;
 
 /// Built, not yet written.
 #[derive(Clone, Copy, Debug)]
@@ -113,13 +114,6 @@ pub fn build(pipeline: &ValidatedPipeline) -> Desired<Prepared> {
     }
 }
 
-fn occupied(live: Option<&Deployment>) -> bool {
-    let Some(live) = live else { return false };
-    let wanted = super::validate::desired(live);
-    let running = live
-        .status
-        .as_ref()
-        .and_then(|status| status.replicas)
-        .unwrap_or_default();
-    wanted > 0 || running > 0
+fn occupied(live: Option<&Live<Deployment>>) -> bool {
+    live.is_some_and(|live| live.facts.desired > 0 || live.facts.replicas > 0)
 }
