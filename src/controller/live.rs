@@ -26,7 +26,9 @@ pub use self::wire::Wire;
 pub use self::workload::Workload;
 
 /// A kind that tiercel writes.
-pub trait Kind: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + fmt::Debug + Send + Sync + 'static {
+pub trait Kind:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + fmt::Debug + Send + Sync + 'static
+{
     /// What is read of it beside its identity.
     type Facts: for<'a> From<wire::Source<'a>> + Clone + fmt::Debug + Send + Sync + 'static;
 }

@@ -66,10 +66,7 @@ impl Stores {
 pub fn watch_children<K: Kind>(
     client: &Client,
     namespace: Option<&str>,
-) -> (
-    Children<K>,
-    impl Stream<Item = Option<Arc<Live<K>>>> + Send + use<K>,
-) {
+) -> (Children<K>, impl Stream<Item = Option<Arc<Live<K>>>> + Send + use<K>) {
     let ours = watcher_config().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER));
     let (store, mut writer) = Children::new();
     let events = watcher(scope::<Wire<K>>(client, namespace), ours).default_backoff();

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
+use kube::Client;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -138,7 +138,12 @@ fn pools(client: &Client, sinks: &Sinks, tasks: &mut JoinSet<()>) -> Store<Deser
     store
 }
 
-fn deployments(client: &Client, namespace: Option<&str>, sinks: &Sinks, tasks: &mut JoinSet<()>) -> Children<Deployment> {
+fn deployments(
+    client: &Client,
+    namespace: Option<&str>,
+    sinks: &Sinks,
+    tasks: &mut JoinSet<()>,
+) -> Children<Deployment> {
     let (store, changes) = stores::watch_children(client, namespace);
     let sinks = sinks.clone();
     tasks.spawn(changes.for_each(move |object| {
@@ -154,12 +159,7 @@ fn deployments(client: &Client, namespace: Option<&str>, sinks: &Sinks, tasks: &
 }
 
 /// A child that changed wakes its owner; a list read anew wakes everybody.
-fn children<K: Kind>(
-    client: &Client,
-    namespace: Option<&str>,
-    sinks: &Sinks,
-    tasks: &mut JoinSet<()>,
-) -> Children<K> {
+fn children<K: Kind>(client: &Client, namespace: Option<&str>, sinks: &Sinks, tasks: &mut JoinSet<()>) -> Children<K> {
     let (store, changes) = stores::watch_children(client, namespace);
     tasks.spawn(owned(changes, sinks.clone()));
     store

@@ -14,6 +14,7 @@ use crate::api::compute_pool::{Operator, Tier};
 use crate::api::stage::Kind;
 use crate::api::{self, ComputePool, TieredPipeline};
 use crate::controller::capacity::{self, PoolObservation};
+use crate::controller::live::Live;
 use crate::controller::pipeline::dereference::{Found, pool_facts};
 use crate::controller::pipeline::validate::validate;
 use crate::controller::pipeline::validated::{ValidatedPipeline, ValidatedStage};

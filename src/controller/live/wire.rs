@@ -88,7 +88,10 @@ pub struct Source<'a> {
 impl<'a> Source<'a> {
     /// Field managers that own `spec.replicas`.
     pub(super) fn replica_writers(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        let owners = self.managers.iter().filter(|entry| entry.fields.spec.replicas.is_some());
+        let owners = self
+            .managers
+            .iter()
+            .filter(|entry| entry.fields.spec.replicas.is_some());
         owners.filter_map(|entry| entry.manager.as_deref())
     }
 }

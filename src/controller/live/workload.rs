@@ -35,7 +35,7 @@ impl From<Source<'_>> for Workload {
         let failed = status
             .conditions
             .iter()
-            .find(|it| it.type_ == "ReplicaFailure" && it.status == "True");
+            .find(|it| &*it.type_ == "ReplicaFailure" && &*it.status == "True");
         Self {
             desired: source.replicas.map_or(1, natural),
             claimed: writers.contains(&labels::REBALANCER_FIELD_MANAGER),

@@ -9,10 +9,10 @@ use kube::ResourceExt;
 use super::super::dereference::Found;
 use super::super::validated::{Claim, Exclusion, Fit, PipelineId, StagePool};
 use super::natural;
-use crate::controller::live::Live;
 use crate::api::container::{Container, Quantity as RawQuantity};
 use crate::api::stage::{Capacity, Profile};
 use crate::api::{Stage, names};
+use crate::controller::live::Live;
 use crate::quantity::{Quantity, Round};
 use crate::rebalance::world::Resources;
 
@@ -94,7 +94,9 @@ pub(super) fn leaving(id: &PipelineId, stage: &Stage, pools: &mut Vec<StagePool>
         if deployment.stage_id.as_deref() != Some(&*stage_id) || !deployment.is_ours(&id.uid) {
             continue;
         }
-        let Some(pool) = deployment.pool.as_deref() else { continue };
+        let Some(pool) = deployment.pool.as_deref() else {
+            continue;
+        };
         if pools.iter().any(|known| known.pool == pool) {
             continue;
         }
