@@ -127,6 +127,26 @@ mod tests {
     }
 
     #[test]
+    fn all_names_of_a_pipeline_start_with_its_prefix() {
+        let long = "p".repeat(37);
+        let pipelines = ["rag", "ab", "a.b", "rag-v1.2", &format!("{long}-x"), &"p".repeat(60)];
+        for pipeline in pipelines {
+            for child in ["guard", &"s".repeat(30)] {
+                let names = [
+                    deployment(pipeline, "u", child, "pool.eu"),
+                    deployment(pipeline, "u", child, "arm"),
+                    stage(pipeline, "u", child),
+                    service_account(pipeline, "u"),
+                ];
+                let prefix = prefix(pipeline);
+                for name in names {
+                    assert!(name.starts_with(&prefix), "{name} does not start with {prefix}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn long_names_stay_within_their_limit_and_keep_their_head() {
         let name = deployment(&"p".repeat(40), "u", &"s".repeat(30), &"x".repeat(63));
         assert_eq!(name.len(), DEPLOYMENT_NAME_MAX);

@@ -21,7 +21,7 @@ use kube::Resource;
 use serde_json::Value;
 
 use self::body::Body;
-pub use self::store::{Children, Writer};
+pub use self::store::{Children, News, Writer};
 pub use self::wire::Wire;
 pub use self::workload::Workload;
 

@@ -15,7 +15,7 @@ use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 
-use super::live::{Children, Kind, Live, Wire};
+use super::live::{Children, Kind, Live, News, Wire};
 use super::view::{NodeView, PodView, watcher_config};
 use super::watch::Ended;
 use crate::api::{ComputePool, TieredPipeline, labels};
@@ -72,7 +72,11 @@ pub fn watch_children<K: Kind>(
     let events = watcher(scope::<Wire<K>>(client, namespace), ours).default_backoff();
     let changes = events.filter_map(move |event| {
         future::ready(match event {
-            Ok(event) => writer.apply(event),
+            Ok(event) => match writer.apply(event) {
+                News::Of(child) => Some(Some(child)),
+                News::Everything => Some(None),
+                News::None => None,
+            },
             Err(error) => {
                 failed(&error);
                 None

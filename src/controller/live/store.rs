@@ -34,6 +34,17 @@ pub struct Writer<K: Kind> {
     filled: watch::Sender<bool>,
 }
 
+/// What an event says that was not known.
+#[derive(Debug)]
+pub enum News<K: Kind> {
+    /// Nothing, yet.
+    None,
+    /// A child changed or went.
+    Of(Arc<Live<K>>),
+    /// A list was read anew: anything may have changed or gone.
+    Everything,
+}
+
 struct Shelf<K: Kind> {
     places: HashMap<Box<str>, BTreeSet<ByName<K>>>,
     owners: HashMap<Box<str>, Vec<Arc<Live<K>>>>,
@@ -100,10 +111,10 @@ impl<K: Kind> Children<K> {
 
     /// Children in a namespace that `uid` controls, and those whose name starts with `prefix`, by name.
     pub fn of(&self, namespace: &str, uid: &str, prefix: &str) -> BTreeMap<String, Arc<Live<K>>> {
-        let shelf = self.shelf.read().unwrap_or_else(PoisonError::into_inner);
-        let owned = shelf.owners.get(uid).into_iter().flatten();
+        let all = self.shelf.read().unwrap_or_else(PoisonError::into_inner);
+        let owned = all.owners.get(uid).into_iter().flatten();
         let owned = owned.filter(|child| &*child.namespace == namespace);
-        let named = shelf.places.get(namespace).into_iter().flat_map(|place| {
+        let named = all.places.get(namespace).into_iter().flat_map(|place| {
             let from = place.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
             from.map(|child| &child.0)
                 .take_while(|child| child.name.starts_with(prefix))
@@ -116,41 +127,40 @@ impl<K: Kind> Children<K> {
 }
 
 impl<K: Kind> Writer<K> {
-    /// Stores an event and gives what of it is news: a child that changed or went; `Some(None)`: all may have, for a list
-    /// was read anew.
-    pub fn apply(&mut self, event: Event<Wire<K>>) -> Option<Option<Arc<Live<K>>>> {
+    /// Stores an event and says what of it is news.
+    pub fn apply(&mut self, event: Event<Wire<K>>) -> News<K> {
         let write = || self.shelf.write().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Apply(wire) => {
                 let child = Arc::new(wire.live);
                 write().put(&child);
-                Some(Some(child))
+                News::Of(child)
             }
             Event::Delete(wire) => {
                 let child = Arc::new(wire.live);
                 write().take(&child);
-                Some(Some(child))
+                News::Of(child)
             }
             Event::Init => {
                 self.listed = Shelf::default();
-                None
+                News::None
             }
             Event::InitApply(wire) => {
                 let child = wire.live;
                 {
-                    let shelf = self.shelf.read().unwrap_or_else(PoisonError::into_inner);
-                    child.settle(shelf.get(&child).map(AsRef::as_ref));
+                    let known = self.shelf.read().unwrap_or_else(PoisonError::into_inner);
+                    child.settle(known.get(&child).map(AsRef::as_ref));
                 }
                 // A page may show again what an earlier one has shown.
                 self.listed.take(&child);
                 self.listed.insert(&Arc::new(child));
-                None
+                News::None
             }
             Event::InitDone => {
                 let listed = std::mem::take(&mut self.listed);
                 *write() = listed;
                 self.filled.send_replace(true);
-                Some(None)
+                News::Everything
             }
         }
     }

@@ -109,7 +109,10 @@ fn a_store_gives_a_pipeline_its_own_children_and_those_in_its_way() {
         ("other", UID),
         ("ra", "x"),
     ] {
-        assert!(writer.apply(Event::Apply(stored(name, owner, 1, "a", 1))).is_some());
+        assert!(matches!(
+            writer.apply(Event::Apply(stored(name, owner, 1, "a", 1))),
+            News::Of(_)
+        ));
     }
     assert_eq!(names(&store, UID, "rag"), ["other", "rag--a", "rag--b", "rags"]);
     assert_eq!(store.of("elsewhere", UID, "rag").len(), 0);
@@ -124,16 +127,13 @@ fn a_store_gives_a_pipeline_its_own_children_and_those_in_its_way() {
 async fn a_list_takes_the_place_of_all_that_was_there_once_it_is_whole() {
     let (store, mut writer) = Children::new();
     writer.apply(Event::Apply(stored("rag--old", UID, 1, "a", 1)));
-    assert!(writer.apply(Event::Init).is_none());
+    assert!(matches!(writer.apply(Event::Init), News::None));
     for _ in 0..2 {
-        assert!(
-            writer
-                .apply(Event::InitApply(stored("rag--new", UID, 2, "a", 1)))
-                .is_none()
-        );
+        let shown = Event::InitApply(stored("rag--new", UID, 2, "a", 1));
+        assert!(matches!(writer.apply(shown), News::None));
     }
     assert_eq!(names(&store, UID, "rag"), ["rag--old"]);
-    assert!(matches!(writer.apply(Event::InitDone), Some(None)));
+    assert!(matches!(writer.apply(Event::InitDone), News::Everything));
     assert_eq!(names(&store, UID, "rag"), ["rag--new"]);
     store.wait_until_ready().await.unwrap();
     writer.apply(Event::Delete(stored("rag--new", UID, 3, "a", 1)));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::stream::{self, StreamExt as _};
+use futures::stream::{FuturesOrdered, StreamExt as _};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -179,23 +179,24 @@ impl<'a> Pass<'a> {
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
         let stopped = AtomicBool::new(false);
         let (api, uid, stopped) = (&api, self.uid.clone(), &stopped);
-        let pending: Vec<_> = wanted
-            .map(|(child, force)| {
-                let (name, uid) = (child.name_any(), uid.as_str());
-                async move {
-                    // What is under way when one fails is waited for, for it may have been done; nothing more is begun.
-                    if stopped.load(Ordering::Relaxed) {
-                        return (name, Ok(Ensured::AsWanted));
-                    }
-                    let outcome = ensure(api, uid, child, live.get(&name), force).await;
-                    stopped.fetch_or(outcome.is_err(), Ordering::Relaxed);
-                    (name, outcome)
+        let begin = |(child, force): (&'b K, bool)| {
+            let (name, uid) = (child.name_any(), uid.as_str());
+            async move {
+                // What is under way when one fails is waited for, for it may have been done; nothing more is begun.
+                if stopped.load(Ordering::Relaxed) {
+                    return (name, Ok(Ensured::AsWanted));
                 }
-            })
-            .collect();
-        let mut ended = stream::iter(pending).buffered(IN_FLIGHT);
+                let outcome = ensure(api, uid, child, live.get(&name), force).await;
+                stopped.fetch_or(outcome.is_err(), Ordering::Relaxed);
+                (name, outcome)
+            }
+        };
+        // Begun one by one: a write that only waits for its turn is kilobytes.
+        let mut waiting = wanted.collect::<Vec<_>>().into_iter();
+        let mut under_way: FuturesOrdered<_> = waiting.by_ref().take(IN_FLIGHT).map(begin).collect();
         let mut failed = None;
-        while let Some((name, outcome)) = ended.next().await {
+        while let Some((name, outcome)) = under_way.next().await {
+            under_way.extend(waiting.next().map(begin));
             let kind = K::kind(&()).into_owned();
             match outcome {
                 Ok(Ensured::AsWanted) => {}

@@ -58,6 +58,8 @@ use crate::telemetry::Metrics;
 
 /// How often the world is built anew at most; a burst of edits counts as one.
 const WORLD_EVERY_MS: u64 = 100;
+/// A large world is built so many times less often than it takes to build: a fifth of the loop's time at most.
+const WORLD_SHARE: u64 = 5;
 /// How often views are refreshed at most. Nothing that decides waits for it.
 const VIEWS_EVERY_MS: u64 = 200;
 /// Longest sleep: cool-downs, dry pools and stale signals are looked at at least so often.
@@ -131,6 +133,8 @@ struct Rebalancer {
     events: Vec<Event>,
     world_stale: bool,
     world_built_ms: Option<u64>,
+    /// From one build of the world to the next.
+    world_every_ms: u64,
     /// When Deployments are looked through for unclaimed ones; absent once all are claimed.
     claim_due_ms: Option<u64>,
     views_stale: bool,
@@ -167,6 +171,7 @@ pub async fn run(
         events: Vec::new(),
         world_stale: true,
         world_built_ms: None,
+        world_every_ms: WORLD_EVERY_MS,
         claim_due_ms: None,
         views_stale: true,
         views_built_ms: 0,
@@ -214,8 +219,10 @@ impl Rebalancer {
     /// One pass: world if stale, core, writes, views. Nothing in it waits.
     fn pass(&mut self) {
         let now_ms = self.ctx.clock.now_ms();
-        if self.world_stale && self.world_built_ms.is_none_or(|at| now_ms >= at + WORLD_EVERY_MS) {
+        if self.world_stale && self.world_built_ms.is_none_or(|at| now_ms >= at + self.world_every_ms) {
             self.rebuild(now_ms);
+            let took_ms = self.ctx.clock.now_ms().saturating_sub(now_ms);
+            self.world_every_ms = WORLD_EVERY_MS.max(took_ms * WORLD_SHARE);
         }
         self.world_stale |= self.missing.gives_up(now_ms);
         self.signals.collect(&self.index, &self.pods, now_ms, &mut self.events);
@@ -255,7 +262,7 @@ impl Rebalancer {
         if self.world_stale {
             let due = self
                 .world_built_ms
-                .map_or(0, |at| (at + WORLD_EVERY_MS).saturating_sub(now_ms));
+                .map_or(0, |at| (at + self.world_every_ms).saturating_sub(now_ms));
             sleep = sleep.min(Duration::from_millis(due));
         }
         sleep
