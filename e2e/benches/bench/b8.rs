@@ -23,6 +23,8 @@ const SPACE: &str = "size";
 /// Stages in all, by rung; `B8_STAGES=100,500` picks others.
 const RUNGS: [usize; 2] = [100, 1_000];
 const STAGES_PER_PIPELINE: usize = 5;
+/// Pipelines per call of kubectl.
+const APPLIED_AT_ONCE: usize = 20;
 /// Pools, and nodes in each.
 const POOLS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 const NODES: usize = 16;
@@ -91,7 +93,10 @@ async fn rung(ground: &Ground, servers: &Servers, pipelines: usize, more: &[Valu
     let mut log = ground.audit()?;
     let before = proc::usage(ground.operator.pid())?;
     let start = Instant::now();
-    ground.apply(SPACE, more).await?;
+    // One call of kubectl has a minute.
+    for few in more.chunks(APPLIED_AT_ONCE) {
+        ground.apply(SPACE, few).await?;
+    }
     while ground.pods(SPACE).await?.0 < stages {
         if start.elapsed() > patience {
             let (ready, all) = ground.pods(SPACE).await?;
