@@ -166,6 +166,7 @@ impl<K: Kind> Writer<K> {
     }
 }
 
+#[expect(clippy::mutable_key_type, reason = "the order is that of names, which stay")]
 impl<K: Kind> Shelf<K> {
     fn get(&self, like: &Live<K>) -> Option<&Arc<Live<K>>> {
         Some(&self.places.get(&like.namespace)?.get(&*like.name)?.0)

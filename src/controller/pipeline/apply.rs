@@ -2,8 +2,9 @@
 //!
 //! A child that already is as wanted is not written: converged pipelines cost no request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::build::{Applied, Desired, Prepared};
+use super::build::Desired;
 use super::dereference::Found;
 use super::validate::{is_ours, rebalancer_owns};
 use crate::api::labels;
@@ -79,8 +80,6 @@ pub struct Refused {
 /// What a pass wrote.
 #[derive(Debug)]
 pub struct Report {
-    /// The children, as applied.
-    pub desired: Desired<Applied>,
     /// Children written, by kind and name.
     pub written: Vec<(String, String)>,
     /// Children deleted, by kind and name.
@@ -93,37 +92,44 @@ pub struct Report {
 ///
 /// # Errors
 /// When the API server cannot be reached or does not answer: the pass is tried again. What it refuses is in the report.
-pub async fn apply(client: &Client, desired: Desired<Prepared>, found: &Found) -> Result<Report, Error> {
+pub async fn apply(client: &Client, desired: Desired, found: &Found) -> Result<Report, Error> {
+    let Desired {
+        namespace,
+        uid,
+        accounts,
+        services,
+        budgets,
+        deployments,
+        kept,
+        kept_stages,
+        ..
+    } = desired;
+    // All of it before the first wait: while a pass waits for its turn to write, it holds only what it will write.
+    let accounts = Wanted::of(accounts.into_iter().map(|it| (it, true)), &found.accounts, &uid)?;
+    let services = Wanted::of(services.into_iter().map(|it| (it, true)), &found.services, &uid)?;
+    let budgets = Wanted::of(budgets.into_iter().map(|it| (it, true)), &found.budgets, &uid)?;
+    let deployments = deployments.into_iter().map(|(it, claim)| (it, claim.forces()));
+    let deployments = Wanted::of(deployments, &found.deployments, &uid)?;
     let mut pass = Pass {
-        client,
-        namespace: desired.namespace.clone(),
-        uid: desired.uid.clone(),
+        namespace,
+        uid,
         ..Pass::new(client)
     };
-    pass.ensure_all(desired.accounts.iter().map(|account| (account, true)), &found.accounts)
-        .await?;
-    pass.ensure_all(desired.services.iter().map(|service| (service, true)), &found.services)
-        .await?;
-    pass.ensure_all(desired.budgets.iter().map(|budget| (budget, true)), &found.budgets)
-        .await?;
-    let deployments = desired.deployments.iter();
-    pass.ensure_all(
-        deployments.map(|(deployment, claim)| (deployment, claim.forces())),
-        &found.deployments,
-    )
-    .await?;
+    pass.ensure_all(accounts.unmet, &found.accounts).await?;
+    pass.ensure_all(services.unmet, &found.services).await?;
+    pass.ensure_all(budgets.unmet, &found.budgets).await?;
+    pass.ensure_all(deployments.unmet, &found.deployments).await?;
+    let stays = |stage: Option<&str>| stage.is_some_and(|stage| kept_stages.iter().any(|kept| kept == stage));
     pass.prune(&found.deployments, |name, child| {
-        desired.deployments.iter().any(|(wanted, _)| wanted.name_any() == name)
-            || desired.kept.iter().any(|kept| kept == name)
-            || stays(&desired, child)
+        deployments.names.contains(name) || kept.iter().any(|kept| kept == name) || stays(child.stage.as_deref())
     })
     .await?;
     pass.prune(&found.services, |name, child| {
-        desired.services.iter().any(|wanted| wanted.name_any() == name) || stays(&desired, child)
+        services.names.contains(name) || stays(child.stage.as_deref())
     })
     .await?;
     pass.prune(&found.budgets, |name, child| {
-        desired.budgets.iter().any(|wanted| wanted.name_any() == name) || stays(&desired, child)
+        budgets.names.contains(name) || stays(child.stage.as_deref())
     })
     .await?;
     let Pass {
@@ -133,17 +139,66 @@ pub async fn apply(client: &Client, desired: Desired<Prepared>, found: &Found) -
         ..
     } = pass;
     Ok(Report {
-        desired: desired.applied(),
         written,
         pruned,
         refused,
     })
 }
 
-/// Children of a refused stage stay as they are.
-fn stays<K: Kind>(desired: &Desired<Prepared>, child: &Live<K>) -> bool {
-    let stage = child.stage.as_deref();
-    stage.is_some_and(|stage| desired.kept_stages.iter().any(|kept| kept == stage))
+/// The children of one kind: all their names, and what is not as wanted yet.
+struct Wanted<K> {
+    names: BTreeSet<String>,
+    unmet: Vec<Unmet<K>>,
+}
+
+/// A child to be written.
+struct Unmet<K> {
+    name: String,
+    /// What to apply, as JSON: a fifth of the object.
+    body: Box<[u8]>,
+    /// Whether it takes fields over.
+    force: bool,
+    kind: PhantomData<K>,
+}
+
+impl<K: Kind + Serialize> Wanted<K> {
+    /// `all`: each with whether it takes fields over.
+    fn of(
+        all: impl Iterator<Item = (K, bool)>,
+        live: &BTreeMap<String, Arc<Live<K>>>,
+        uid: &str,
+    ) -> Result<Self, Error> {
+        let (mut names, mut unmet) = (BTreeSet::new(), Vec::new());
+        for (child, force) in all {
+            let name = child.name_any();
+            names.insert(name.clone());
+            let serialize = |source| Error::Serialize {
+                kind: K::kind(&()).into_owned(),
+                name: name.clone(),
+                source,
+            };
+            let mut body = serde_json::to_value(&child).map_err(serialize)?;
+            let fingerprint = fingerprint(&body);
+            if let Some(metadata) = body.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
+                metadata.insert(
+                    "annotations".to_owned(),
+                    serde_json::json!({ labels::APPLIED: format!("{fingerprint:016x}") }),
+                );
+            }
+            let met = live
+                .get(&name)
+                .is_some_and(|live| live.is_ours(uid) && live.is_as(fingerprint, &without_replicas(&body)));
+            if !met {
+                unmet.push(Unmet {
+                    name,
+                    body: body.to_string().into_bytes().into(),
+                    force,
+                    kind: PhantomData,
+                });
+            }
+        }
+        Ok(Self { names, unmet })
+    }
 }
 
 struct Pass<'a> {
@@ -167,32 +222,28 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Brings the children of one kind to what is wanted, each with whether it takes fields over.
-    async fn ensure_all<'b, K>(
-        &mut self,
-        wanted: impl Iterator<Item = (&'b K, bool)>,
-        live: &BTreeMap<String, Arc<Live<K>>>,
-    ) -> Result<(), Error>
+    /// Writes what is not as wanted of the children of one kind.
+    async fn ensure_all<K>(&mut self, unmet: Vec<Unmet<K>>, live: &BTreeMap<String, Arc<Live<K>>>) -> Result<(), Error>
     where
-        K: Kind + Serialize + DeserializeOwned + 'b,
+        K: Kind + DeserializeOwned,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
         let stopped = AtomicBool::new(false);
         let (api, uid, stopped) = (&api, self.uid.clone(), &stopped);
-        let begin = |(child, force): (&'b K, bool)| {
-            let (name, uid) = (child.name_any(), uid.as_str());
+        let begin = |child: Unmet<K>| {
+            let uid = uid.as_str();
             async move {
                 // What is under way when one fails is waited for, for it may have been done; nothing more is begun.
                 if stopped.load(Ordering::Relaxed) {
-                    return (name, Ok(Ensured::AsWanted));
+                    return (child.name, Ok(Ensured::AsWanted));
                 }
-                let outcome = ensure(api, uid, child, live.get(&name), force).await;
+                let outcome = ensure(api, uid, &child, live.get(&child.name)).await;
                 stopped.fetch_or(outcome.is_err(), Ordering::Relaxed);
-                (name, outcome)
+                (child.name, outcome)
             }
         };
         // Begun one by one: a write that only waits for its turn is kilobytes.
-        let mut waiting = wanted.collect::<Vec<_>>().into_iter();
+        let mut waiting = unmet.into_iter();
         let mut under_way: FuturesOrdered<_> = waiting.by_ref().take(IN_FLIGHT).map(begin).collect();
         let mut failed = None;
         while let Some((name, outcome)) = under_way.next().await {
@@ -266,18 +317,12 @@ enum Ensured {
     Refused { message: String, transient: bool },
 }
 
-/// Applies one child unless it is as wanted already.
-async fn ensure<K>(
-    api: &Api<K>,
-    uid: &str,
-    wanted: &K,
-    live: Option<&Arc<Live<K>>>,
-    force: bool,
-) -> Result<Ensured, Error>
+/// Applies one child that is not as wanted.
+async fn ensure<K>(api: &Api<K>, uid: &str, wanted: &Unmet<K>, live: Option<&Arc<Live<K>>>) -> Result<Ensured, Error>
 where
-    K: Kind + Serialize + DeserializeOwned,
+    K: Kind + DeserializeOwned,
 {
-    let (kind, name) = (K::kind(&()).into_owned(), wanted.name_any());
+    let (kind, name) = (K::kind(&()).into_owned(), wanted.name.clone());
     // Only objects with our labels are watched: another one under this name would not show in the stores.
     let unwatched = match live {
         Some(_) => None,
@@ -297,30 +342,17 @@ where
     if unwatched.as_ref().is_some_and(is_watched) {
         return Ok(Ensured::AsWanted);
     }
-    let serialize = |source| Error::Serialize {
+    let mut body: serde_json::Value = serde_json::from_slice(&wanted.body).map_err(|source| Error::Serialize {
         kind: kind.clone(),
         name: name.clone(),
         source,
-    };
-    let mut body = serde_json::to_value(wanted).map_err(serialize)?;
-    let fingerprint = fingerprint(&body);
-    if let Some(metadata) = body.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
-        metadata.insert(
-            "annotations".to_owned(),
-            serde_json::json!({ labels::APPLIED: format!("{fingerprint:016x}") }),
-        );
-    }
-    if let Some(live) = live
-        && live.is_as(fingerprint, &without_replicas(&body))
-    {
-        return Ok(Ensured::AsWanted);
-    }
+    })?;
     if unwatched.as_ref().is_some_and(rebalancer_owns) {
         body = without_replicas(&body);
     }
     let params = PatchParams {
         // Nothing to take over where there is nothing: whoever creates the name meanwhile keeps it.
-        force: force && there.is_some(),
+        force: wanted.force && there.is_some(),
         ..PatchParams::apply(labels::FIELD_MANAGER)
     };
     let patch = Patch::Apply(&body);

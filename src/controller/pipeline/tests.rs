@@ -81,7 +81,6 @@ fn deployed(raw: &TieredPipeline, found: &Found, ready: i32, patch: &Value) -> B
 fn status(raw: &TieredPipeline, found: &Found, written: &[&str], view: Option<&PipelineView>) -> TieredPipelineStatus {
     let valid = validate(raw, found);
     let report = Report {
-        desired: build(&valid).applied(),
         written: written
             .iter()
             .map(|name| ("Deployment".to_owned(), (*name).to_owned()))
