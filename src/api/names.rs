@@ -25,6 +25,17 @@ pub fn service_account(pipeline: &str, uid: &str) -> String {
     bounded(&[pipeline], uid, SERVICE_NAME_MAX)
 }
 
+/// What the names of all children of a pipeline start with. Children of others may, too.
+pub fn prefix(pipeline: &str) -> String {
+    let shortest = DEPLOYMENT_NAME_MAX.min(SERVICE_NAME_MAX) - HASH_LENGTH - 1;
+    let head: String = pipeline
+        .chars()
+        .map(|c| if c == '.' { '-' } else { c })
+        .take(shortest)
+        .collect();
+    head.trim_end_matches('-').to_owned()
+}
+
 /// Identity of a stage as a label value: stable for the life of the pipeline, independent of any other field.
 pub fn stage_id(uid: &str, stage: &str) -> String {
     hash(&[uid, stage])
@@ -113,6 +124,26 @@ mod tests {
     fn names_with_dashes_cannot_be_confused() {
         assert_ne!(stage("a-b", "u", "c"), stage("a", "u", "b-c"));
         assert_ne!(deployment("a", "u", "b-c", "d"), deployment("a", "u", "b", "c-d"));
+    }
+
+    #[test]
+    fn all_names_of_a_pipeline_start_with_its_prefix() {
+        let long = "p".repeat(37);
+        let pipelines = ["rag", "ab", "a.b", "rag-v1.2", &format!("{long}-x"), &"p".repeat(60)];
+        for pipeline in pipelines {
+            for child in ["guard", &"s".repeat(30)] {
+                let names = [
+                    deployment(pipeline, "u", child, "pool.eu"),
+                    deployment(pipeline, "u", child, "arm"),
+                    stage(pipeline, "u", child),
+                    service_account(pipeline, "u"),
+                ];
+                let prefix = prefix(pipeline);
+                for name in names {
+                    assert!(name.starts_with(&prefix), "{name} does not start with {prefix}");
+                }
+            }
+        }
     }
 
     #[test]

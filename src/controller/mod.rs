@@ -6,6 +6,7 @@ pub mod clock;
 pub mod compute_pool;
 pub mod events;
 pub mod lease;
+pub mod live;
 pub mod outcome;
 pub mod pipeline;
 pub mod pools;

@@ -39,7 +39,7 @@ pub enum Prospect {
 #[derive(Clone, Debug, PartialEq)]
 pub struct StageView {
     /// Wanted replicas by pool.
-    pub planned: BTreeMap<String, u32>,
+    pub planned: BTreeMap<Arc<str>, u32>,
     /// The plan leaves demand unserved.
     pub short: bool,
     /// The pipeline's throughput is limited here.
@@ -53,11 +53,11 @@ pub struct StageView {
     /// Presets of which nothing fresh is known while replicas are Ready; `signal.preset` stands for the stage's own.
     pub missing: Vec<&'static str>,
     /// What was learned, by pool; observations rounded down to a power of two.
-    pub learned: BTreeMap<String, PoolLearned>,
+    pub learned: BTreeMap<Arc<str>, PoolLearned>,
     /// Calls per request of its callers, as learned.
     pub calls: Option<Learned>,
     /// Why pools are not used more.
-    pub not_used: BTreeMap<String, NotUsed>,
+    pub not_used: BTreeMap<Arc<str>, NotUsed>,
     /// Who else writes the replicas.
     pub foreign: Option<Foreign>,
 }

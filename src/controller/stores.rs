@@ -2,20 +2,22 @@
 
 use std::future;
 
+use std::sync::Arc;
+
 use futures::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ObjectMeta};
 use kube::api::PartialObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
 
+use super::live::{Children, Kind, Live, News, Wire};
 use super::view::{NodeView, PodView, watcher_config};
+use super::watch::Ended;
 use crate::api::{ComputePool, TieredPipeline, labels};
 
 /// What the controllers read from. Every store is complete before anything is decided.
@@ -26,13 +28,13 @@ pub struct Stores {
     /// Pools; likewise.
     pub pools: Store<DeserializeGuard<ComputePool>>,
     /// Deployments managed by tiercel.
-    pub deployments: Store<Deployment>,
+    pub deployments: Children<Deployment>,
     /// Services managed by tiercel.
-    pub services: Store<Service>,
+    pub services: Children<Service>,
     /// PodDisruptionBudgets managed by tiercel.
-    pub budgets: Store<PodDisruptionBudget>,
+    pub budgets: Children<PodDisruptionBudget>,
     /// ServiceAccounts managed by tiercel.
-    pub accounts: Store<ServiceAccount>,
+    pub accounts: Children<ServiceAccount>,
     /// Namespaces, labels only.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// Nodes.
@@ -46,38 +48,46 @@ impl Stores {
     ///
     /// # Errors
     /// When a watch ended before that.
-    pub async fn wait_until_ready(&self) -> Result<(), reflector::store::WriterDropped> {
-        self.pipelines.wait_until_ready().await?;
-        self.pools.wait_until_ready().await?;
-        self.deployments.wait_until_ready().await?;
-        self.services.wait_until_ready().await?;
-        self.budgets.wait_until_ready().await?;
-        self.accounts.wait_until_ready().await?;
-        self.namespaces.wait_until_ready().await?;
-        self.nodes.wait_until_ready().await?;
-        self.pods.wait_until_ready().await
+    pub async fn wait_until_ready(&self) -> Result<(), Ended> {
+        self.pipelines.wait_until_ready().await.map_err(|_| Ended)?;
+        self.pools.wait_until_ready().await.map_err(|_| Ended)?;
+        self.deployments.wait_until_ready().await.map_err(|_| Ended)?;
+        self.services.wait_until_ready().await.map_err(|_| Ended)?;
+        self.budgets.wait_until_ready().await.map_err(|_| Ended)?;
+        self.accounts.wait_until_ready().await.map_err(|_| Ended)?;
+        self.namespaces.wait_until_ready().await.map_err(|_| Ended)?;
+        self.nodes.wait_until_ready().await.map_err(|_| Ended)?;
+        self.pods.wait_until_ready().await.map_err(|_| Ended)
     }
 }
 
-/// Watches what tiercel manages of one kind, in all namespaces.
-pub fn watch_children<K>(
+/// Watches what tiercel manages of one kind, in all namespaces. `None` stands for a list read anew, after which anything
+/// may be gone without an item.
+pub fn watch_children<K: Kind>(
     client: &Client,
     namespace: Option<&str>,
-) -> (
-    Store<K>,
-    impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + use<K>,
-)
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + DeserializeOwned
-        + std::fmt::Debug
-        + Send
-        + Sync
-        + 'static,
-{
+) -> (Children<K>, impl Stream<Item = Option<Arc<Live<K>>>> + Send + use<K>) {
     let ours = watcher_config().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER));
-    watched(scope(client, namespace), ours, |object: &mut K| slim(object.meta_mut()))
+    let (store, mut writer) = Children::new();
+    let events = watcher(scope::<Wire<K>>(client, namespace), ours).default_backoff();
+    let changes = events.filter_map(move |event| {
+        future::ready(match event {
+            Ok(event) => match writer.apply(event) {
+                News::Of(child) => Some(Some(child)),
+                News::Everything => Some(None),
+                News::None => None,
+            },
+            Err(error) => {
+                failed(&error);
+                None
+            }
+        })
+    });
+    (store, changes)
+}
+
+fn failed(error: &watcher::Error) {
+    tracing::warn!(%error, "a watch failed and is tried again");
 }
 
 /// Watches the labels of namespaces.
@@ -97,7 +107,7 @@ pub fn watch_namespaces(
     (store, stream.reflect(writer))
 }
 
-/// Watches the pipelines.
+/// Watches the pipelines. Of their annotations only the break-glass is kept: `kubectl apply` repeats the spec in one.
 pub fn watch_pipelines(
     client: &Client,
     namespace: Option<&str>,
@@ -105,13 +115,13 @@ pub fn watch_pipelines(
     Store<DeserializeGuard<TieredPipeline>>,
     impl Stream<Item = watcher::Result<watcher::Event<DeserializeGuard<TieredPipeline>>>> + Send + use<>,
 ) {
-    watched(
-        scope(client, namespace),
-        watcher_config(),
-        |object: &mut DeserializeGuard<TieredPipeline>| {
-            object.meta_mut().managed_fields = None;
-        },
-    )
+    let (store, writer) = reflector::store();
+    let events = watcher(scope(client, namespace), watcher_config()).default_backoff();
+    let stream = events.modify(|object: &mut DeserializeGuard<TieredPipeline>| {
+        object.meta_mut().managed_fields = None;
+        object.annotations_mut().retain(|key, _| key == labels::PAUSE);
+    });
+    (store, stream.reflect(writer))
 }
 
 fn scope<K>(client: &Client, namespace: Option<&str>) -> Api<K>
@@ -122,36 +132,6 @@ where
         || Api::all(client.clone()),
         |namespace| Api::namespaced(client.clone(), namespace),
     )
-}
-
-fn watched<K>(
-    api: Api<K>,
-    config: watcher::Config,
-    slim: impl FnMut(&mut K) + Send,
-) -> (Store<K>, impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send)
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
-{
-    let (store, writer) = reflector::store();
-    let stream = watcher(api, config).default_backoff().modify(slim).reflect(writer);
-    (store, stream)
-}
-
-/// Of the managed fields only who owns the replicas is ever read; the rest is half of an object's metadata.
-fn slim(meta: &mut ObjectMeta) {
-    let Some(entries) = &mut meta.managed_fields else {
-        return;
-    };
-    entries.retain_mut(|entry| {
-        let owns = entry
-            .fields_v1
-            .as_ref()
-            .is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some());
-        if owns {
-            entry.fields_v1 = Some(FieldsV1(serde_json::json!({"f:spec": {"f:replicas": {}}})));
-        }
-        owns
-    });
 }
 
 /// Objects that changed, from a stream of watch events; `None` stands for a list read anew, after which anything may be
@@ -165,7 +145,7 @@ pub fn touched<K: Send>(
             Ok(watcher::Event::InitDone) => Some(None),
             Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => None,
             Err(error) => {
-                tracing::warn!(%error, "a watch failed and is tried again");
+                failed(&error);
                 None
             }
         })

@@ -22,14 +22,11 @@ pub use watch::{Change, coalesced, watch_nodes, watch_pods, watch_pools, watcher
 
 use crate::api::labels;
 
-/// Prefix of the labels that are kept on pods.
-const OWN_LABELS: &str = "tiercel.dev/";
-
 /// A pod.
 #[derive(Clone, Debug, Default, Deserialize, kube::Resource)]
 #[resource(inherit = Pod)]
 pub struct PodView {
-    /// Identity, `tiercel.dev/` labels, owners, creation and deletion.
+    /// Identity, the label of its variant, owners, creation and deletion.
     #[serde(default)]
     pub metadata: ObjectMeta,
     /// Where it is placed and what it requests.
@@ -219,8 +216,8 @@ pub(crate) trait Watched: Resource<DynamicType = ()> {
 impl Watched for PodView {
     fn strip(&mut self) {
         strip(&mut self.metadata);
-        if let Some(labels) = &mut self.metadata.labels {
-            labels.retain(|key, _| key.starts_with(OWN_LABELS));
+        if let Some(kept) = &mut self.metadata.labels {
+            kept.retain(|key, _| key == labels::VARIANT_ID);
         }
     }
 

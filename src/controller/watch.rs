@@ -1,22 +1,21 @@
 //! Every watch, what it wakes, and the stores it fills. Caches are warm before leadership.
 
 use std::future::ready;
+use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
+use kube::Client;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::watcher;
-use kube::{Client, Resource};
-use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::live::{Children, Kind, Live};
 use super::rebalancer::Notice;
 use super::stores::{self, Stores, touched};
 use super::view::{Change, watch_nodes, watch_pods, watch_pools};
-use crate::api::{TieredPipeline, labels};
+use crate::api::TieredPipeline;
 
 /// Reference to a pipeline that is to be reconciled.
 pub type Pipeline = ObjectRef<DeserializeGuard<TieredPipeline>>;
@@ -62,16 +61,10 @@ impl Sinks {
     }
 
     /// Wakes the owner, by owner reference: a label that somebody changed still wakes the right one.
-    fn wake_owner(&self, child: &impl Resource) {
-        let meta = child.meta();
-        let owners = meta.owner_references.iter().flatten();
-        let owner = owners
-            .filter(|owner| owner.controller == Some(true))
-            .map(|owner| &owner.name)
-            .next();
-        let labelled = meta.labels.as_ref().and_then(|labels| labels.get(labels::PIPELINE));
-        if let (Some(name), Some(namespace)) = (owner.or(labelled), &meta.namespace) {
-            self.wake(ObjectRef::new(name).within(namespace));
+    fn wake_owner<K: Kind>(&self, child: &Live<K>) {
+        let owner = child.controller.as_ref().map(|owner| &owner.name);
+        if let Some(name) = owner.or(child.pipeline.as_ref()) {
+            self.wake(ObjectRef::new(name).within(&child.namespace));
         }
     }
 }
@@ -104,7 +97,7 @@ pub async fn watch_everything(client: &Client, namespace: Option<&str>) -> Resul
         nodes: nodes(client, &sinks, &mut tasks),
         pods: pods(client, &sinks, &mut tasks),
     };
-    stores.wait_until_ready().await.map_err(|_| Ended)?;
+    stores.wait_until_ready().await?;
     Ok(Watched {
         stores,
         notices,
@@ -145,42 +138,35 @@ fn pools(client: &Client, sinks: &Sinks, tasks: &mut JoinSet<()>) -> Store<Deser
     store
 }
 
-fn deployments(client: &Client, namespace: Option<&str>, sinks: &Sinks, tasks: &mut JoinSet<()>) -> Store<Deployment> {
-    let (store, stream) = stores::watch_children(client, namespace);
+fn deployments(
+    client: &Client,
+    namespace: Option<&str>,
+    sinks: &Sinks,
+    tasks: &mut JoinSet<()>,
+) -> Children<Deployment> {
+    let (store, changes) = stores::watch_children(client, namespace);
     let sinks = sinks.clone();
-    tasks.spawn(touched(stream).for_each(move |object| {
+    tasks.spawn(changes.for_each(move |object| {
         match &object {
             Some(deployment) => sinks.wake_owner(deployment),
             // Whatever vanished in the gap has an owner that nobody else would wake.
             None => drop(sinks.all.send(())),
         }
-        sinks.notice(Notice::Deployment(object.map(Box::new)));
+        sinks.notice(Notice::Deployment(object));
         ready(())
     }));
     store
 }
 
 /// A child that changed wakes its owner; a list read anew wakes everybody.
-fn children<K>(client: &Client, namespace: Option<&str>, sinks: &Sinks, tasks: &mut JoinSet<()>) -> Store<K>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + DeserializeOwned
-        + std::fmt::Debug
-        + Send
-        + Sync
-        + 'static,
-{
-    let (store, stream) = stores::watch_children(client, namespace);
-    tasks.spawn(owned(stream, sinks.clone()));
+fn children<K: Kind>(client: &Client, namespace: Option<&str>, sinks: &Sinks, tasks: &mut JoinSet<()>) -> Children<K> {
+    let (store, changes) = stores::watch_children(client, namespace);
+    tasks.spawn(owned(changes, sinks.clone()));
     store
 }
 
-async fn owned<K>(stream: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send, sinks: Sinks)
-where
-    K: Resource<DynamicType = ()> + Send,
-{
-    let mut changes = std::pin::pin!(touched(stream));
+async fn owned<K: Kind>(changes: impl Stream<Item = Option<Arc<Live<K>>>> + Send, sinks: Sinks) {
+    let mut changes = std::pin::pin!(changes);
     while let Some(change) = changes.next().await {
         match &change {
             Some(child) => sinks.wake_owner(child),

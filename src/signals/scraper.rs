@@ -1,10 +1,11 @@
 //! I/O: fetches the metrics endpoints of pods, each on its own beat, and passes every answer on as it arrives.
 //!
-//! One task per target keeps one connection. A target costs at most its deadline, a bounded body and a slot; targets
+//! One task per target keeps one connection, and of it only the socket between two scrapes. A target costs at most its deadline, a bounded body and a slot; targets
 //! that keep using up their deadline or sending too much are asked less often, so that they cannot starve the others.
 //! No redirects, proxies, credentials or compression: the request goes to the address that the rules accepted, and the
 //! rules see the address of the connected socket as well.
 
+mod exchange;
 #[cfg(test)]
 mod tests;
 
@@ -13,41 +14,25 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty};
-use hyper::body::{Body, Bytes, Incoming};
-use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HOST, USER_AGENT};
 use hyper::http::uri::PathAndQuery;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use self::exchange::fetch;
 use super::address::AddressRules;
 use super::exposition::{self, Exposition, Limits};
 use super::presets::{Preset, Source};
 use super::{PodSignals, Why};
 
-/// Bodies beyond this are read a few at a time, so that many large ones together stay within bounded memory.
-const LARGE_BODY: usize = 256 * 1024;
-
 /// Large bodies read at once.
 const LARGE_BODIES_MAX: usize = 8;
-
-/// Read buffer of a connection; bounds the response headers too.
-const BUFFER_MAX: usize = 16 * 1024;
 
 /// Answers waiting to be taken; a consumer further behind slows the scrapes down instead of piling up old news.
 const ANSWERS_MAX: usize = 1_024;
 
 /// Ticks left out between attempts at a target that keeps timing out or sending too much.
 const TICKS_LEFT_OUT_MAX: u32 = 3;
-
-const ACCEPTED: &str = "text/plain;version=0.0.4,application/openmetrics-text;version=1.0.0;q=0.5";
-
-const AGENT: &str = concat!("tiercel/", env!("CARGO_PKG_VERSION"));
 
 /// How to scrape.
 #[derive(Clone, Debug)]
@@ -237,7 +222,12 @@ async fn scrape(target: Target, shared: Arc<Shared>) {
             ticks.tick().await;
         }
         let Ok(slot) = shared.slots.acquire().await else { return };
-        let fetched = tokio::time::timeout(*deadline, fetch(&target, &shared, &mut connection)).await;
+        // On the heap, and only for as long as it lasts: most targets wait most of the time.
+        let fetched = Box::pin(tokio::time::timeout(
+            *deadline,
+            fetch(&target, &shared, &mut connection),
+        ))
+        .await;
         let received_ms = clock_ms();
         let outcome = fetched
             .unwrap_or(Err(Why::Timeout))
@@ -275,132 +265,4 @@ fn read(body: &[u8], limits: &Limits, preset: &Preset) -> Result<PodSignals, Why
         | exposition::Error::TooManyLabels { .. } => Why::TooLarge,
     })?;
     Ok(preset.read(&parsed, exposition::fingerprint(body)))
-}
-
-/// A whole body, and the right to hold a large one.
-struct Fetched<'s> {
-    bytes: Vec<u8>,
-    _large: Option<SemaphorePermit<'s>>,
-}
-
-/// A connection that can take a request, and the task that drives it.
-struct Connection {
-    requests: http1::SendRequest<Empty<Bytes>>,
-    _driver: Task,
-}
-
-/// One request, over the kept connection if it still stands. Leaves the connection behind if it can be used again.
-async fn fetch<'s>(target: &Target, shared: &'s Shared, kept: &mut Option<Connection>) -> Result<Fetched<'s>, Why> {
-    // Bound first: the guard of the channel must not be held across an await.
-    let permitted = shared.rules.borrow().check(target.address.ip());
-    let address = SocketAddr::new(permitted.map_err(|_| Why::Denied)?, target.address.port());
-    let answered = match kept.take() {
-        Some(mut connection) => ask(&mut connection, target, address)
-            .await
-            .ok()
-            .map(|response| (connection, response)),
-        None => None,
-    };
-    let (connection, response) = if let Some(answered) = answered {
-        answered
-    } else {
-        // Either there was none, or the server closed it meanwhile, which it may at any time.
-        let mut connection = connect(address, shared).await?;
-        let response = ask(&mut connection, target, address).await.map_err(|error| {
-            if error.is_parse() {
-                Why::Malformed
-            } else {
-                Why::Unreachable
-            }
-        })?;
-        (connection, response)
-    };
-    check(&response)?;
-    let fetched = body(response.into_body(), shared).await?;
-    *kept = Some(connection);
-    Ok(fetched)
-}
-
-async fn connect(address: SocketAddr, shared: &Shared) -> Result<Connection, Why> {
-    let stream = TcpStream::connect(address).await.map_err(|_| Why::Unreachable)?;
-    let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
-        return Err(Why::Unreachable);
-    };
-    shared.rules.borrow().check(peer.ip()).map_err(|_| Why::Denied)?;
-    // A connect to a free local port can meet itself.
-    if peer == local {
-        return Err(Why::Unreachable);
-    }
-    stream.set_nodelay(true).map_err(|_| Why::Unreachable)?;
-    let handshake = http1::Builder::new()
-        .max_buf_size(BUFFER_MAX)
-        .handshake(TokioIo::new(stream))
-        .await;
-    let (requests, driver) = handshake.map_err(|_| Why::Unreachable)?;
-    let driver = Task(tokio::spawn(async move {
-        // What goes wrong here also fails the request that is under way, which is where it is reported.
-        let _ = driver.await;
-    }));
-    Ok(Connection {
-        requests,
-        _driver: driver,
-    })
-}
-
-async fn ask(
-    connection: &mut Connection,
-    target: &Target,
-    address: SocketAddr,
-) -> Result<Response<Incoming>, hyper::Error> {
-    let mut request = Request::new(Empty::new());
-    *request.uri_mut() = target.path.clone().into();
-    let headers = request.headers_mut();
-    if let Ok(host) = address.to_string().parse() {
-        headers.insert(HOST, host);
-    }
-    headers.insert(USER_AGENT, hyper::header::HeaderValue::from_static(AGENT));
-    headers.insert(ACCEPT, hyper::header::HeaderValue::from_static(ACCEPTED));
-    headers.insert(ACCEPT_ENCODING, hyper::header::HeaderValue::from_static("identity"));
-    connection.requests.ready().await?;
-    connection.requests.send_request(request).await
-}
-
-fn check(response: &Response<Incoming>) -> Result<(), Why> {
-    match response.status() {
-        StatusCode::OK => {}
-        StatusCode::NOT_FOUND | StatusCode::GONE => return Err(Why::NoSeries),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(Why::Denied),
-        status if status.is_redirection() => return Err(Why::Denied),
-        _ => return Err(Why::Unreachable),
-    }
-    match response.headers().get(CONTENT_ENCODING) {
-        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(Why::Malformed),
-        _ => Ok(()),
-    }
-}
-
-/// Reads a body up to the limit and not a chunk further.
-async fn body(mut incoming: Incoming, shared: &Shared) -> Result<Fetched<'_>, Why> {
-    let max = shared.config.limits.bytes_max;
-    let announced = incoming.size_hint().lower();
-    if usize::try_from(announced).map_or(true, |announced| announced > max) {
-        return Err(Why::TooLarge);
-    }
-    let mut bytes = Vec::new();
-    let mut large = None;
-    while let Some(frame) = incoming.frame().await {
-        // The connection ended before the body did: cut off, and a cut number may look whole.
-        let frame = frame.map_err(|_| Why::Unreachable)?;
-        let Ok(chunk) = frame.into_data() else { continue };
-        if bytes.len() + chunk.len() > max {
-            return Err(Why::TooLarge);
-        }
-        if large.is_none() && bytes.len() + chunk.len() > LARGE_BODY {
-            large = Some(shared.large_bodies.acquire().await.map_err(|_| Why::Unreachable)?);
-            // At once, because growing by doubling would take up to twice the limit.
-            bytes.reserve_exact(max - bytes.len());
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(Fetched { bytes, _large: large })
 }

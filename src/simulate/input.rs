@@ -14,6 +14,7 @@ use crate::api::compute_pool::{Operator, Tier};
 use crate::api::stage::Kind;
 use crate::api::{self, ComputePool, TieredPipeline};
 use crate::controller::capacity::{self, PoolObservation};
+use crate::controller::live::Live;
 use crate::controller::pipeline::dereference::{Found, pool_facts};
 use crate::controller::pipeline::validate::validate;
 use crate::controller::pipeline::validated::{ValidatedPipeline, ValidatedStage};
@@ -313,17 +314,15 @@ fn validated(
     let first = validate(pipeline, &found);
     for stage in &first.stages {
         for pool in &stage.pools {
-            let deployment = Deployment {
-                metadata: serde_json::from_value(json!({
-                    "name": pool.child,
-                    "namespace": first.id.namespace,
-                    "ownerReferences": [{"apiVersion": format!("{}/{}", api::GROUP, api::VERSION), "kind": "TieredPipeline",
-                                         "name": first.id.name, "uid": first.id.uid, "controller": true}],
-                }))
-                .unwrap_or_default(),
-                ..Deployment::default()
-            };
-            found.deployments.insert(pool.child.clone(), Arc::new(deployment));
+            let deployment = serde_json::from_value::<Live<Deployment>>(json!({"metadata": {
+                "name": pool.child,
+                "namespace": first.id.namespace,
+                "ownerReferences": [{"apiVersion": format!("{}/{}", api::GROUP, api::VERSION), "kind": "TieredPipeline",
+                                     "name": first.id.name, "uid": first.id.uid, "controller": true}],
+            }}));
+            if let Ok(deployment) = deployment {
+                found.deployments.insert(pool.child.clone(), Arc::new(deployment));
+            }
         }
     }
     let valid = validate(pipeline, &found);

@@ -2,7 +2,7 @@ use super::*;
 use crate::telemetry::{ResourceSample, StageSample, VariantSample};
 
 fn variant(pool: &str) -> VariantSample {
-    let pool = pool.to_owned();
+    let pool = pool.into();
     VariantSample {
         pool,
         tier: "CPU",

@@ -1,6 +1,10 @@
 //! Series that belong to an object: told as a whole, so that what is not told any more is gone from the next scrape.
 
-use std::{collections::BTreeMap, fmt, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex},
+};
 
 use prometheus_client::{
     collector::Collector,
@@ -38,7 +42,7 @@ pub struct StageSample {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VariantSample {
     /// Name of the pool.
-    pub pool: String,
+    pub pool: Arc<str>,
     /// `CPU` or `Accelerator`.
     pub tier: &'static str,
     /// Of Ready replicas, thousandths of the stage's unit.
@@ -243,7 +247,7 @@ impl Samples {
         self.stages().flat_map(|(labels, stage)| {
             stage.variants.iter().map(move |variant| {
                 let mut labels = labels.clone();
-                labels.extend([("pool", variant.pool.as_str()), ("tier", variant.tier)]);
+                labels.extend([("pool", &*variant.pool), ("tier", variant.tier)]);
                 (labels, variant)
             })
         })

@@ -37,7 +37,7 @@ pub(crate) fn run() -> Value {
 
 fn rung(stages: u32, ample: bool) -> Value {
     let mut draws = Draws(SEED ^ u64::from(stages));
-    let world = world(stages, ample, &mut draws);
+    let world = world(stages, POOLS, ample, &mut draws);
     let mut desired: Vec<u32> = world.variants.iter().map(|_| 0).collect();
     for first in (0..desired.len()).step_by(POOLS as usize) {
         let at = first + usize::try_from(draws.below(u64::from(POOLS))).unwrap_or_default();
@@ -98,6 +98,24 @@ fn rung(stages: u32, ample: bool) -> Value {
     })
 }
 
+/// The core as it stands once all stages are at rest at their least, on the cheapest pool of each.
+pub(crate) fn at_rest(stages: u32, pools: u32) -> State {
+    let world = world(stages, pools, true, &mut Draws(SEED ^ u64::from(stages)));
+    let mut desired = vec![0; world.variants.len()];
+    desired.iter_mut().step_by(pools as usize).for_each(|count| *count = 1);
+    let mut everything = vec![Event::World(world.clone())];
+    everything.extend(replicas(&desired));
+    everything.extend((0..stages).flat_map(|stage| readings(&world, &desired, stage, CALM / 4, 1_000)));
+    let mut state = State::new();
+    for second in 1..=10 {
+        black_box(step(&mut state, &everything, second * 1_000));
+        everything = (0..stages)
+            .flat_map(|stage| readings(&world, &desired, stage, CALM / 4, (second + 1) * 1_000))
+            .collect();
+    }
+    state
+}
+
 /// One step, microseconds. Returns how many decisions it made.
 fn timed(samples: &mut Vec<f64>, state: &mut State, events: &[Event], now_ms: u64) -> usize {
     let start = Instant::now();
@@ -139,7 +157,8 @@ fn replicas(desired: &[u32]) -> impl Iterator<Item = Event> {
 
 /// What the variants of a stage with replicas report: as many requests as show a demand, all on the first of them.
 fn readings(world: &World, desired: &[u32], stage: u32, demand: u64, taken_ms: u64) -> Vec<Event> {
-    let range = stage * POOLS..(stage + 1) * POOLS;
+    let (start, end) = world.stages.get(stage as usize).map_or((0, 0), |stage| stage.variants);
+    let range = start..end;
     let running = range
         .filter_map(|at| Some((at, *desired.get(at as usize)?)))
         .filter(|&(_, count)| count > 0);
@@ -167,10 +186,10 @@ fn readings(world: &World, desired: &[u32], stage: u32, demand: u64, taken_ms: u
 }
 
 /// Pipelines of six stages in a chain over pools that differ in price and speed.
-fn world(stages: u32, ample: bool, draws: &mut Draws) -> World {
+fn world(stages: u32, pools: u32, ample: bool, draws: &mut Draws) -> World {
     // About three replicas a stage at rest and six when demand doubles, one core each.
     let replicas_per_pool = u64::from(stages) * if ample { 30 } else { 1 };
-    let pools = (0..POOLS).map(|at| Pool {
+    let shapes = (0..pools).map(|at| Pool {
         key: Key(u64::from(at)),
         tier: if at < 2 { Tier::Cpu } else { Tier::Accelerator },
         reliable: at != 2,
@@ -188,38 +207,38 @@ fn world(stages: u32, ample: bool, draws: &mut Draws) -> World {
         objective: None,
     });
     let pipelines = pipelines.collect();
-    let variants = (0..stages * POOLS).map(|at| Variant {
+    let variants = (0..stages * pools).map(|at| Variant {
         key: Key(10_000_000 + u64::from(at)),
-        stage: StageIdx(at / POOLS),
-        pool: PoolIdx(at % POOLS),
+        stage: StageIdx(at / pools),
+        pool: PoolIdx(at % pools),
         request: Resources {
             cpu_millis: 1_000,
             memory_kib: 1 << 20,
-            device_millis: if at % POOLS < 2 { 0 } else { 1_000 },
+            device_millis: if at % pools < 2 { 0 } else { 1_000 },
         },
-        cost_micros: 100_000 * (1 + u64::from(at % POOLS)) + draws.below(50_000),
-        marginal_micros: 100_000 * (1 + u64::from(at % POOLS)) + draws.below(50_000),
+        cost_micros: 100_000 * (1 + u64::from(at % pools)) + draws.below(50_000),
+        marginal_micros: 100_000 * (1 + u64::from(at % pools)) + draws.below(50_000),
         power_milliwatts: None,
         hint_permille: 1_000,
-        capacity_millis: 1_000 + 500 * u64::from(at % POOLS) + draws.below(1_000),
+        capacity_millis: 1_000 + 500 * u64::from(at % pools) + draws.below(1_000),
         concurrency: Some(SLOTS),
         startup_ms: 20_000,
         max: 100,
     });
     let variants = variants.collect();
     World {
-        pools: pools.collect(),
+        pools: shapes.collect(),
         pipelines,
-        stages: (0..stages).map(stage).collect(),
+        stages: (0..stages).map(|at| stage(at, pools)).collect(),
         variants,
     }
 }
 
-fn stage(at: u32) -> Stage {
+fn stage(at: u32, pools: u32) -> Stage {
     Stage {
         key: Key(1_000_000 + u64::from(at)),
         pipeline: PipelineIdx(at / STAGES_PER_PIPELINE),
-        variants: (at * POOLS, (at + 1) * POOLS),
+        variants: (at * pools, (at + 1) * pools),
         min: 1,
         max: 100,
         reliable_min: 0,

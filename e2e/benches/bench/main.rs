@@ -7,7 +7,7 @@
 //! | `startup` | `kubectl apply` of the sample to Ready, beside bare Deployments |
 //! | `reaction` | a step of load to an acknowledged write, beside a bare client's PATCH; requests per decision |
 //! | `b7` | the same steps of load for tiercel, HPA and KEDA, side by side |
-//! | `size` | memory, CPU and requests at 10, 30 and 100 pipelines of six stages over five pools |
+//! | `b8` | memory, CPU and requests at 100 and 1,000 stages over eight pools, converged and while demands change |
 //!
 //! `BENCH=id[,id]` picks some. `TIERCEL_BIN` names an operator to measure; otherwise a release build is made.
 #![allow(
@@ -21,6 +21,7 @@
 )]
 
 mod audit;
+mod b8;
 mod core;
 mod ground;
 mod numbers;
@@ -30,7 +31,6 @@ mod proc;
 mod reaction;
 mod result;
 mod servers;
-mod size;
 mod startup;
 
 use std::process::ExitCode;
@@ -38,10 +38,18 @@ use std::process::ExitCode;
 /// Whatever stops a measurement.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-const ALL: [&str; 5] = ["core", "startup", "reaction", "b7", "size"];
+const ALL: [&str; 5] = ["core", "startup", "reaction", "b7", "b8"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    match b8::fill() {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    }
     let wanted = std::env::var("BENCH").unwrap_or_default();
     let wanted: Vec<&str> = wanted.split(',').map(str::trim).filter(|id| !id.is_empty()).collect();
     if let Some(unknown) = wanted.iter().find(|id| !ALL.contains(id)) {
@@ -66,7 +74,7 @@ async fn run(id: &str) -> Result<(), Failure> {
         "startup" => startup::run().await?,
         "reaction" => reaction::run().await?,
         "b7" => peers::run().await?,
-        _ => size::run().await?,
+        _ => b8::run().await?,
     };
     result::write(id, &figures)
 }

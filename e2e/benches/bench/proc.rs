@@ -14,6 +14,8 @@ const TICKS_PER_S: f64 = 100.0;
 pub(crate) struct Usage {
     /// Resident memory, KiB (`VmRSS`).
     pub(crate) rss_kib: u64,
+    /// Of that what is the process's own: heap and stacks, KiB (`RssAnon`).
+    pub(crate) own_kib: u64,
     /// Most resident memory so far, KiB (`VmHWM`).
     pub(crate) rss_kib_max: u64,
     /// CPU time of all threads, user and system, seconds.
@@ -42,6 +44,7 @@ pub(crate) fn usage(pid: u32) -> Result<Usage, Failure> {
         .sum();
     Ok(Usage {
         rss_kib: field("VmRSS")?,
+        own_kib: field("RssAnon")?,
         rss_kib_max: field("VmHWM")?,
         cpu_s: float(ticks) / TICKS_PER_S,
         threads: field("Threads")?,

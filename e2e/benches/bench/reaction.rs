@@ -14,7 +14,7 @@ use crate::ground::Ground;
 use crate::numbers::{self, Draws, ratio, summary};
 use crate::probes::{Bare, HIGH, LOW, PATIENCE, bare, bare_patch, children, name, pipeline, pool, ready};
 use crate::proc::{self, float};
-use crate::servers::Servers;
+use crate::servers::{Naming, Servers};
 
 const SPACE: &str = "reaction";
 const BARE: &str = "bare";
@@ -37,7 +37,7 @@ pub(crate) async fn run() -> Result<Value, Failure> {
     let ground = Ground::start(&[(&X86, "bench", 4, &[])]).await?;
     ground.namespace(SPACE, 100).await?;
     ground.namespace(BARE, 100).await?;
-    let servers = Servers::start(ground.client.clone(), SPACE, LOW);
+    let servers = Servers::start(ground.client.clone(), SPACE, LOW, Naming::Pipeline);
     let mut objects = vec![pool()];
     objects.extend((0..STAGES).map(|at| pipeline(&name(at))));
     ground.apply(SPACE, &objects).await?;

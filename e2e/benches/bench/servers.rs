@@ -26,7 +26,7 @@ use crate::ground::is_ready;
 const PAGE: &str = include_str!("../../../src/signals/testdata/vllm.prom");
 const PORT: u16 = 8000;
 
-/// The pods of one pipeline, which has one stage.
+/// The pods of one stage.
 #[derive(Debug, Default)]
 struct Stage {
     /// Requests in the stage, all shown by the pod that has served longest; the others are idle.
@@ -41,6 +41,15 @@ struct Stage {
 pub(crate) struct Servers {
     stages: Arc<Mutex<HashMap<String, Stage>>>,
     _watch: Arc<Task>,
+}
+
+/// What the stage of a pod is called here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Naming {
+    /// `<pipeline>`
+    Pipeline,
+    /// `<pipeline>/<stage>`
+    Stage,
 }
 
 #[derive(Debug)]
@@ -59,11 +68,12 @@ fn locked(stages: &Stages) -> MutexGuard<'_, HashMap<String, Stage>> {
 }
 
 impl Servers {
-    /// Serves every Ready pod of a namespace at its own address; every stage starts with this load.
-    pub(crate) fn start(client: Client, namespace: &str, load: u32) -> Self {
+    /// Serves every Ready pod of a namespace at its own address; every stage starts with this load. Stages are named by
+    /// their pipeline alone where pipelines have one.
+    pub(crate) fn start(client: Client, namespace: &str, load: u32, naming: Naming) -> Self {
         let stages = Stages::default();
         let pods = Api::<Pod>::namespaced(client, namespace);
-        let watch = tokio::spawn(follow(pods, Arc::clone(&stages), load));
+        let watch = tokio::spawn(follow(pods, Arc::clone(&stages), load, naming));
         Self {
             stages,
             _watch: Arc::new(Task(watch)),
@@ -89,32 +99,36 @@ impl Servers {
     }
 }
 
-async fn follow(pods: Api<Pod>, stages: Stages, load: u32) {
+async fn follow(pods: Api<Pod>, stages: Stages, load: u32, naming: Naming) {
     let labelled = watcher::Config::default().labels("tiercel.dev/pipeline");
     let mut events = std::pin::pin!(watcher(pods, labelled).default_backoff());
     while let Some(event) = events.next().await {
         match event {
-            Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => take_in(&stages, &pod, load),
-            Ok(watcher::Event::Delete(pod)) => forget(&stages, &pod),
+            Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => take_in(&stages, &pod, load, naming),
+            Ok(watcher::Event::Delete(pod)) => forget(&stages, &pod, naming),
             Ok(_) => {}
             Err(error) => eprintln!("the watch on pods is taken up again: {error}"),
         }
     }
 }
 
-fn pipeline_of(pod: &Pod) -> Option<String> {
-    pod.labels().get("tiercel.dev/pipeline").cloned()
+fn stage_of(pod: &Pod, naming: Naming) -> Option<String> {
+    let pipeline = pod.labels().get("tiercel.dev/pipeline")?;
+    Some(match naming {
+        Naming::Pipeline => pipeline.clone(),
+        Naming::Stage => format!("{pipeline}/{}", pod.labels().get("tiercel.dev/stage")?),
+    })
 }
 
-fn take_in(stages: &Stages, pod: &Pod, load: u32) {
+fn take_in(stages: &Stages, pod: &Pod, load: u32, naming: Naming) {
     if !is_ready(pod) {
-        return forget(stages, pod);
+        return forget(stages, pod, naming);
     }
     let ip = pod
         .status
         .as_ref()
         .and_then(|status| status.pod_ip.as_ref()?.parse().ok());
-    let (Some(pipeline), Some(uid), Some(ip)) = (pipeline_of(pod), pod.uid(), ip) else {
+    let (Some(pipeline), Some(uid), Some(ip)) = (stage_of(pod, naming), pod.uid(), ip) else {
         return;
     };
     let mut all = locked(stages);
@@ -133,8 +147,8 @@ fn take_in(stages: &Stages, pod: &Pod, load: u32) {
     }
 }
 
-fn forget(stages: &Stages, pod: &Pod) {
-    let (Some(pipeline), Some(uid)) = (pipeline_of(pod), pod.uid()) else {
+fn forget(stages: &Stages, pod: &Pod, naming: Naming) {
+    let (Some(pipeline), Some(uid)) = (stage_of(pod, naming), pod.uid()) else {
         return;
     };
     let mut all = locked(stages);

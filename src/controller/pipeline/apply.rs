@@ -2,14 +2,14 @@
 //!
 //! A child that already is as wanted is not written: converged pipelines cost no request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::stream::{self, StreamExt as _};
-use k8s_openapi::NamespaceResourceScope;
+use futures::stream::{FuturesOrdered, StreamExt as _};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -17,11 +17,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::build::{Applied, Desired, Prepared};
-use super::compare;
+use super::build::Desired;
 use super::dereference::Found;
 use super::validate::{is_ours, rebalancer_owns};
 use crate::api::labels;
+use crate::controller::live::{Kind, Live};
 
 /// What a child is refused for when somebody else has its name.
 pub const TAKEN: &str = "the name is taken by an object that tiercel does not own; rename or delete it";
@@ -80,8 +80,6 @@ pub struct Refused {
 /// What a pass wrote.
 #[derive(Debug)]
 pub struct Report {
-    /// The children, as applied.
-    pub desired: Desired<Applied>,
     /// Children written, by kind and name.
     pub written: Vec<(String, String)>,
     /// Children deleted, by kind and name.
@@ -94,37 +92,44 @@ pub struct Report {
 ///
 /// # Errors
 /// When the API server cannot be reached or does not answer: the pass is tried again. What it refuses is in the report.
-pub async fn apply(client: &Client, desired: Desired<Prepared>, found: &Found) -> Result<Report, Error> {
+pub async fn apply(client: &Client, desired: Desired, found: &Found) -> Result<Report, Error> {
+    let Desired {
+        namespace,
+        uid,
+        accounts,
+        services,
+        budgets,
+        deployments,
+        kept,
+        kept_stages,
+        ..
+    } = desired;
+    // All of it before the first wait: while a pass waits for its turn to write, it holds only what it will write.
+    let accounts = Wanted::of(accounts.into_iter().map(|it| (it, true)), &found.accounts, &uid)?;
+    let services = Wanted::of(services.into_iter().map(|it| (it, true)), &found.services, &uid)?;
+    let budgets = Wanted::of(budgets.into_iter().map(|it| (it, true)), &found.budgets, &uid)?;
+    let deployments = deployments.into_iter().map(|(it, claim)| (it, claim.forces()));
+    let deployments = Wanted::of(deployments, &found.deployments, &uid)?;
     let mut pass = Pass {
-        client,
-        namespace: desired.namespace.clone(),
-        uid: desired.uid.clone(),
+        namespace,
+        uid,
         ..Pass::new(client)
     };
-    pass.ensure_all(desired.accounts.iter().map(|account| (account, true)), &found.accounts)
-        .await?;
-    pass.ensure_all(desired.services.iter().map(|service| (service, true)), &found.services)
-        .await?;
-    pass.ensure_all(desired.budgets.iter().map(|budget| (budget, true)), &found.budgets)
-        .await?;
-    let deployments = desired.deployments.iter();
-    pass.ensure_all(
-        deployments.map(|(deployment, claim)| (deployment, claim.forces())),
-        &found.deployments,
-    )
-    .await?;
+    pass.ensure_all(accounts.unmet, &found.accounts).await?;
+    pass.ensure_all(services.unmet, &found.services).await?;
+    pass.ensure_all(budgets.unmet, &found.budgets).await?;
+    pass.ensure_all(deployments.unmet, &found.deployments).await?;
+    let stays = |stage: Option<&str>| stage.is_some_and(|stage| kept_stages.iter().any(|kept| kept == stage));
     pass.prune(&found.deployments, |name, child| {
-        desired.deployments.iter().any(|(wanted, _)| wanted.name_any() == name)
-            || desired.kept.iter().any(|kept| kept == name)
-            || stays(&desired, child)
+        deployments.names.contains(name) || kept.iter().any(|kept| kept == name) || stays(child.stage.as_deref())
     })
     .await?;
     pass.prune(&found.services, |name, child| {
-        desired.services.iter().any(|wanted| wanted.name_any() == name) || stays(&desired, child)
+        services.names.contains(name) || stays(child.stage.as_deref())
     })
     .await?;
     pass.prune(&found.budgets, |name, child| {
-        desired.budgets.iter().any(|wanted| wanted.name_any() == name) || stays(&desired, child)
+        budgets.names.contains(name) || stays(child.stage.as_deref())
     })
     .await?;
     let Pass {
@@ -134,19 +139,66 @@ pub async fn apply(client: &Client, desired: Desired<Prepared>, found: &Found) -
         ..
     } = pass;
     Ok(Report {
-        desired: desired.applied(),
         written,
         pruned,
         refused,
     })
 }
 
-/// Children of a refused stage stay as they are.
-fn stays(desired: &Desired<Prepared>, child: &impl ResourceExt) -> bool {
-    child
-        .labels()
-        .get(labels::STAGE)
-        .is_some_and(|stage| desired.kept_stages.contains(stage))
+/// The children of one kind: all their names, and what is not as wanted yet.
+struct Wanted<K> {
+    names: BTreeSet<String>,
+    unmet: Vec<Unmet<K>>,
+}
+
+/// A child to be written.
+struct Unmet<K> {
+    name: String,
+    /// What to apply, as JSON: a fifth of the object.
+    body: Box<[u8]>,
+    /// Whether it takes fields over.
+    force: bool,
+    kind: PhantomData<K>,
+}
+
+impl<K: Kind + Serialize> Wanted<K> {
+    /// `all`: each with whether it takes fields over.
+    fn of(
+        all: impl Iterator<Item = (K, bool)>,
+        live: &BTreeMap<String, Arc<Live<K>>>,
+        uid: &str,
+    ) -> Result<Self, Error> {
+        let (mut names, mut unmet) = (BTreeSet::new(), Vec::new());
+        for (child, force) in all {
+            let name = child.name_any();
+            names.insert(name.clone());
+            let serialize = |source| Error::Serialize {
+                kind: K::kind(&()).into_owned(),
+                name: name.clone(),
+                source,
+            };
+            let mut body = serde_json::to_value(&child).map_err(serialize)?;
+            let fingerprint = fingerprint(&body);
+            if let Some(metadata) = body.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
+                metadata.insert(
+                    "annotations".to_owned(),
+                    serde_json::json!({ labels::APPLIED: format!("{fingerprint:016x}") }),
+                );
+            }
+            let met = live
+                .get(&name)
+                .is_some_and(|live| live.is_ours(uid) && live.is_as(fingerprint, &without_replicas(&body)));
+            if !met {
+                unmet.push(Unmet {
+                    name,
+                    body: body.to_string().into_bytes().into(),
+                    force,
+                    kind: PhantomData,
+                });
+            }
+        }
+        Ok(Self { names, unmet })
+    }
 }
 
 struct Pass<'a> {
@@ -170,40 +222,32 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Brings the children of one kind to what is wanted, each with whether it takes fields over.
-    async fn ensure_all<'b, K>(
-        &mut self,
-        wanted: impl Iterator<Item = (&'b K, bool)>,
-        live: &BTreeMap<String, Arc<K>>,
-    ) -> Result<(), Error>
+    /// Writes what is not as wanted of the children of one kind.
+    async fn ensure_all<K>(&mut self, unmet: Vec<Unmet<K>>, live: &BTreeMap<String, Arc<Live<K>>>) -> Result<(), Error>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + Serialize
-            + DeserializeOwned
-            + 'b,
+        K: Kind + DeserializeOwned,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
         let stopped = AtomicBool::new(false);
         let (api, uid, stopped) = (&api, self.uid.clone(), &stopped);
-        let pending: Vec<_> = wanted
-            .map(|(child, force)| {
-                let (name, uid) = (child.name_any(), uid.as_str());
-                async move {
-                    // What is under way when one fails is waited for, for it may have been done; nothing more is begun.
-                    if stopped.load(Ordering::Relaxed) {
-                        return (name, Ok(Ensured::AsWanted));
-                    }
-                    let outcome = ensure(api, uid, child, live.get(&name), force).await;
-                    stopped.fetch_or(outcome.is_err(), Ordering::Relaxed);
-                    (name, outcome)
+        let begin = |child: Unmet<K>| {
+            let uid = uid.as_str();
+            async move {
+                // What is under way when one fails is waited for, for it may have been done; nothing more is begun.
+                if stopped.load(Ordering::Relaxed) {
+                    return (child.name, Ok(Ensured::AsWanted));
                 }
-            })
-            .collect();
-        let mut ended = stream::iter(pending).buffered(IN_FLIGHT);
+                let outcome = ensure(api, uid, &child, live.get(&child.name)).await;
+                stopped.fetch_or(outcome.is_err(), Ordering::Relaxed);
+                (child.name, outcome)
+            }
+        };
+        // Begun one by one: a write that only waits for its turn is kilobytes.
+        let mut waiting = unmet.into_iter();
+        let mut under_way: FuturesOrdered<_> = waiting.by_ref().take(IN_FLIGHT).map(begin).collect();
         let mut failed = None;
-        while let Some((name, outcome)) = ended.next().await {
+        while let Some((name, outcome)) = under_way.next().await {
+            under_way.extend(waiting.next().map(begin));
             let kind = K::kind(&()).into_owned();
             match outcome {
                 Ok(Ensured::AsWanted) => {}
@@ -218,23 +262,23 @@ impl<'a> Pass<'a> {
     /// Deletes our children that nothing wants any more, and only exactly what was looked at.
     async fn prune<K>(
         &mut self,
-        live: &BTreeMap<String, Arc<K>>,
-        wanted: impl Fn(&str, &K) -> bool,
+        live: &BTreeMap<String, Arc<Live<K>>>,
+        wanted: impl Fn(&str, &Live<K>) -> bool,
     ) -> Result<(), Error>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K: Kind + DeserializeOwned,
     {
-        let stale = live.iter().filter(|(name, child)| {
-            is_ours(child.as_ref(), &self.uid) && child.meta().deletion_timestamp.is_none() && !wanted(name, child)
-        });
-        let stale: Vec<(String, Arc<K>)> = stale.map(|(name, child)| (name.clone(), Arc::clone(child))).collect();
+        let stale = live
+            .iter()
+            .filter(|(name, child)| child.is_ours(&self.uid) && !child.leaving && !wanted(name, child));
+        let stale: Vec<(String, Arc<Live<K>>)> = stale.map(|(name, child)| (name.clone(), Arc::clone(child))).collect();
         for (name, child) in stale {
             let kind = K::kind(&()).into_owned();
             let params = DeleteParams {
                 propagation_policy: Some(PropagationPolicy::Background),
                 preconditions: Some(Preconditions {
-                    uid: child.uid(),
-                    resource_version: child.resource_version(),
+                    uid: Some(child.uid.to_string()),
+                    resource_version: Some(child.resource_version.to_string()),
                 }),
                 ..DeleteParams::default()
             };
@@ -273,12 +317,12 @@ enum Ensured {
     Refused { message: String, transient: bool },
 }
 
-/// Applies one child unless it is as wanted already.
-async fn ensure<K>(api: &Api<K>, uid: &str, wanted: &K, live: Option<&Arc<K>>, force: bool) -> Result<Ensured, Error>
+/// Applies one child that is not as wanted.
+async fn ensure<K>(api: &Api<K>, uid: &str, wanted: &Unmet<K>, live: Option<&Arc<Live<K>>>) -> Result<Ensured, Error>
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+    K: Kind + DeserializeOwned,
 {
-    let (kind, name) = (K::kind(&()).into_owned(), wanted.name_any());
+    let (kind, name) = (K::kind(&()).into_owned(), wanted.name.clone());
     // Only objects with our labels are watched: another one under this name would not show in the stores.
     let unwatched = match live {
         Some(_) => None,
@@ -286,7 +330,7 @@ where
     };
     let there = live.map_or_else(
         || unwatched.as_ref().map(|found| is_ours(found, uid)),
-        |live| Some(is_ours(live.as_ref(), uid)),
+        |live| Some(live.is_ours(uid)),
     );
     if there == Some(false) {
         return Ok(Ensured::Refused {
@@ -298,31 +342,17 @@ where
     if unwatched.as_ref().is_some_and(is_watched) {
         return Ok(Ensured::AsWanted);
     }
-    let json = |value: &K| serde_json::to_value(value);
-    let serialize = |source| Error::Serialize {
+    let mut body: serde_json::Value = serde_json::from_slice(&wanted.body).map_err(|source| Error::Serialize {
         kind: kind.clone(),
         name: name.clone(),
         source,
-    };
-    let mut body = json(wanted).map_err(serialize)?;
-    let fingerprint = fingerprint(&body);
-    if let Some(metadata) = body.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
-        metadata.insert(
-            "annotations".to_owned(),
-            serde_json::json!({ labels::APPLIED: fingerprint }),
-        );
-    }
-    if let Some(live) = live
-        && compare::contains(&json(live).map_err(serialize)?, &without_replicas(&body))
-    {
-        return Ok(Ensured::AsWanted);
-    }
+    })?;
     if unwatched.as_ref().is_some_and(rebalancer_owns) {
         body = without_replicas(&body);
     }
     let params = PatchParams {
         // Nothing to take over where there is nothing: whoever creates the name meanwhile keeps it.
-        force: force && there.is_some(),
+        force: wanted.force && there.is_some(),
         ..PatchParams::apply(labels::FIELD_MANAGER)
     };
     let patch = Patch::Apply(&body);
@@ -374,12 +404,12 @@ fn without_replicas(body: &serde_json::Value) -> serde_json::Value {
 }
 
 /// Short hash of what is applied, replicas left out.
-fn fingerprint(body: &serde_json::Value) -> String {
+fn fingerprint(body: &serde_json::Value) -> u64 {
     let digest = Sha256::digest(without_replicas(body).to_string());
     digest
         .iter()
         .take(8)
-        .fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]

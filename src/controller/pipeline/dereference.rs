@@ -7,27 +7,28 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 
 use super::super::capacity::{self, PoolObservation, Problem};
+use super::super::live::Live;
 use super::super::pools::Look;
 use super::super::stores::Stores;
 use crate::api::compute_pool::Architecture;
-use crate::api::{ComputePool, TieredPipeline};
+use crate::api::{ComputePool, TieredPipeline, names};
 
 /// What was found in the cluster for one pipeline.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
     /// Every pool, oldest first.
     pub pools: Vec<PoolFacts>,
-    /// Deployments of the namespace by name: ours, and those that could be in the way.
-    pub deployments: BTreeMap<String, Arc<Deployment>>,
-    /// Services of the pipeline by name.
-    pub services: BTreeMap<String, Arc<Service>>,
-    /// PodDisruptionBudgets of the pipeline by name.
-    pub budgets: BTreeMap<String, Arc<PodDisruptionBudget>>,
-    /// ServiceAccounts of the pipeline by name.
-    pub accounts: BTreeMap<String, Arc<ServiceAccount>>,
+    /// Deployments by name: those of the pipeline, and those that could be in the way.
+    pub deployments: BTreeMap<String, Arc<Live<Deployment>>>,
+    /// Services; likewise.
+    pub services: BTreeMap<String, Arc<Live<Service>>>,
+    /// PodDisruptionBudgets; likewise.
+    pub budgets: BTreeMap<String, Arc<Live<PodDisruptionBudget>>>,
+    /// ServiceAccounts; likewise.
+    pub accounts: BTreeMap<String, Arc<Live<ServiceAccount>>>,
     /// Whether the administrator allows secrets in containers.
     pub allow_secrets: bool,
 }
@@ -64,16 +65,17 @@ impl PoolFacts {
 /// Everything about `raw` that the stores and the latest look at the pools know.
 pub fn dereference(stores: &Stores, look: &Look, allow_secrets: bool, raw: &TieredPipeline) -> Found {
     let namespace = raw.namespace().unwrap_or_default();
+    let (uid, prefix) = (raw.uid().unwrap_or_default(), names::prefix(&raw.name_any()));
     let labels = stores
         .namespaces
         .get(&ObjectRef::new(&namespace))
         .map(|found| found.labels().clone());
     Found {
         pools: pool_facts(&look.pools, &look.observed, &labels.unwrap_or_default()),
-        deployments: named(&stores.deployments, &namespace),
-        services: named(&stores.services, &namespace),
-        budgets: named(&stores.budgets, &namespace),
-        accounts: named(&stores.accounts, &namespace),
+        deployments: stores.deployments.of(&namespace, &uid, &prefix),
+        services: stores.services.of(&namespace, &uid, &prefix),
+        budgets: stores.budgets.of(&namespace, &uid, &prefix),
+        accounts: stores.accounts.of(&namespace, &uid, &prefix),
         allow_secrets,
     }
 }
@@ -98,17 +100,4 @@ pub fn pool_facts(
         object: Arc::clone(object),
     };
     pools.into_iter().map(fact).collect()
-}
-
-fn named<K>(store: &Store<K>, namespace: &str) -> BTreeMap<String, Arc<K>>
-where
-    K: kube::Resource<DynamicType = ()> + Clone + 'static,
-{
-    let here = |object: &Arc<K>| object.meta().namespace.as_deref() == Some(namespace);
-    store
-        .state()
-        .into_iter()
-        .filter(here)
-        .map(|object| (object.name_any(), object))
-        .collect()
 }

@@ -10,7 +10,6 @@ use kube::{Api, Client, Resource, ResourceExt};
 use super::super::events::Events;
 use super::super::report::{PipelineView, PoolLearned};
 use super::apply::Report;
-use super::validate::desired;
 use super::validated::{StagePool, ValidatedPipeline, ValidatedStage};
 use super::verdict;
 use crate::api::decimal::money;
@@ -51,14 +50,12 @@ pub fn running(pool: &StagePool) -> Running {
     let Some(live) = &pool.live else {
         return Running::default();
     };
-    let status = live.status.as_ref();
-    let count = |number: Option<i32>| number.map_or(0, |number| u32::try_from(number).unwrap_or_default());
-    let replicas = count(status.and_then(|status| status.replicas));
+    let facts = &live.facts;
     Running {
-        desired: desired(live),
-        ready: count(status.and_then(|status| status.ready_replicas)),
-        outdated: count(status.and_then(|status| status.updated_replicas)) < replicas,
-        lagging: status.and_then(|status| status.observed_generation) < live.metadata.generation,
+        desired: facts.desired,
+        ready: facts.ready,
+        outdated: facts.updated < facts.replicas,
+        lagging: facts.observed_generation < facts.generation,
     }
 }
 

@@ -20,6 +20,7 @@ use super::status::compute_status;
 use super::validate::validate;
 use crate::api::{TieredPipeline, TieredPipelineStatus};
 use crate::controller::capacity::fixtures::{World, object};
+use crate::controller::live::Live;
 use crate::controller::rebalancer::view::driver_word;
 use crate::controller::report::{Foreign, PipelineView, Prospect, Signals, StageView};
 use crate::rebalance::decision;
@@ -63,7 +64,7 @@ pub(super) fn world() -> World {
 }
 
 /// The Deployments that the pipeline asks for, as a cluster has them once `ready` pods of each run.
-fn deployed(raw: &TieredPipeline, found: &Found, ready: i32, patch: &Value) -> BTreeMap<String, Arc<Deployment>> {
+fn deployed(raw: &TieredPipeline, found: &Found, ready: i32, patch: &Value) -> BTreeMap<String, Arc<Live<Deployment>>> {
     let wanted = build(&validate(raw, found)).deployments;
     let live = wanted.into_iter().map(|(deployment, claim)| {
         let replicas = claim.to_send().unwrap_or_default();
@@ -83,7 +84,6 @@ fn deployed(raw: &TieredPipeline, found: &Found, ready: i32, patch: &Value) -> B
 fn status(raw: &TieredPipeline, found: &Found, written: &[&str], view: Option<&PipelineView>) -> TieredPipelineStatus {
     let valid = validate(raw, found);
     let report = Report {
-        desired: build(&valid).applied(),
         written: written
             .iter()
             .map(|name| ("Deployment".to_owned(), (*name).to_owned()))

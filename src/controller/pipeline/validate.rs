@@ -3,7 +3,6 @@
 mod fit;
 mod stage_pool;
 
-use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 
 use self::fit::fit;
@@ -329,11 +328,6 @@ fn forbidden_secrets(stage: &Stage, found: &Found) -> Result<(), &'static str> {
         return Err("container.volumes.secret");
     }
     Ok(())
-}
-
-/// What the Deployment asks for. The server stores 1 where nothing is said.
-pub fn desired(live: &Deployment) -> u32 {
-    live.spec.as_ref().and_then(|spec| spec.replicas).map_or(1, natural)
 }
 
 /// Whether the rebalancer has claimed `spec.replicas`, as `managedFields` show.

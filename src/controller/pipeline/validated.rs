@@ -10,6 +10,7 @@ use crate::api::stage::{Kind, OnSignalLoss, TierHint, Traffic};
 use crate::api::tiered_pipeline::Mode;
 use crate::api::{ComputePool, conditions};
 use crate::controller::capacity::ReplicaCost;
+use crate::controller::live::Live;
 use crate::rebalance::world::{Objective, Resources};
 use crate::signals::presets::Preset;
 
@@ -131,7 +132,7 @@ pub struct StagePool {
     /// Name of the Deployment.
     pub child: String,
     /// The Deployment as it is, if it exists and is ours.
-    pub live: Option<Arc<Deployment>>,
+    pub live: Option<Arc<Live<Deployment>>>,
     /// What the reconciler says about `spec.replicas`.
     pub claim: Claim,
     /// What one replica needs.

@@ -275,11 +275,7 @@ fn unseen(stage: &ValidatedStage) -> impl Iterator<Item = &StagePool> {
 
 /// What the cluster says to the pods of a Deployment that cannot be created: a quota, an admission plug-in.
 fn replica_failure(pool: &StagePool) -> Option<&str> {
-    let conditions = pool.live.as_ref()?.status.as_ref()?.conditions.as_ref()?;
-    let failure = conditions
-        .iter()
-        .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")?;
-    failure.message.as_deref()
+    pool.live.as_ref()?.facts.failure.as_deref()
 }
 
 fn each_pool(valid: &ValidatedPipeline) -> impl Iterator<Item = (&ValidatedStage, &StagePool)> {

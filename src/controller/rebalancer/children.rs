@@ -3,9 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::ResourceExt;
 
-use super::super::pipeline::validate::{desired, rebalancer_owns};
+use super::super::live::Live;
 use super::super::report::Foreign;
 use crate::api::labels;
 
@@ -52,32 +51,32 @@ pub enum Seen {
 
 impl Child {
     /// First sight of a Deployment.
-    pub fn new(live: &Deployment) -> Self {
-        let owner = owner(live);
+    pub fn new(live: &Live<Deployment>) -> Self {
+        let writer = live.facts.writer.as_deref();
         Self {
-            desired: desired(live),
-            resource_version: live.resource_version().unwrap_or_default(),
-            claimed: rebalancer_owns(live),
-            foreign: owner
-                .filter(|owner| is_autoscaler(owner))
-                .map(|owner| Foreign::Autoscaler(owner.to_owned())),
+            desired: live.facts.desired,
+            resource_version: live.resource_version.to_string(),
+            claimed: live.facts.claimed,
+            foreign: writer
+                .filter(|writer| is_autoscaler(writer))
+                .map(|writer| Foreign::Autoscaler(writer.to_owned())),
             ..Self::default()
         }
     }
 
     /// Takes in what the watch shows.
-    pub fn observe(&mut self, live: &Deployment, now_ms: u64) -> Seen {
-        let version = live.resource_version().unwrap_or_default();
+    pub fn observe(&mut self, live: &Live<Deployment>, now_ms: u64) -> Seen {
+        let version = live.resource_version.to_string();
         // Versions of one kind are comparable numbers (the API guarantees it since 1.35, etcd always did it).
         let number = version.parse::<u64>().ok();
         if self.in_flight || matches!((number, self.acknowledged), (Some(seen), Some(own)) if seen < own) {
             return Seen::Same;
         }
         self.resource_version = version;
-        self.claimed = rebalancer_owns(live);
-        let owner = owner(live).unwrap_or_default().to_owned();
+        self.claimed = live.facts.claimed;
+        let owner = live.facts.writer.as_deref().unwrap_or_default().to_owned();
         self.taken.retain(|&at| now_ms.saturating_sub(at) < CONTEST_WINDOW_MS);
-        let replicas = desired(live);
+        let replicas = live.facts.desired;
         let foreign = owner != labels::REBALANCER_FIELD_MANAGER && owner != labels::FIELD_MANAGER;
         if replicas != self.desired && foreign {
             self.taken.push_back(now_ms);
@@ -176,19 +175,6 @@ impl Missing {
     }
 }
 
-/// The field manager that owns `spec.replicas`; of several, one that is not ours.
-fn owner(live: &Deployment) -> Option<&str> {
-    let owners = live.managed_fields().iter().filter(|entry| {
-        entry
-            .fields_v1
-            .as_ref()
-            .is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
-    });
-    let names: Vec<&str> = owners.filter_map(|entry| entry.manager.as_deref()).collect();
-    let ours = |name: &&&str| **name == labels::FIELD_MANAGER || **name == labels::REBALANCER_FIELD_MANAGER;
-    names.iter().find(|name| !ours(name)).or(names.first()).copied()
-}
-
 /// `HorizontalPodAutoscaler` writes through the controller manager, which writes no other Deployment's replicas.
 fn is_autoscaler(manager: &str) -> bool {
     manager == "kube-controller-manager" || manager.starts_with("keda") || manager.contains("autoscaler")
@@ -218,7 +204,7 @@ mod tests {
         assert!(!refused.gives_up(20_899) && refused.gives_up(20_900) && !refused.gives_up(21_900));
     }
 
-    fn deployment(replicas: i32, version: u64, manager: &str) -> Deployment {
+    fn deployment(replicas: i32, version: u64, manager: &str) -> Live<Deployment> {
         serde_json::from_value(json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": "d", "resourceVersion": version.to_string(), "managedFields": [{

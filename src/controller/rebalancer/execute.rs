@@ -22,7 +22,7 @@ impl Rebalancer {
     /// any is still to be claimed.
     pub(super) fn claim(&mut self, now_ms: u64) -> bool {
         let mut open = false;
-        let under_way = self.children.values().filter(|child| child.claiming).count();
+        let under_way = self.children.iter().flatten().filter(|child| child.claiming).count();
         let free = CLAIMS_MAX.saturating_sub(under_way);
         let mut unclaimed = Vec::new();
         for (at, variant) in (0_u32..).zip(&self.index.variants) {
@@ -33,20 +33,19 @@ impl Rebalancer {
             if !matches!(mode, Some(Mode::Automatic | Mode::NoScaleIn | Mode::NoScaleOut)) {
                 continue;
             }
-            let Some(key) = self.key(VariantIdx(at)) else { continue };
-            let Some(child) = self.children.get(&key) else { continue };
+            let at = VariantIdx(at);
+            let Some(child) = self.child(at) else { continue };
             if child.claimed || child.foreign.is_some() {
                 continue;
             }
             open = true;
             if !child.in_flight && !child.claiming && now_ms >= child.claim_after_ms && unclaimed.len() < free {
-                unclaimed.push((key, child.desired));
+                unclaimed.push((at, child.desired));
             }
         }
-        for (key, replicas) in unclaimed {
-            let Some(child) = self.children.get_mut(&key) else {
-                continue;
-            };
+        for (at, replicas) in unclaimed {
+            let Some(key) = self.key(at) else { continue };
+            let Some(child) = self.child_mut(at) else { continue };
             child.claiming = true;
             child.claim_after_ms = now_ms + CLAIM_AGAIN_MS;
             let write = Write {
@@ -85,7 +84,8 @@ impl Rebalancer {
             };
             for step in order::sendable(&decision.moves, can) {
                 let Some(key) = self.key(step.variant) else { continue };
-                let Some(child) = self.children.get_mut(&key).filter(|child| child.desired != step.to) else {
+                let child = self.child_mut(step.variant);
+                let Some(child) = child.filter(|child| child.desired != step.to) else {
                     continue;
                 };
                 let write = Write {
@@ -151,7 +151,9 @@ impl Rebalancer {
             self.world_stale = true;
             return;
         };
-        let Some(child) = self.children.get_mut(&write.child) else {
+        let variant = self.index.child(&write.child.0, &write.child.1);
+        let slot = variant.and_then(|at| self.children.get_mut(at.0 as usize));
+        let (Some(variant), Some(child)) = (variant, slot.and_then(Option::as_mut)) else {
             return;
         };
         let now_ms = self.ctx.clock.now_ms();
@@ -206,8 +208,6 @@ impl Rebalancer {
                 );
             }
         }
-        if let Some(&variant) = self.index.children.get(&write.child) {
-            self.observe(variant);
-        }
+        self.observe(variant);
     }
 }

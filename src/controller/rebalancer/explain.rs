@@ -91,7 +91,7 @@ impl Rebalancer {
                 let answers = self.signals.observations(preset).unwrap_or(&none);
                 let signal = of_pods(answers, &ready, preset, now_ms);
                 signals.push(Signal {
-                    pool: Some(variant.pool.clone()),
+                    pool: Some(variant.pool.to_string()),
                     ..signal
                 });
             }
@@ -104,7 +104,7 @@ impl Rebalancer {
         let not_used = report.not_used.iter().copied().chain(std::iter::repeat(None));
         let parts = self.variants(at).zip(&account.variants).zip(planned).zip(not_used);
         let each = parts.map(|((((_, named), known), wanted), not_used)| Pool {
-            name: named.pool.clone(),
+            name: named.pool.to_string(),
             wanted,
             not_more: not_used.map(|why| not_more(why, account.rated, now_ms)),
             ..pool(known, account.rated)

@@ -48,7 +48,8 @@ pub(super) fn recalled<'s>(
         );
     }
     for (at, variant) in (0_u32..).map(VariantIdx).zip(&index.variants) {
-        let known = of_stage(variant.stage).and_then(|stage| stage.pools.iter().find(|pool| pool.name == variant.pool));
+        let known =
+            of_stage(variant.stage).and_then(|stage| stage.pools.iter().find(|pool| *pool.name == *variant.pool));
         if let Some(pool) = known {
             tell(Subject::Capacity(at), pool.requests_per_second.as_ref());
             tell(Subject::Startup(at), pool.startup_seconds.as_ref());
@@ -100,9 +101,9 @@ mod tests {
         };
         let variant = |stage, pool: &str| VariantRef {
             stage: StageIdx(stage),
-            pool: pool.to_owned(),
-            child: String::new(),
-            variant_id: String::new(),
+            pool: pool.into(),
+            child: "".into(),
+            variant_id: "".into(),
             request: Resources::default(),
             capacity_millis: 10_000,
             preset: None,

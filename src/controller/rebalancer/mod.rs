@@ -42,8 +42,10 @@ use self::world::Index;
 use self::writes::{Outcome, Write};
 use super::clock::Clock;
 use super::events::Events;
+use super::live::Live;
 use super::pipeline::dereference::dereference;
 use super::pipeline::validate::validate;
+use super::pipeline::validated::ValidatedPipeline;
 use super::pools::Look;
 use super::report::{ShadowPrices, Views};
 use super::stores::Stores;
@@ -60,6 +62,8 @@ use crate::telemetry::Metrics;
 
 /// How often the world is built anew at most; a burst of edits counts as one.
 const WORLD_EVERY_MS: u64 = 100;
+/// A large world is built so many times less often than it takes to build: a fifth of the loop's time at most.
+const WORLD_SHARE: u64 = 5;
 /// How often views are refreshed at most. Nothing that decides waits for it.
 const VIEWS_EVERY_MS: u64 = 200;
 /// Longest sleep: cool-downs, dry pools and stale signals are looked at at least so often.
@@ -77,7 +81,7 @@ pub enum Notice {
     /// Pipelines, pools, nodes, namespaces or other people's pods changed.
     World,
     /// A Deployment changed or went; `None`: all may have.
-    Deployment(Option<Box<Deployment>>),
+    Deployment(Option<Arc<Live<Deployment>>>),
     /// A pod of tiercel changed.
     Pod(Box<Change<PodView>>),
     /// Answers about pods, of others than the pods themselves.
@@ -122,7 +126,8 @@ struct Rebalancer {
     ctx: Context,
     state: State,
     index: Index,
-    children: HashMap<(String, String), Child>,
+    /// By [`VariantIdx`]; absent where no Deployment is seen.
+    children: Vec<Option<Child>>,
     missing: Missing,
     pods: Pods,
     signals: Signals,
@@ -135,6 +140,8 @@ struct Rebalancer {
     events: Vec<Event>,
     world_stale: bool,
     world_built_ms: Option<u64>,
+    /// From one build of the world to the next.
+    world_every_ms: u64,
     /// When Deployments are looked through for unclaimed ones; absent once all are claimed.
     claim_due_ms: Option<u64>,
     views_stale: bool,
@@ -163,7 +170,7 @@ pub async fn run(
         signals: Signals::new(scraper, usage),
         state: State::new(),
         index: Index::default(),
-        children: HashMap::new(),
+        children: Vec::new(),
         missing: Missing::default(),
         decisions: HashMap::new(),
         told_dry: BTreeMap::new(),
@@ -173,6 +180,7 @@ pub async fn run(
         events: Vec::new(),
         world_stale: true,
         world_built_ms: None,
+        world_every_ms: WORLD_EVERY_MS,
         claim_due_ms: None,
         views_stale: true,
         views_built_ms: 0,
@@ -221,8 +229,10 @@ impl Rebalancer {
     /// One pass: world if stale, core, writes, views. Nothing in it waits.
     fn pass(&mut self) {
         let now_ms = self.ctx.clock.now_ms();
-        if self.world_stale && self.world_built_ms.is_none_or(|at| now_ms >= at + WORLD_EVERY_MS) {
+        if self.world_stale && self.world_built_ms.is_none_or(|at| now_ms >= at + self.world_every_ms) {
             self.rebuild(now_ms);
+            let took_ms = self.ctx.clock.now_ms().saturating_sub(now_ms);
+            self.world_every_ms = WORLD_EVERY_MS.max(took_ms * WORLD_SHARE);
         }
         self.world_stale |= self.missing.gives_up(now_ms);
         self.signals.collect(&self.index, &self.pods, now_ms, &mut self.events);
@@ -262,7 +272,7 @@ impl Rebalancer {
         if self.world_stale {
             let due = self
                 .world_built_ms
-                .map_or(0, |at| (at + WORLD_EVERY_MS).saturating_sub(now_ms));
+                .map_or(0, |at| (at + self.world_every_ms).saturating_sub(now_ms));
             sleep = sleep.min(Duration::from_millis(due));
         }
         sleep
@@ -283,7 +293,7 @@ impl Rebalancer {
                         None
                     }
                 };
-                if let Some(at) = variant.and_then(|variant| self.index.variant_ids.get(&variant).copied()) {
+                if let Some(at) = variant.and_then(|variant| self.index.variant_ids.get(&*variant).copied()) {
                     self.signals.targets_changed();
                     self.observe(at);
                 }
@@ -317,34 +327,32 @@ impl Rebalancer {
     }
 
     /// A Deployment as the watch shows it.
-    fn deployment(&mut self, live: &Deployment, now_ms: u64) {
-        let key = (live.namespace().unwrap_or_default(), live.name_any());
-        let Some(&variant) = self.index.children.get(&key) else {
+    fn deployment(&mut self, live: &Live<Deployment>, now_ms: u64) {
+        let variant = self.index.child(&live.namespace, &live.name);
+        let Some((variant, child)) = variant.and_then(|at| Some((at, self.children.get_mut(at.0 as usize)?.as_mut()?)))
+        else {
             self.world_stale = true;
             return;
         };
-        let Some(child) = self.children.get_mut(&key) else {
-            self.world_stale = true;
-            return;
-        };
-        if live.metadata.deletion_timestamp.is_some() {
+        if live.leaving {
             self.world_stale = true;
         }
         let before = child.foreign.clone();
-        match child.observe(live, now_ms) {
+        let seen = child.observe(live, now_ms);
+        self.views_stale |= child.foreign != before;
+        match seen {
             Seen::Same => {}
             Seen::Replicas(_) => self.observe(variant),
             Seen::Changed(replicas) => {
                 tracing::info!(
-                    namespace = key.0,
-                    deployment = key.1,
+                    namespace = &*live.namespace,
+                    deployment = &*live.name,
                     replicas,
                     "somebody else changed the replicas"
                 );
                 self.observe(variant);
             }
         }
-        self.views_stale |= self.children.get(&key).is_some_and(|child| child.foreign != before);
     }
 
     /// Tells the core what a variant has.
@@ -386,18 +394,28 @@ impl Rebalancer {
         let stage = self.index.stage(reference.stage)?;
         Some((
             self.index.pipeline(stage.pipeline)?.namespace.clone(),
-            reference.child.clone(),
+            reference.child.to_string(),
         ))
     }
 
     fn child(&self, variant: VariantIdx) -> Option<&Child> {
-        self.children.get(&self.key(variant)?)
+        self.children.get(variant.0 as usize)?.as_ref()
+    }
+
+    fn child_mut(&mut self, variant: VariantIdx) -> Option<&mut Child> {
+        self.children.get_mut(variant.0 as usize)?.as_mut()
     }
 
     /// Pods that cannot be placed or started, told once in a while as long as it lasts.
     fn trouble(&mut self, now_ms: u64) {
-        for (at, variant) in (0_u32..).zip(&self.index.variants) {
-            let at = VariantIdx(at);
+        let troubled = self.pods.troubled();
+        let troubled: BTreeSet<VariantIdx> = troubled
+            .filter_map(|id| self.index.variant_ids.get(id).copied())
+            .collect();
+        for at in troubled {
+            let Some(variant) = self.index.variant(at) else {
+                continue;
+            };
             let Some(reason) = self.pods.dry(&variant.variant_id, variant.provision_ms, now_ms) else {
                 continue;
             };
@@ -415,16 +433,20 @@ impl Rebalancer {
         let look = Arc::new(Look::at(&self.ctx.stores));
         let mut raw: Vec<Arc<DeserializeGuard<TieredPipeline>>> = self.ctx.stores.pipelines.state();
         raw.sort_by_key(|object| (object.creation_timestamp().map(|time| time.0), object.uid()));
-        let mut valid = Vec::with_capacity(raw.len());
+        let mut builder = world::Builder::new(&look.observed);
+        let (mut children, mut missing) = (Vec::with_capacity(self.children.len()), Missing::default());
         for object in &raw {
             let Ok(pipeline) = &object.0 else { continue };
             if pipeline.metadata.deletion_timestamp.is_some() {
                 continue;
             }
             let found = dereference(&self.ctx.stores, &look, self.ctx.allow_secrets, pipeline);
-            valid.push(validate(pipeline, &found));
+            let valid = validate(pipeline, &found);
+            builder.add(&valid);
+            self.take_over(&valid, &mut children, &mut missing, now_ms);
         }
-        let (world, index) = world::world(&valid, &look.observed);
+        let (world, index) = builder.done();
+        (self.children, self.missing) = (children, missing);
         if first {
             self.unlooked = index.pipelines.iter().map(|id| id.uid.clone()).collect();
         }
@@ -434,37 +456,13 @@ impl Rebalancer {
             *known = look;
             differs
         });
-        let mut missing = Missing::default();
-        let mut children = HashMap::with_capacity(self.index.variants.len());
-        for pipeline in &valid {
-            let namespace = &pipeline.id.namespace;
-            let key = |child: &str| (namespace.clone(), child.to_owned());
-            let pools = || pipeline.stages.iter().flat_map(|stage| &stage.pools);
-            let mut comes = false;
-            for pool in pools() {
-                let (Some(live), key) = (&pool.live, key(&pool.child)) else {
-                    continue;
-                };
-                let known = self.children.remove(&key);
-                comes |= known.is_none();
-                let mut child = known.unwrap_or_else(|| Child::new(live));
-                child.observe(live, now_ms);
-                children.insert(key, child);
-            }
-            let absent = pools().filter(|pool| pool.live.is_none());
-            missing.look(&self.missing, absent.map(|pool| key(&pool.child)), comes, now_ms);
-        }
-        self.children = children;
-        self.missing = missing;
         self.told_dry.clear();
         self.signals.targets_changed();
+        let named: BTreeSet<(&str, &str)> = (self.index.pipelines.iter())
+            .map(|id| (id.namespace.as_str(), id.name.as_str()))
+            .collect();
         for gone in &before {
-            if !self
-                .index
-                .pipelines
-                .iter()
-                .any(|id| id.namespace == gone.namespace && id.name == gone.name)
-            {
+            if !named.contains(&(gone.namespace.as_str(), gone.name.as_str())) {
                 self.ctx.metrics.forget_pipeline(&gone.namespace, &gone.name);
             }
         }
@@ -491,5 +489,32 @@ impl Rebalancer {
         self.signals.all_changed();
         self.views_stale = true;
         self.claim_due_ms = Some(now_ms);
+    }
+
+    /// Takes over what is known of a pipeline's Deployments into the next world, in the order of its variants.
+    fn take_over(
+        &mut self,
+        pipeline: &ValidatedPipeline,
+        children: &mut Vec<Option<Child>>,
+        missing: &mut Missing,
+        now_ms: u64,
+    ) {
+        let namespace = &pipeline.id.namespace;
+        let pools = || pipeline.stages.iter().flat_map(|stage| &stage.pools);
+        let mut comes = false;
+        for pool in pools() {
+            let child = pool.live.as_ref().map(|live| {
+                let before = self.index.child(namespace, &pool.child);
+                let known = before.and_then(|at| self.children.get_mut(at.0 as usize)?.take());
+                comes |= known.is_none();
+                let mut child = known.unwrap_or_else(|| Child::new(live));
+                child.observe(live, now_ms);
+                child
+            });
+            children.push(child);
+        }
+        let absent = pools().filter(|pool| pool.live.is_none());
+        let absent = absent.map(|pool| (namespace.clone(), pool.child.clone()));
+        missing.look(&self.missing, absent, comes, now_ms);
     }
 }

@@ -1,6 +1,6 @@
 //! Pure: the pods of each variant: who is Ready, who cannot be placed or started.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -49,6 +49,8 @@ pub struct Pod {
 #[derive(Debug, Default)]
 pub struct Pods {
     by_variant: HashMap<String, BTreeMap<Arc<str>, Pod>>,
+    /// Pods that cannot be placed or started, by variant and UID.
+    troubled: BTreeSet<(String, Arc<str>)>,
 }
 
 impl Pods {
@@ -73,6 +75,11 @@ impl Pods {
             trouble,
         };
         let changed = known != Some(&pod);
+        if pod.trouble.is_some() {
+            self.troubled.insert((variant.to_owned(), Arc::clone(&uid)));
+        } else if !self.troubled.is_empty() {
+            self.troubled.remove(&(variant.to_owned(), Arc::clone(&uid)));
+        }
         pods.insert(uid, pod);
         changed.then(|| variant.to_owned())
     }
@@ -81,7 +88,8 @@ impl Pods {
     pub fn remove(&mut self, view: &PodView) -> Option<String> {
         let (variant, uid) = (view.variant_id()?, view.uid()?);
         let pods = self.by_variant.get_mut(variant)?;
-        pods.remove(uid.as_str())?;
+        let (uid, _) = pods.remove_entry(uid.as_str())?;
+        self.troubled.remove(&(variant.to_owned(), uid));
         if pods.is_empty() {
             self.by_variant.remove(variant);
         }
@@ -102,9 +110,17 @@ impl Pods {
         for pods in self.by_variant.values_mut() {
             pods.retain(|uid, _| live.contains(uid.as_ref()));
         }
+        let by_variant = &self.by_variant;
+        self.troubled
+            .retain(|(variant, uid)| by_variant.get(variant).is_some_and(|pods| pods.contains_key(uid)));
         for view in all {
             self.apply(view, now_ms);
         }
+    }
+
+    /// Variants some of whose pods cannot be placed or started, each once for every such pod.
+    pub fn troubled(&self) -> impl Iterator<Item = &str> {
+        self.troubled.iter().map(|(variant, _)| variant.as_str())
     }
 
     /// The pods of a variant.

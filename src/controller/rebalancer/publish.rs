@@ -19,7 +19,7 @@ impl Rebalancer {
         let (gap_ppm, prices) = self.state.certificate();
         self.ctx.metrics.set_plan_gap(gap_ppm);
         self.ctx.prices.set(self.index.by_pool(prices));
-        for child in self.children.values_mut() {
+        for child in self.children.iter_mut().flatten() {
             child.relax(now_ms);
         }
         let none = VecDeque::new();

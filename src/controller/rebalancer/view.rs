@@ -1,6 +1,7 @@
 //! Pure: what the core decided and reports, in names and sentences.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -30,7 +31,7 @@ pub fn summarize(
         .moves
         .iter()
         .map(|step| {
-            let pool = index.variant(step.variant).map_or("?", |variant| variant.pool.as_str());
+            let pool = index.variant(step.variant).map_or("?", |variant| &*variant.pool);
             format!("{pool} {}->{}", step.from, step.to)
         })
         .collect();
@@ -108,11 +109,9 @@ pub fn view(
     decisions: &VecDeque<DecisionSummary>,
     foreign: impl Fn(VariantIdx) -> Option<Foreign>,
 ) -> PipelineView {
-    let of_pipeline = (0_u32..)
-        .zip(&index.stages)
-        .filter(|(_, stage)| stage.pipeline == pipeline);
+    let of_pipeline = index.stages_of(pipeline).map(StageIdx);
     let reported: Vec<(&str, StageIdx, &StageReport)> = of_pipeline
-        .filter_map(|(at, stage)| Some((stage.name.as_str(), StageIdx(at), state.report(StageIdx(at))?)))
+        .filter_map(|at| Some((index.stage(at)?.name.as_str(), at, state.report(at)?)))
         .collect();
     // Where most of the demand stays unserved, the pipeline's throughput is limited.
     let bottleneck = reported
@@ -176,11 +175,11 @@ fn stage(
         .get(at.0 as usize)
         .map_or((0, 0), |stage| stage.variants);
     let pool = |variant: u32| index.variant(VariantIdx(variant)).map(|variant| variant.pool.clone());
-    let planned: BTreeMap<String, u32> = (start..end)
+    let planned: BTreeMap<Arc<str>, u32> = (start..end)
         .zip(&report.planned)
         .filter_map(|(variant, count)| Some((pool(variant)?, *count)))
         .collect();
-    let not_used: BTreeMap<String, NotUsed> = (start..end)
+    let not_used: BTreeMap<Arc<str>, NotUsed> = (start..end)
         .zip(&report.not_used)
         .filter_map(|(variant, why)| Some((pool(variant)?, steady((*why)?))))
         .collect();
@@ -253,11 +252,8 @@ pub fn sample(
     let world = state.world();
     let mut cost = 0_u64;
     let mut stages = Vec::new();
-    for (at, named) in (0_u32..)
-        .zip(&index.stages)
-        .filter(|(_, named)| named.pipeline == pipeline)
-    {
-        let Some(entry) = world.stages.get(at as usize) else {
+    for at in index.stages_of(pipeline) {
+        let (Some(named), Some(entry)) = (index.stage(StageIdx(at)), world.stages.get(at as usize)) else {
             continue;
         };
         let variants = (entry.variants.0..entry.variants.1).filter_map(|at| {

@@ -1,6 +1,8 @@
 //! Pure: validated pipelines and observed pools become the core's world, and an index back from its numbers to names.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
 
 use super::super::capacity::PoolObservation;
 use super::super::pipeline::validated::{Permission, PipelineId, StagePool, ValidatedPipeline, ValidatedStage};
@@ -30,10 +32,10 @@ pub struct Index {
     pub stages: Vec<StageRef>,
     /// By [`VariantIdx`].
     pub variants: Vec<VariantRef>,
-    /// By namespace and name of the Deployment.
-    pub children: HashMap<(String, String), VariantIdx>,
+    /// By namespace, and name of the Deployment.
+    pub(super) children: HashMap<Box<str>, HashMap<Arc<str>, VariantIdx>>,
     /// By the label that a variant's pods carry.
-    pub variant_ids: HashMap<String, VariantIdx>,
+    pub variant_ids: HashMap<Arc<str>, VariantIdx>,
 }
 
 /// A stage by name.
@@ -53,11 +55,11 @@ pub struct VariantRef {
     /// Its stage.
     pub stage: StageIdx,
     /// Its pool's name.
-    pub pool: String,
+    pub pool: Arc<str>,
     /// Name of its Deployment.
-    pub child: String,
+    pub child: Arc<str>,
     /// The label its pods carry.
-    pub variant_id: String,
+    pub variant_id: Arc<str>,
     /// What one replica requests: utilization is measured against it.
     pub request: Resources,
     /// What one replica serves, as declared.
@@ -79,6 +81,17 @@ impl Index {
     /// The stage at an index of the core.
     pub fn stage(&self, index: StageIdx) -> Option<&StageRef> {
         self.stages.get(index.0 as usize)
+    }
+
+    /// The variant whose Deployment this is.
+    pub fn child(&self, namespace: &str, name: &str) -> Option<VariantIdx> {
+        self.children.get(namespace)?.get(name).copied()
+    }
+
+    /// The stages of a pipeline.
+    pub fn stages_of(&self, pipeline: PipelineIdx) -> Range<u32> {
+        let before = |end: u32| count(self.stages.partition_point(|stage| stage.pipeline.0 < end));
+        before(pipeline.0)..before(pipeline.0.saturating_add(1))
     }
 
     /// Prices of a core, a GiB and a device by the pool's name.
@@ -103,37 +116,43 @@ impl Index {
 
 /// The world of all pipelines. Their order, and the pools', is kept: it breaks ties that names must not break.
 pub fn world(pipelines: &[ValidatedPipeline], observed: &[PoolObservation]) -> (World, Index) {
-    let mut world = World::default();
-    let mut index = Index::default();
-    let mut pools: BTreeMap<&str, (PoolIdx, Option<&PoolObservation>)> = BTreeMap::new();
-    for observation in observed {
-        pools.insert(
-            &observation.name,
-            (PoolIdx(count(world.pools.len())), Some(observation)),
-        );
-        index.pools.push(observation.name.clone());
-        world.pools.push(pool(observation));
-    }
-    // Replicas may still run on a pool that is gone; it has no room for more.
-    let gone = pipelines
-        .iter()
-        .flat_map(|pipeline| &pipeline.stages)
-        .flat_map(|stage| &stage.pools);
-    for name in gone.map(|pool| pool.pool.as_str()) {
-        pools.entry(name).or_insert_with(|| {
-            let key = Key(names::key(&["gone", name]));
-            world.pools.push(Pool {
-                key,
-                tier: world::Tier::Cpu,
-                reliable: false,
-                capacity: Resources::default(),
-            });
-            (PoolIdx(count(world.pools.len() - 1)), None)
-        });
-    }
+    let mut builder = Builder::new(observed);
     for pipeline in pipelines {
-        let id = PipelineIdx(count(world.pipelines.len()));
-        world.pipelines.push(Pipeline {
+        builder.add(pipeline);
+    }
+    builder.done()
+}
+
+/// A world that pipelines are added to one by one: a validated pipeline is large, and there may be many.
+pub struct Builder<'a> {
+    world: World,
+    index: Index,
+    pools: BTreeMap<Arc<str>, (PoolIdx, Option<&'a PoolObservation>)>,
+}
+
+impl<'a> Builder<'a> {
+    /// A world of these pools.
+    pub fn new(observed: &'a [PoolObservation]) -> Self {
+        let mut builder = Self {
+            world: World::default(),
+            index: Index::default(),
+            pools: BTreeMap::new(),
+        };
+        for observation in observed {
+            let at = PoolIdx(count(builder.world.pools.len()));
+            builder
+                .pools
+                .insert(observation.name.as_str().into(), (at, Some(observation)));
+            builder.index.pools.push(observation.name.clone());
+            builder.world.pools.push(pool(observation));
+        }
+        builder
+    }
+
+    /// Adds a pipeline behind those that are there.
+    pub fn add(&mut self, pipeline: &ValidatedPipeline) {
+        let id = PipelineIdx(count(self.world.pipelines.len()));
+        self.world.pipelines.push(Pipeline {
             key: Key(names::key(&[&pipeline.id.uid])),
             priority: pipeline.priority,
             budget_micros: pipeline.budget_micros,
@@ -141,41 +160,72 @@ pub fn world(pipelines: &[ValidatedPipeline], observed: &[PoolObservation]) -> (
             // Without a stage that was refused nothing can be said about the whole.
             objective: pipeline.objective.filter(|_| pipeline.refusals.is_empty()),
         });
-        index.pipelines.push(pipeline.id.clone());
-        let first = count(world.stages.len());
+        self.index.pipelines.push(pipeline.id.clone());
+        let first = count(self.world.stages.len());
         for valid in &pipeline.stages {
-            let stage_index = StageIdx(count(world.stages.len()));
-            let start = count(world.variants.len());
+            let at = StageIdx(count(self.world.stages.len()));
+            let start = count(self.world.variants.len());
             for stage_pool in &valid.pools {
-                let Some((pool_index, observation)) = pools.get(stage_pool.pool.as_str()).copied() else {
-                    continue;
-                };
-                let at = VariantIdx(count(world.variants.len()));
-                world.variants.push(variant(
-                    pipeline,
-                    valid,
-                    stage_pool,
-                    stage_index,
-                    (pool_index, observation),
-                ));
-                let reference = reference(pipeline, valid, stage_pool, stage_index, observation);
-                index
-                    .children
-                    .insert((pipeline.id.namespace.clone(), reference.child.clone()), at);
-                index.variant_ids.insert(reference.variant_id.clone(), at);
-                index.variants.push(reference);
+                self.add_variant(pipeline, valid, stage_pool, at);
             }
-            world
-                .stages
-                .push(stage(pipeline, valid, id, first, (start, count(world.variants.len()))));
-            index.stages.push(StageRef {
+            let variants = (start, count(self.world.variants.len()));
+            self.world.stages.push(stage(pipeline, valid, id, first, variants));
+            self.index.stages.push(StageRef {
                 pipeline: id,
                 name: valid.name.clone(),
                 also: valid.signal.also.iter().map(|(preset, _)| *preset).collect(),
             });
         }
     }
-    (world, index)
+
+    fn add_variant(
+        &mut self,
+        pipeline: &ValidatedPipeline,
+        valid: &ValidatedStage,
+        stage_pool: &StagePool,
+        stage: StageIdx,
+    ) {
+        let (name, pool, observation) = self.pool(&stage_pool.pool);
+        let at = VariantIdx(count(self.world.variants.len()));
+        let variant = variant(pipeline, valid, stage_pool, stage, (pool, observation));
+        self.world.variants.push(variant);
+        let reference = reference(pipeline, valid, stage_pool, stage, (name, observation));
+        let namespace = pipeline.id.namespace.as_str();
+        if !self.index.children.contains_key(namespace) {
+            self.index.children.insert(namespace.into(), HashMap::new());
+        }
+        if let Some(children) = self.index.children.get_mut(namespace) {
+            children.insert(Arc::clone(&reference.child), at);
+        }
+        self.index.variant_ids.insert(Arc::clone(&reference.variant_id), at);
+        self.index.variants.push(reference);
+    }
+
+    fn pool(&mut self, name: &str) -> (Arc<str>, PoolIdx, Option<&'a PoolObservation>) {
+        if let Some((name, &(at, observation))) = self.pools.get_key_value(name) {
+            return (Arc::clone(name), at, observation);
+        }
+        // Replicas may still run on a pool that is gone; it has no room for more.
+        let at = PoolIdx(count(self.world.pools.len()));
+        self.world.pools.push(Pool {
+            key: Key(names::key(&["gone", name])),
+            tier: world::Tier::Cpu,
+            reliable: false,
+            capacity: Resources::default(),
+        });
+        let name: Arc<str> = name.into();
+        self.pools.insert(Arc::clone(&name), (at, None));
+        (name, at, None)
+    }
+
+    /// The world, and what its numbers stand for.
+    pub fn done(mut self) -> (World, Index) {
+        self.index.variant_ids.shrink_to_fit();
+        self.index.children.values_mut().for_each(HashMap::shrink_to_fit);
+        self.index.variants.shrink_to_fit();
+        self.world.variants.shrink_to_fit();
+        (self.world, self.index)
+    }
 }
 
 fn count(length: usize) -> u32 {
@@ -315,14 +365,14 @@ fn reference(
     valid: &ValidatedStage,
     stage_pool: &StagePool,
     stage: StageIdx,
-    observation: Option<&PoolObservation>,
+    (pool, observation): (Arc<str>, Option<&PoolObservation>),
 ) -> VariantRef {
     let elastic = observation.filter(|observation| observation.elastic_nodes > 0);
     VariantRef {
         stage,
-        pool: stage_pool.pool.clone(),
-        child: stage_pool.child.clone(),
-        variant_id: names::variant_id(&pipeline.id.uid, &valid.name, &stage_pool.pool),
+        pool,
+        child: stage_pool.child.as_str().into(),
+        variant_id: names::variant_id(&pipeline.id.uid, &valid.name, &stage_pool.pool).into(),
         request: stage_pool.request,
         capacity_millis: stage_pool.capacity_millis,
         preset: Preset::named(&stage_pool.preset),

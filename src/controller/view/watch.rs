@@ -4,7 +4,7 @@ use std::{future, time::Duration};
 
 use futures::{Stream, StreamExt, stream};
 use kube::{
-    Api, Client,
+    Api, Client, Resource as _,
     core::DeserializeGuard,
     runtime::{
         WatchStreamExt, reflector,
@@ -73,10 +73,13 @@ pub fn watch_pools(
     impl Stream<Item = watcher::Result<Event<DeserializeGuard<ComputePool>>>> + Send + use<>,
 ) {
     let (store, writer) = reflector::store();
-    let stream = watcher(Api::all(client), watcher_config())
-        .default_backoff()
-        .reflect(writer);
-    (store, stream)
+    let events = watcher(Api::all(client), watcher_config()).default_backoff();
+    // Looks copy the pools.
+    let stream = events.modify(|pool: &mut DeserializeGuard<ComputePool>| {
+        pool.meta_mut().managed_fields = None;
+        pool.meta_mut().annotations = None;
+    });
+    (store, stream.reflect(writer))
 }
 
 pub(super) fn watched<K>(

@@ -386,7 +386,7 @@ async fn the_address_of_the_connected_socket_is_checked_as_well() {
     let (scraper, _answers) = Scraper::new(strict);
     // Asked for the unspecified address, the system connects to loopback: another peer than the one asked for.
     let elsewhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), server.port);
-    let connected = connect(elsewhere, &scraper.shared).await.map(drop);
+    let connected = exchange::connect(elsewhere, &scraper.shared).await.map(drop);
     assert_eq!(connected, Err(Why::Denied));
 }
 

@@ -7,25 +7,16 @@ mod pdb;
 mod pod;
 mod service;
 
-use std::marker::PhantomData;
-
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use super::validated::{Claim, ValidatedPipeline};
+use crate::controller::live::Live;
 
-/// Built, not yet written.
-#[derive(Clone, Copy, Debug)]
-pub enum Prepared {}
-
-/// Written, or found to be as wanted.
-#[derive(Clone, Copy, Debug)]
-pub enum Applied {}
-
-/// The children of a pipeline in the state `S`.
+/// The children of a pipeline, not yet written.
 #[derive(Clone, Debug)]
-pub struct Desired<S> {
+pub struct Desired {
     /// Namespace of all of them.
     pub namespace: String,
     /// The pipeline's name.
@@ -44,41 +35,10 @@ pub struct Desired<S> {
     pub kept: Vec<String>,
     /// Stages whose children must stay, because the stage was refused.
     pub kept_stages: Vec<String>,
-    state: PhantomData<S>,
-}
-
-impl Desired<Prepared> {
-    /// Says that everything has been written.
-    pub fn applied(self) -> Desired<Applied> {
-        let Self {
-            namespace,
-            pipeline,
-            uid,
-            accounts,
-            services,
-            budgets,
-            deployments,
-            kept,
-            kept_stages,
-            state: _,
-        } = self;
-        Desired {
-            namespace,
-            pipeline,
-            uid,
-            accounts,
-            services,
-            budgets,
-            deployments,
-            kept,
-            kept_stages,
-            state: PhantomData,
-        }
-    }
 }
 
 /// The children of a pipeline.
-pub fn build(pipeline: &ValidatedPipeline) -> Desired<Prepared> {
+pub fn build(pipeline: &ValidatedPipeline) -> Desired {
     let mut services = Vec::new();
     let mut budgets = Vec::new();
     let mut deployments = Vec::new();
@@ -109,17 +69,9 @@ pub fn build(pipeline: &ValidatedPipeline) -> Desired<Prepared> {
             .iter()
             .filter_map(|refusal| refusal.stage.clone())
             .collect(),
-        state: PhantomData,
     }
 }
 
-fn occupied(live: Option<&Deployment>) -> bool {
-    let Some(live) = live else { return false };
-    let wanted = super::validate::desired(live);
-    let running = live
-        .status
-        .as_ref()
-        .and_then(|status| status.replicas)
-        .unwrap_or_default();
-    wanted > 0 || running > 0
+fn occupied(live: Option<&Live<Deployment>>) -> bool {
+    live.is_some_and(|live| live.facts.desired > 0 || live.facts.replicas > 0)
 }

@@ -8,10 +8,11 @@ use kube::ResourceExt;
 
 use super::super::dereference::Found;
 use super::super::validated::{Claim, Exclusion, Fit, PipelineId, StagePool};
-use super::{desired, is_ours, natural, rebalancer_owns};
+use super::natural;
 use crate::api::container::{Container, Quantity as RawQuantity};
 use crate::api::stage::{Capacity, Profile};
-use crate::api::{Stage, labels, names};
+use crate::api::{Stage, names};
+use crate::controller::live::Live;
 use crate::quantity::{Quantity, Round};
 use crate::rebalance::world::Resources;
 
@@ -32,7 +33,7 @@ pub(super) fn stage_pool(
 ) -> Result<StagePool, Problem> {
     let child = names::deployment(&id.name, &id.uid, &stage.name, pool);
     let live = match found.deployments.get(&child) {
-        Some(deployment) if is_ours(deployment.as_ref(), &id.uid) => Some(Arc::clone(deployment)),
+        Some(deployment) if deployment.is_ours(&id.uid) => Some(Arc::clone(deployment)),
         Some(_) => return Err(Problem::Excluded(Exclusion::NameTaken(child))),
         None => None,
     };
@@ -90,12 +91,13 @@ pub(super) fn stage_pool(
 pub(super) fn leaving(id: &PipelineId, stage: &Stage, pools: &mut Vec<StagePool>, found: &Found) {
     let stage_id = names::stage_id(&id.uid, &stage.name);
     for deployment in found.deployments.values() {
-        let label = |key: &str| deployment.labels().get(key);
-        if label(labels::STAGE_ID) != Some(&stage_id) || !is_ours(deployment.as_ref(), &id.uid) {
+        if deployment.stage_id.as_deref() != Some(&*stage_id) || !deployment.is_ours(&id.uid) {
             continue;
         }
-        let Some(pool) = label(labels::POOL) else { continue };
-        if pools.iter().any(|known| &known.pool == pool) {
+        let Some(pool) = deployment.pool.as_deref() else {
+            continue;
+        };
+        if pools.iter().any(|known| known.pool == pool) {
             continue;
         }
         if let Ok(left) = stage_pool(id, stage, pool, None, found) {
@@ -105,12 +107,12 @@ pub(super) fn leaving(id: &PipelineId, stage: &Stage, pools: &mut Vec<StagePool>
 }
 
 /// Who owns `spec.replicas` now, read from `managedFields`.
-fn claim(live: Option<&Deployment>) -> Claim {
+fn claim(live: Option<&Live<Deployment>>) -> Claim {
     let Some(live) = live else { return Claim::Create(0) };
-    if rebalancer_owns(live) {
+    if live.facts.claimed {
         Claim::Released
     } else {
-        Claim::HandOver(desired(live))
+        Claim::HandOver(live.facts.desired)
     }
 }
 

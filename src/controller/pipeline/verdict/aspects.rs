@@ -132,7 +132,7 @@ pub(super) fn balanced(valid: &ValidatedPipeline, view: &PipelineView) -> New {
             stage
                 .pools
                 .iter()
-                .any(|pool| view.planned.get(&pool.pool).copied().unwrap_or_default() != running(pool).desired)
+                .any(|pool| view.planned.get(pool.pool.as_str()).copied().unwrap_or_default() != running(pool).desired)
         })
         .collect();
     let Some((stage, first)) = off.first() else {

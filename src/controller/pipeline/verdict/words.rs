@@ -116,7 +116,11 @@ pub fn stage_message(stage: &ValidatedStage, view: Option<&StageView>) -> Option
             .iter()
             .filter(|pool| pool.fit.as_ref().is_some_and(|fit| fit.preferred));
         let whys: Vec<String> = preferred
-            .filter_map(|pool| view.not_used.get(&pool.pool).map(|why| not_used_text(&pool.pool, *why)))
+            .filter_map(|pool| {
+                view.not_used
+                    .get(pool.pool.as_str())
+                    .map(|why| not_used_text(&pool.pool, *why))
+            })
             .take(3)
             .collect();
         let below = below.split_once(": ").map_or(below.as_str(), |(_, text)| text);
