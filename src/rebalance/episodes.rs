@@ -7,7 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::sim::{Faults, Random, Sim, TICK_MS, random_world};
+use super::decision::Decision;
+use super::sim::{Faults, Random, ReadingFault, Sim, TICK_MS, random_world};
 use super::world::{Edge, OnSignalLoss, StageIdx, World};
 
 /// Length of an episode.
@@ -21,6 +22,18 @@ const SPEED_MIN: u128 = 100;
 
 /// Enough to look at: no further episodes are begun.
 const BROKEN_MAX: usize = 20;
+
+/// All that may be wrong with readings.
+const READING_FAULTS: [ReadingFault; 8] = [
+    ReadingFault::Absent,
+    ReadingFault::Late,
+    ReadingFault::Frozen,
+    ReadingFault::Replayed,
+    ReadingFault::ReplayedAsNew,
+    ReadingFault::WrongUnit,
+    ReadingFault::OneIsIdle,
+    ReadingFault::OneIsFull,
+];
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.replace('_', "").parse().ok()
@@ -84,7 +97,12 @@ fn faults(random: &mut Random) -> Faults {
         slow_writes: some(60),
         crashes: some(20),
         edits: some(6),
+        readings: None,
     };
+    if random.chance(25) {
+        let kind = random.within(0, READING_FAULTS.len() as u64 - 1);
+        faults.readings = Some(READING_FAULTS[kind as usize]);
+    }
     // A write that arrives late meets what others did meanwhile: that is theirs, not ours.
     if random.chance(50) {
         (faults.drift, faults.capacity, faults.edits) = (0, 0, 0);
@@ -167,4 +185,107 @@ fn no_write_breaks_a_promise_in_any_of_many_short_episodes() {
     );
     assert!(writes >= episodes, "{writes} writes in {episodes} episodes say little");
     assert!(speed >= SPEED_MIN, "{speed} x real time");
+}
+
+/// Worlds in which each fault of readings is tried.
+const WORLDS: u64 = 100;
+
+/// What is decided in so many seconds without any fault but that of readings.
+fn decided(sim: &mut Sim, readings: Option<ReadingFault>, ticks: u64) -> Vec<Decision> {
+    let before = sim.decisions.len();
+    let faults = Faults {
+        readings,
+        ..Faults::default()
+    };
+    for _ in 0..ticks {
+        sim.tick(&faults);
+    }
+    sim.decisions[before..].to_vec()
+}
+
+/// Replicas that decisions take from one pool and do not give to another of the stage.
+fn taken(decisions: &[Decision]) -> i64 {
+    let given = |decision: &Decision| -> i64 {
+        let each = decision.moves.iter().map(|one| i64::from(one.to) - i64::from(one.from));
+        each.sum()
+    };
+    decisions
+        .iter()
+        .map(given)
+        .filter(|&given| given < 0)
+        .sum::<i64>()
+        .abs()
+}
+
+/// A world at rest under a constant load, with readings that show rate and use in every other one.
+fn at_rest(seed: u64) -> Option<Sim> {
+    let mut random = Random::new(seed ^ 0x0f15_7a15_c0de_0015);
+    let mut world = random_world(&mut random);
+    let rated = random.chance(50);
+    for stage in &mut world.stages {
+        stage.rated = rated;
+        stage.min = 0;
+        stage.down_window_ms = random.within(0, 10) * 1_000;
+        stage.signal_loss_ms = random.within(8, 30) * 1_000;
+        stage.on_signal_loss = if random.chance(50) {
+            OnSignalLoss::Hold
+        } else {
+            OnSignalLoss::CurrentIfHigher
+        };
+    }
+    let load = world.stages.iter().map(|_| random.within(1_000, 12_000)).collect();
+    let desired = world.variants.iter().map(|_| random.within(0, 3) as u32).collect();
+    let truth = if rated {
+        vec![1_000; world.variants.len()]
+    } else {
+        Vec::new()
+    };
+    let mut sim = Sim::new(world, load, desired, seed);
+    sim.truth_permille = truth;
+    decided(&mut sim, None, 120);
+    // Without the fault nothing would happen: whatever does, is the fault's.
+    let calm = decided(&mut sim.clone(), None, 60).is_empty();
+    calm.then_some(sim)
+}
+
+#[test]
+fn w15_no_replica_goes_for_a_fault_of_readings() {
+    let mut wrong = Vec::new();
+    for fault in READING_FAULTS {
+        let mut tried = 0;
+        for seed in 1..=WORLDS {
+            let Some(mut sim) = at_rest(seed) else { continue };
+            // What hides the truth may hide a fall.
+            let hides = matches!(
+                fault,
+                ReadingFault::Absent | ReadingFault::Frozen | ReadingFault::Replayed | ReadingFault::ReplayedAsNew
+            );
+            if hides {
+                sim.load.fill(0);
+            }
+            let decisions = decided(&mut sim, Some(fault), 60);
+            // A lie about its own load takes no more than the liar, who lies for every pool of the stage here.
+            let liars = if fault == ReadingFault::OneIsIdle { i64::MAX } else { 0 };
+            let gone = taken(&decisions);
+            if gone > liars || !sim.violations.is_empty() {
+                let why = sim
+                    .violations
+                    .first()
+                    .cloned()
+                    .unwrap_or_else(|| format!("{:?}", decisions[0]));
+                wrong.push(format!("{fault:?} in world {seed} takes {gone}: {why}"));
+            }
+            tried += 1;
+        }
+        assert!(
+            tried * 3 >= WORLDS,
+            "{fault:?} was tried in {tried} worlds at rest only"
+        );
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of them, the first\n{}",
+        wrong.len(),
+        wrong.iter().take(8).cloned().collect::<Vec<_>>().join("\n")
+    );
 }

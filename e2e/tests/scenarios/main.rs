@@ -14,21 +14,23 @@
     reason = "scenarios fail by panicking"
 )]
 
+mod adapters;
 mod admission;
 mod behaviour;
 mod behaviour_faults;
 mod behaviour_load;
 mod behaviour_modes;
 mod behaviour_owners;
+mod behaviour_presets;
 mod behaviour_restart;
 mod behaviour_shift;
 mod behaviour_sources;
-mod broker;
 mod hardware;
 mod harness;
 mod lifecycle;
 mod lifecycle_refusals;
 mod pools;
+mod prometheus;
 mod quickstart;
 mod suite;
 mod support;
@@ -68,6 +70,7 @@ fn main() {
     trials.extend(behaviour_sources::scenarios(&suite));
     trials.extend(behaviour_modes::scenarios(&suite));
     trials.extend(behaviour_owners::scenarios(&suite));
+    trials.extend(behaviour_presets::scenarios(&suite));
     trials.extend(behaviour_restart::scenarios(&suite));
     trials.extend(behaviour_shift::scenarios(&suite));
     trials.extend(hardware::scenarios(&suite));
