@@ -2,6 +2,8 @@
 //! servers and the conventions of HTTP libraries in files of their own.
 
 mod models;
+#[cfg(test)]
+mod tests;
 mod web;
 
 use std::fmt::Write as _;

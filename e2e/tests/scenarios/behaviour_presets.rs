@@ -34,13 +34,16 @@ const SERVERS: [(&str, Exposition, &str, u16); 11] = [
     ("http-micrometer", Exposition::HttpMicrometer, "http", 8080),
 ];
 
-/// Requests per second that a replica serves, eight at a time.
+/// Requests per second that a replica serves.
 const SERVES: f64 = 5.0;
+
+/// Requests that a replica works on at once.
+const SLOTS: u32 = 8;
 
 /// A stage of such replicas.
 fn small(name: &str, preset: &str, max: u32) -> Value {
     let mut stage = server(name, 1, max);
-    stage["capacity"] = json!({"requestsPerSecond": SERVES.to_string(), "concurrency": 8});
+    stage["capacity"] = json!({"requestsPerSecond": SERVES.to_string(), "concurrency": SLOTS});
     stage["signal"]["preset"] = json!(preset);
     stage
 }
@@ -50,9 +53,9 @@ pub(crate) async fn every_server_that_is_scraped_moves_its_stage_by_its_own_metr
         .iter()
         .fold(Behaviours::default(), |all, &(name, exposition, preset, _)| {
             let behaviour = if preset == "http" {
-                Behaviour::http(SERVES, 8)
+                Behaviour::http(SERVES, SLOTS)
             } else {
-                Behaviour::vllm(SERVES, 8)
+                Behaviour::vllm(SERVES, SLOTS)
             };
             all.stage(name, behaviour.showing(exposition))
         });
@@ -91,15 +94,15 @@ pub(crate) async fn every_server_that_is_scraped_moves_its_stage_by_its_own_metr
 type Measure = fn(Load) -> f64;
 const MEASURED: [(&str, &str, u32, Measure); 3] = [
     ("dcgm", "DCGM_FI_PROF_GR_ENGINE_ACTIVE", 75, busy),
-    // In pressure while something waits for its turn.
+    // In pressure while nobody has a core to spare.
     ("psi", "container_pressure_cpu_waiting_seconds_total", 15, |load| {
-        if load.waiting > 0 { 0.8 } else { 0.0 }
+        if load.running >= SLOTS { 0.8 } else { 0.0 }
     }),
     ("gateway", "gateway_busy", 75, busy),
 ];
 
 fn busy(load: Load) -> f64 {
-    Behaviour::vllm(SERVES, 8).capacity.utilization(load.running)
+    Behaviour::vllm(SERVES, SLOTS).capacity.utilization(load.running)
 }
 
 /// Tells Prometheus what the replicas do until it is dropped; what `gateway` reads is `scale` times too much.
@@ -124,7 +127,7 @@ async fn measured(scene: &Scene, scale: &Mutex<f64>) {
 }
 
 pub(crate) async fn every_preset_of_prometheus_moves_its_stage_and_a_wrong_unit_none(suite: &Suite) {
-    let scene = Scene::shared(suite, &[], Behaviours::new(Behaviour::vllm(SERVES, 8))).await;
+    let scene = Scene::shared(suite, &[], Behaviours::new(Behaviour::vllm(SERVES, SLOTS))).await;
     scene.tiered.space.nodes(&X86, 1).await;
     scene.tiered.cpu_pool("x86", &[(SHAPE, "x86")]).await;
     for (name, _, target, _) in MEASURED {
