@@ -32,7 +32,7 @@ fn signals(exposition: Exposition, preset: &str, metrics: Option<Metrics>) -> Po
             ..Condition::HEALTHY
         },
     });
-    let parsed = Parsed::parse(page.as_bytes(), &Limits::default()).unwrap();
+    let parsed = Parsed::parse(page.as_bytes(), &Limits::SCRAPE).unwrap();
     assert!(parsed.errors().is_empty(), "{:?} in\n{page}", parsed.errors());
     Preset::named(preset).unwrap().read(&parsed, 0)
 }
