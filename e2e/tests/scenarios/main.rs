@@ -18,6 +18,7 @@ mod adapters;
 mod admission;
 mod behaviour;
 mod behaviour_faults;
+mod behaviour_learning;
 mod behaviour_load;
 mod behaviour_modes;
 mod behaviour_owners;
@@ -64,6 +65,8 @@ fn main() {
     let suite = Arc::new(Suite::default());
     suite.stop_on_interrupt();
     let mut trials: Vec<Trial> = Vec::new();
+    // The longest one first.
+    trials.extend(behaviour_learning::scenarios(&suite));
     trials.extend(admission::scenarios(&suite));
     trials.extend(behaviour_faults::scenarios(&suite));
     trials.extend(behaviour_load::scenarios(&suite));
