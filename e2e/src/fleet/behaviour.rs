@@ -15,7 +15,7 @@ pub enum Exposition {
     },
     /// llama.cpp's `llama-server`.
     Llamacpp,
-    /// SGLang, whose tensor-parallel ranks each write the same numbers.
+    /// `SGLang`, whose tensor-parallel ranks each write the same numbers.
     Sglang {
         /// Ranks. At least 1.
         ranks: u32,

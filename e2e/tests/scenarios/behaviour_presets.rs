@@ -90,8 +90,9 @@ pub(crate) async fn every_server_that_is_scraped_moves_its_stage_by_its_own_metr
     scene.bounds_held();
 }
 
-/// Presets of Prometheus by pipeline and stage: the metric, target in per cent, and what it is for a replica of this load.
+/// What a metric is for a replica of this load.
 type Measure = fn(Load) -> f64;
+/// Presets of Prometheus by the name of pipeline and stage: the metric, the target in per cent, and its measure.
 const MEASURED: [(&str, &str, u32, Measure); 3] = [
     ("dcgm", "DCGM_FI_PROF_GR_ENGINE_ACTIVE", 75, busy),
     // In pressure while nobody has a core to spare.

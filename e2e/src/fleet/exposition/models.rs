@@ -3,7 +3,7 @@
 
 use super::{EngineStats, Page, Text};
 
-/// SGLang: every tensor-parallel rank repeats the numbers of all.
+/// `SGLang`: every tensor-parallel rank repeats the numbers of all.
 pub(super) fn sglang(out: &mut Text, page: &Page<'_>, ranks: u32) {
     type Value = fn(&EngineStats) -> f64;
     let Some(engine) = page.engines.first() else { return };
