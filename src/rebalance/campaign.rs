@@ -16,6 +16,7 @@ fn seeds() -> Vec<u64> {
 }
 
 const FAULTS: Faults = Faults {
+    readings: None,
     lost_writes: 10,
     lost_readings: 10,
     partial_readings: 20,

@@ -7,7 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::sim::{Faults, Random, Sim, TICK_MS, random_world};
+use super::decision::Decision;
+use super::sim::{Faults, Random, ReadingFault, Sim, TICK_MS, random_world};
 use super::world::{Edge, OnSignalLoss, StageIdx, World};
 
 /// Length of an episode.
@@ -21,6 +22,18 @@ const SPEED_MIN: u128 = 100;
 
 /// Enough to look at: no further episodes are begun.
 const BROKEN_MAX: usize = 20;
+
+/// All that may be wrong with readings.
+const READING_FAULTS: [ReadingFault; 8] = [
+    ReadingFault::Absent,
+    ReadingFault::Late,
+    ReadingFault::Frozen,
+    ReadingFault::Replayed,
+    ReadingFault::ReplayedAsNew,
+    ReadingFault::WrongUnit,
+    ReadingFault::OneIsIdle,
+    ReadingFault::OneIsFull,
+];
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.replace('_', "").parse().ok()
@@ -84,7 +97,12 @@ fn faults(random: &mut Random) -> Faults {
         slow_writes: some(60),
         crashes: some(20),
         edits: some(6),
+        readings: None,
     };
+    if random.chance(25) {
+        let kind = random.within(0, READING_FAULTS.len() as u64 - 1);
+        faults.readings = Some(READING_FAULTS[kind as usize]);
+    }
     // A write that arrives late meets what others did meanwhile: that is theirs, not ours.
     if random.chance(50) {
         (faults.drift, faults.capacity, faults.edits) = (0, 0, 0);
@@ -167,4 +185,96 @@ fn no_write_breaks_a_promise_in_any_of_many_short_episodes() {
     );
     assert!(writes >= episodes, "{writes} writes in {episodes} episodes say little");
     assert!(speed >= SPEED_MIN, "{speed} x real time");
+}
+
+/// Worlds in which each fault of readings is tried.
+const WORLDS: u64 = 100;
+
+/// What is decided in so many seconds without any fault but that of readings.
+fn decided(sim: &mut Sim, readings: Option<ReadingFault>, ticks: u64) -> Vec<Decision> {
+    let before = sim.decisions.len();
+    let faults = Faults {
+        readings,
+        ..Faults::default()
+    };
+    for _ in 0..ticks {
+        sim.tick(&faults);
+    }
+    sim.decisions[before..].to_vec()
+}
+
+/// Replicas that decisions take from one pool and do not give to another of the stage.
+fn taken(decisions: &[Decision]) -> i64 {
+    let given = |decision: &Decision| -> i64 {
+        let each = decision.moves.iter().map(|one| i64::from(one.to) - i64::from(one.from));
+        each.sum()
+    };
+    decisions
+        .iter()
+        .map(given)
+        .filter(|&given| given < 0)
+        .sum::<i64>()
+        .abs()
+}
+
+/// A world at rest under a constant load, with readings that show rate and use in every other one.
+fn at_rest(seed: u64) -> Option<Sim> {
+    let mut random = Random::new(seed ^ 0x0f15_7a15_c0de_0015);
+    let mut world = random_world(&mut random);
+    let rated = random.chance(50);
+    for stage in &mut world.stages {
+        stage.rated = rated;
+        stage.min = 0;
+        stage.down_window_ms = random.within(0, 10) * 1_000;
+        stage.signal_loss_ms = random.within(8, 30) * 1_000;
+        stage.on_signal_loss = if random.chance(50) {
+            OnSignalLoss::Hold
+        } else {
+            OnSignalLoss::CurrentIfHigher
+        };
+    }
+    let load = world.stages.iter().map(|_| random.within(1_000, 12_000)).collect();
+    let desired = world.variants.iter().map(|_| random.within(0, 3) as u32).collect();
+    let truth = if rated {
+        vec![1_000; world.variants.len()]
+    } else {
+        Vec::new()
+    };
+    let mut sim = Sim::new(world, load, desired, seed);
+    sim.truth_permille = truth;
+    decided(&mut sim, None, 120);
+    // Without the fault nothing would happen: whatever does, is the fault's.
+    let calm = decided(&mut sim.clone(), None, 60).is_empty();
+    calm.then_some(sim)
+}
+
+#[test]
+fn w15_no_replica_goes_for_a_fault_of_readings() {
+    let (mut wrong, mut tried) = (Vec::new(), 0);
+    for seed in 1..=WORLDS {
+        let Some(rest) = at_rest(seed) else { continue };
+        tried += 1;
+        for fault in READING_FAULTS {
+            let mut sim = rest.clone();
+            // A lie about load takes from the liar's stage, or for it, and never what the promises protect.
+            let lies = matches!(fault, ReadingFault::OneIsIdle | ReadingFault::OneIsFull);
+            // Of a stage that is full nobody knows the load: a utilization that is gone leaves another guess.
+            let guesses = fault == ReadingFault::WrongUnit && sim.is_short();
+            // What hides the truth may hide a fall.
+            if !lies && !matches!(fault, ReadingFault::Late | ReadingFault::WrongUnit) {
+                sim.load.fill(0);
+            }
+            let decisions = decided(&mut sim, Some(fault), 60);
+            let taken = taken(&decisions);
+            if taken > 0 && !lies && !guesses {
+                wrong.push(format!("{fault:?} in world {seed} takes {taken}: {:?}", decisions[0]));
+            }
+            if let Some(violation) = sim.violations.first() {
+                wrong.push(format!("{fault:?} in world {seed}: {violation}"));
+            }
+        }
+    }
+    assert!(tried * 3 >= WORLDS, "only {tried} of {WORLDS} worlds came to rest");
+    wrong.truncate(8);
+    assert!(wrong.is_empty(), "the first are\n{}", wrong.join("\n"));
 }

@@ -3,16 +3,19 @@
 #![allow(clippy::cast_possible_truncation, reason = "small numbers by construction")]
 
 mod check;
+mod readings;
 
 use self::check::{Before, Delivery};
+use self::readings::Past;
+pub(super) use self::readings::ReadingFault;
 use super::decision::{Decision, Move};
 use super::propose::{Proposal, propose};
 use super::solve::{Memory, Settings};
 use super::state::State;
 use super::step::step;
 use super::world::{
-    DryReason, Event, Key, Mode, OnSignalLoss, Pipeline, PipelineIdx, Pool, PoolIdx, Reading, Resources, Stage,
-    StageIdx, Tier, Traffic, Variant, VariantIdx, World,
+    DryReason, Event, Key, Mode, OnSignalLoss, Pipeline, PipelineIdx, Pool, PoolIdx, Resources, Stage, StageIdx, Tier,
+    Traffic, Variant, VariantIdx, World,
 };
 
 /// One tick of the simulated cluster.
@@ -79,6 +82,8 @@ pub(super) struct Faults {
     pub(super) crashes: u64,
     /// Somebody edits bounds, budgets or modes.
     pub(super) edits: u64,
+    /// What is wrong with every reading, all the time.
+    pub(super) readings: Option<ReadingFault>,
 }
 
 /// A write on its way.
@@ -113,6 +118,8 @@ pub(super) struct Sim {
     /// Proposals that arrived.
     pub(super) proposals: usize,
     flights: Vec<Flight>,
+    /// True readings by variant.
+    past: Past,
     /// What the last step found.
     before: Before,
     /// By stage: when Ready replicas were taken, and how many.
@@ -141,6 +148,7 @@ impl Sim {
             solver: Memory::default(),
             proposals: 0,
             flights: Vec::new(),
+            past: Past::default(),
             before: Before::default(),
             removed: Vec::new(),
         };
@@ -428,58 +436,8 @@ impl Sim {
                 });
             }
         }
-        for stage in 0..self.load.len() {
-            for at in self.stage_range(stage) {
-                let ready = self.ready(at);
-                if ready == 0 || self.random.chance(faults.lost_readings) {
-                    continue;
-                }
-                let missing = if self.random.chance(faults.partial_readings) {
-                    self.random.within(0, u64::from(ready))
-                } else {
-                    0
-                };
-                let off = 1_000 + self.random.within(0, 2 * self.noise_permille);
-                let noisy = |value: u64| value * off.saturating_sub(self.noise_permille) / 1_000;
-                let used = noisy(u64::from(self.utilization(stage, at))).min(1_000) as u32;
-                let rated = self.world.stages[stage].rated;
-                let served = u64::from(ready) * self.serves(at) * u64::from(used) / 1_000;
-                let both = !self.truth_permille.is_empty();
-                let reading = Reading {
-                    taken_ms: self.now_ms,
-                    sampled: ready - missing as u32,
-                    expected: ready,
-                    running_millis: None,
-                    waiting_millis: None,
-                    utilization_permille: (!rated || both).then_some(used),
-                    rate_millis: rated.then_some(served),
-                };
-                events.push(Event::Reading {
-                    variant: VariantIdx(at as u32),
-                    reading,
-                });
-            }
-        }
+        events.extend(self.readings(faults));
         events
-    }
-
-    /// What a replica really serves.
-    fn serves(&self, variant: usize) -> u64 {
-        let permille = self.truth_permille.get(variant).copied().unwrap_or(1_000);
-        (self.world.variants[variant].capacity_millis * permille / 1_000).max(1)
-    }
-
-    fn utilization(&self, stage: usize, variant: usize) -> u32 {
-        let range = self.stage_range(stage);
-        let capacity = |at: usize| self.serves(at);
-        let share = if self.world.stages[stage].traffic == Traffic::Uniform {
-            let ready: u64 = range.map(|at| u64::from(self.ready(at))).sum();
-            self.load[stage] * 1_000 / (ready.max(1) * capacity(variant))
-        } else {
-            let together: u64 = range.map(|at| u64::from(self.ready(at)) * capacity(at)).sum();
-            self.load[stage] * 1_000 / together.max(1)
-        };
-        share.min(1_000) as u32
     }
 }
 

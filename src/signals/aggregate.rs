@@ -17,6 +17,9 @@ use crate::rebalance::world;
 /// Points kept per pod for its rate; at one answer per second the oldest is as old as a fresh answer may be.
 const POINTS_MAX: usize = 8;
 
+/// Answers among which one that was there before is found to be a replay.
+const RECENT_MAX: usize = 32;
+
 /// Two answers closer than this say nothing about a rate.
 const RATE_SPAN_MS_MIN: u64 = 500;
 
@@ -36,6 +39,10 @@ struct Track {
     identical: u32,
     /// The source's time has advanced since the pod was first seen.
     advancing: bool,
+    /// Fingerprints of the last answers that count finished requests, and their counts.
+    recent: VecDeque<(u64, Finite)>,
+    /// The latest answer was given before, and the count of finished requests was another since.
+    replayed: bool,
     points: VecDeque<Point>,
 }
 
@@ -87,6 +94,8 @@ impl Observations {
             failure: None,
             identical: 0,
             advancing: false,
+            recent: VecDeque::new(),
+            replayed: false,
             points: VecDeque::new(),
         });
         match outcome {
@@ -173,8 +182,27 @@ impl Track {
         }
         let same = last.is_some_and(|last| last.signals.fingerprint == signals.fingerprint);
         self.identical = if same { self.identical.saturating_add(1) } else { 1 };
-        self.point(received_ms, &signals);
+        self.replayed = self.repeats(&signals);
+        if !self.replayed {
+            self.point(received_ms, &signals);
+        }
         self.latest = Some(Answer { received_ms, signals });
+    }
+
+    /// A counter does not come back to what it was: the body is from before, as a cache or a stuck proxy serves it. A server
+    /// that restarted into the very same body is believed when what was before it is forgotten.
+    fn repeats(&mut self, signals: &PodSignals) -> bool {
+        let Ok(finished) = signals.finished else {
+            return false;
+        };
+        let before = self.recent.iter().position(|(known, _)| *known == signals.fingerprint);
+        let moved = |at| self.recent.iter().skip(at).any(|(_, count)| *count != finished);
+        let repeats = before.is_some_and(moved);
+        if self.recent.len() == RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((signals.fingerprint, finished));
+        repeats
     }
 
     fn point(&mut self, received_ms: u64, signals: &PodSignals) {
@@ -238,6 +266,7 @@ impl Track {
             Role::Latency => self.latency(preset, now_ms),
         };
         let value = match number {
+            Ok(_) if self.replayed => return Reading::Absent(Why::Frozen),
             Ok(_) if self.identical >= preset.frozen_after() && self.claims_work() => {
                 return Reading::Absent(Why::Frozen);
             }

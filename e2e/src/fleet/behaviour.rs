@@ -15,8 +15,43 @@ pub enum Exposition {
     },
     /// llama.cpp's `llama-server`.
     Llamacpp,
-    /// A plain HTTP service: request counter, latency histogram, requests in flight, CPU seconds.
+    /// `SGLang`, whose tensor-parallel ranks each write the same numbers.
+    Sglang {
+        /// Ranks. At least 1.
+        ranks: u32,
+    },
+    /// TensorRT-LLM's `trtllm-serve`: JSON on `/metrics`, Prometheus on a path of its own.
+    Trtllm,
+    /// Triton with a backend that has no metrics of its own.
+    Triton,
+    /// Triton with its TensorRT-LLM backend on a GPU.
+    TritonTrtllm,
+    /// text-generation-inference.
+    Tgi,
+    /// Ray Serve.
+    RayServe,
+    /// A plain HTTP service with a client library's names: request counter, latency histogram, requests in flight, CPU
+    /// seconds.
     Http,
+    /// The same by OpenTelemetry's conventions.
+    HttpOpenTelemetry,
+    /// The same with Micrometer.
+    HttpMicrometer,
+}
+
+impl Exposition {
+    /// Whether requests have no tokens.
+    pub(super) fn is_web(self) -> bool {
+        matches!(self, Self::Http | Self::HttpOpenTelemetry | Self::HttpMicrometer)
+    }
+
+    /// Where the page is.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Trtllm => "/prometheus/metrics",
+            _ => "/metrics",
+        }
+    }
 }
 
 /// What a request costs, in units of the reference request (1.0 is what [`Capacity::requests_per_s`] counts).
@@ -148,6 +183,12 @@ impl Behaviour {
         }
     }
 
+    /// The same behaviour behind the metrics of another server.
+    #[must_use]
+    pub fn showing(self, exposition: Exposition) -> Self {
+        Self { exposition, ..self }
+    }
+
     /// The same behaviour where one second on the clock stands for `time_scale` seconds of the model.
     #[must_use]
     pub fn compressed(mut self, time_scale: f64) -> Self {
@@ -159,7 +200,7 @@ impl Behaviour {
     pub(super) fn engines(&self) -> u32 {
         match self.exposition {
             Exposition::Vllm { engines } => engines.clamp(1, self.capacity.slots.max(1)),
-            Exposition::Llamacpp | Exposition::Http => 1,
+            _ => 1,
         }
     }
 }

@@ -1,9 +1,16 @@
-//! `/metrics` as the real servers write it: names, labels, types and buckets of vLLM, llama.cpp and a plain HTTP service.
+//! The metrics page as the real servers write it: names, labels, types and buckets. Here vLLM and llama.cpp; other model
+//! servers and the conventions of HTTP libraries in files of their own.
+
+mod models;
+#[cfg(test)]
+mod tests;
+mod web;
 
 use std::fmt::Write as _;
 
 use super::behaviour::Exposition;
 use super::faults::{Condition, Metrics};
+use super::queue::Capacity;
 
 /// Upper bounds of the latency buckets, seconds (vLLM's request latency buckets).
 pub(super) const LATENCY_BUCKETS: [f64; 21] = [
@@ -81,7 +88,7 @@ pub(super) struct EngineStats {
 
 impl EngineStats {
     pub(super) fn new(exposition: Exposition) -> Self {
-        let latency: &'static [f64] = if exposition == Exposition::Http {
+        let latency: &'static [f64] = if exposition.is_web() {
             &HTTP_BUCKETS
         } else {
             &LATENCY_BUCKETS
@@ -112,7 +119,9 @@ pub(super) struct Page<'a> {
     pub(super) engines: &'a [EngineStats],
     /// When the process started, seconds since 1970.
     pub(super) started_unix_s: f64,
-    pub(super) slots: u32,
+    pub(super) capacity: Capacity,
+    /// Times the page was shown.
+    pub(super) scrapes: u32,
     pub(super) condition: Condition,
 }
 
@@ -121,6 +130,7 @@ pub(super) fn render(page: &Page<'_>) -> String {
     let mut out = Text {
         page: String::with_capacity(4_096),
         lie: 1.0,
+        wrong_unit: false,
         instead: None,
     };
     out.single(
@@ -133,6 +143,7 @@ pub(super) fn render(page: &Page<'_>) -> String {
         return out.page;
     }
     out.lie = page.condition.lie;
+    out.wrong_unit = page.condition.metrics == Some(Metrics::WrongUnit);
     out.instead = match page.condition.metrics {
         Some(Metrics::Nan) => Some("NaN"),
         Some(Metrics::PlusInfinity) => Some("+Inf"),
@@ -142,7 +153,15 @@ pub(super) fn render(page: &Page<'_>) -> String {
     match page.exposition {
         Exposition::Vllm { .. } => vllm(&mut out, page),
         Exposition::Llamacpp => llamacpp(&mut out, page),
-        Exposition::Http => http(&mut out, page),
+        Exposition::Sglang { ranks } => models::sglang(&mut out, page, ranks),
+        Exposition::Trtllm => models::trtllm(&mut out, page),
+        Exposition::Triton => models::triton(&mut out, page, false),
+        Exposition::TritonTrtllm => models::triton(&mut out, page, true),
+        Exposition::Tgi => models::tgi(&mut out, page),
+        Exposition::RayServe => models::ray_serve(&mut out, page),
+        Exposition::Http => web::client_library(&mut out, page),
+        Exposition::HttpOpenTelemetry => web::open_telemetry(&mut out, page),
+        Exposition::HttpMicrometer => web::micrometer(&mut out, page),
     }
     out.page
 }
@@ -154,7 +173,7 @@ fn vllm(out: &mut Text, page: &Page<'_>) {
     let labels: Vec<String> = (0..page.engines.len())
         .map(|i| format!("engine=\"{i}\",model_name=\"{}\"", page.model))
         .collect();
-    let gauges: [(&str, &str, Value); 3] = [
+    let gauges: [(&str, &str, Value); 2] = [
         ("vllm:num_requests_running", "Requests in the execution batches.", |e| {
             f64::from(e.running)
         }),
@@ -163,15 +182,16 @@ fn vllm(out: &mut Text, page: &Page<'_>) {
             "Requests that wait to be processed.",
             |e| f64::from(e.waiting),
         ),
-        ("vllm:kv_cache_usage_perc", "KV-cache usage, 1 is full.", |e| {
-            e.cache_usage
-        }),
     ];
     for (name, help, value) in gauges {
         out.family(name, "gauge", help);
         for (engine, labels) in page.engines.iter().zip(&labels) {
             out.sample(name, labels, value(engine));
         }
+    }
+    out.family("vllm:kv_cache_usage_perc", "gauge", "KV-cache usage, 1 is full.");
+    for (engine, labels) in page.engines.iter().zip(&labels) {
+        out.share("vllm:kv_cache_usage_perc", labels, engine.cache_usage);
     }
     let counters: [(&str, &str, Value); 4] = [
         ("vllm:num_preemptions", "Preemptions by the engine.", |_| 0.0),
@@ -280,7 +300,7 @@ fn llamacpp(out: &mut Text, page: &Page<'_>) {
         (
             "n_busy_slots_per_decode",
             "Average number of busy slots per llama_decode() call",
-            f64::from(engine.running.min(page.slots)),
+            f64::from(engine.running.min(page.capacity.slots)),
         ),
     ];
     for (name, help, value) in gauges {
@@ -288,43 +308,11 @@ fn llamacpp(out: &mut Text, page: &Page<'_>) {
     }
 }
 
-#[allow(clippy::cast_precision_loss)] // counters stay far below 2^53
-fn http(out: &mut Text, page: &Page<'_>) {
-    let Some(engine) = page.engines.first() else { return };
-    out.family("http_requests_total", "counter", "Requests answered, by status.");
-    out.sample(
-        "http_requests_total",
-        "code=\"200\",method=\"POST\"",
-        engine.succeeded as f64,
-    );
-    out.sample(
-        "http_requests_total",
-        "code=\"503\",method=\"POST\"",
-        engine.refused as f64,
-    );
-    out.single(
-        "http_requests_in_flight",
-        "gauge",
-        "Requests accepted and not answered yet.",
-        f64::from(engine.running) + f64::from(engine.waiting),
-    );
-    out.family(
-        "http_request_duration_seconds",
-        "histogram",
-        "Time from arrival to answer.",
-    );
-    out.histogram("http_request_duration_seconds", "method=\"POST\"", &engine.latency);
-    out.single(
-        "process_cpu_seconds_total",
-        "counter",
-        "Total user and system CPU time spent in seconds.",
-        engine.busy_s,
-    );
-}
-
 struct Text {
     page: String,
     lie: f64,
+    /// Shares are written in per cent, and times in milliseconds.
+    wrong_unit: bool,
     /// Stands for every value.
     instead: Option<&'static str>,
 }
@@ -332,6 +320,11 @@ struct Text {
 impl Text {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.page, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    /// A family without help.
+    fn kind(&mut self, name: &str, kind: &str) {
+        let _ = writeln!(self.page, "# TYPE {name} {kind}");
     }
 
     fn single(&mut self, name: &str, kind: &str, help: &str, value: f64) {
@@ -353,13 +346,23 @@ impl Text {
     fn histogram(&mut self, name: &str, labels: &str, histogram: &Histogram) {
         let mut below = 0;
         let bucket = format!("{name}_bucket");
+        let comma = if labels.is_empty() { "" } else { "," };
         for (bound, count) in histogram.bounds.iter().zip(&histogram.counts) {
             below += count;
-            self.sample(&bucket, &format!("{labels},le=\"{bound:?}\""), below as f64);
+            let labels = format!("{labels}{comma}le=\"{bound:?}\"");
+            self.sample(&bucket, &labels, below as f64);
         }
-        self.sample(&bucket, &format!("{labels},le=\"+Inf\""), histogram.count as f64);
+        let labels_inf = format!("{labels}{comma}le=\"+Inf\"");
+        self.sample(&bucket, &labels_inf, histogram.count as f64);
         self.sample(&format!("{name}_count"), labels, histogram.count as f64);
-        self.sample(&format!("{name}_sum"), labels, histogram.sum);
+        let unit = if self.wrong_unit { 1_000.0 } else { 1.0 };
+        self.sample(&format!("{name}_sum"), labels, histogram.sum * unit);
+    }
+
+    /// A gauge between 0 and 1.
+    fn share(&mut self, name: &str, labels: &str, value: f64) {
+        let unit = if self.wrong_unit { 100.0 } else { 1.0 };
+        self.sample(name, labels, value * unit);
     }
 
     /// The creation time that Python's client writes next to every counter and histogram.

@@ -36,10 +36,14 @@ pub enum Metrics {
     MinusInfinity,
     /// Every series twice.
     Duplicated,
-    /// Sixteen MiB of series.
+    /// A gibibyte of series, made while it is sent.
     Huge,
     /// The first page that was shown with this fault, again and again.
     Frozen,
+    /// The last pages from before this fault, one after the other, again and again.
+    Replayed,
+    /// Shares in per cent, and times in milliseconds.
+    WrongUnit,
 }
 
 /// Who misbehaves.

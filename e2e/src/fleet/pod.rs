@@ -1,8 +1,8 @@
 //! One replica: a listener on the pod's own loopback address, its engines, and the clock that finishes their work.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use serde::Serialize;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
-use super::behaviour::{Behaviour, Exposition};
+use super::behaviour::Behaviour;
 use super::exposition::{self, EngineStats, Page};
-use super::faults::Condition;
+use super::faults::{Condition, Metrics};
 use super::queue::{Admission, Capacity, Finished, Station};
 
 /// How long a replica that was removed may take to finish what it has.
@@ -93,6 +93,18 @@ struct Engines {
     usage_busy_s: f64,
 }
 
+/// Pages that [`Metrics::Replayed`] goes through.
+const REPLAYED: usize = 4;
+
+/// Pages as they were.
+#[derive(Default)]
+struct OldPages {
+    /// The one that is shown while metrics are frozen.
+    frozen: Option<String>,
+    /// The last ones that were true.
+    seen: VecDeque<String>,
+}
+
 /// A running replica.
 pub(super) struct Pod {
     pub(super) behaviour: Behaviour,
@@ -105,8 +117,9 @@ pub(super) struct Pod {
     epoch: Instant,
     started_unix_s: f64,
     scrapes: Scrapes,
-    /// The page that is shown for ever while metrics are frozen.
-    frozen: Mutex<Option<String>>,
+    /// Times the page was shown.
+    shown: AtomicU32,
+    old: Mutex<OldPages>,
 }
 
 /// One answer to `GET /metrics`.
@@ -182,7 +195,8 @@ impl Pod {
             epoch: Instant::now(),
             started_unix_s: unix_now_s(),
             scrapes,
-            frozen: Mutex::default(),
+            shown: AtomicU32::default(),
+            old: Mutex::default(),
         });
         pod.apply_pace();
         tokio::spawn(Arc::clone(&pod).finish_on_time());
@@ -264,14 +278,29 @@ impl Pod {
         let _ = condition.wait_for(|c| !c.hang).await;
     }
 
-    /// The first page since the metrics froze; `page` itself while they are not frozen.
-    pub(super) fn frozen(&self, is_frozen: bool, page: String) -> String {
-        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_frozen {
-            frozen.get_or_insert(page).clone()
-        } else {
-            *frozen = None;
-            page
+    /// What is shown in the place of `page`: the first page since the metrics froze, or pages of before the replay began,
+    /// over and over in their order; `page` itself while neither is on.
+    pub(super) fn shown(&self, fault: Option<Metrics>, page: String) -> String {
+        let mut old = self.old.lock().unwrap_or_else(PoisonError::into_inner);
+        match fault {
+            Some(Metrics::Frozen) => old.frozen.get_or_insert(page).clone(),
+            Some(Metrics::Replayed) => {
+                // A replica that is new has nothing old but this.
+                if old.seen.is_empty() {
+                    old.seen.push_back(page);
+                }
+                old.seen.rotate_left(1);
+                old.seen.back().cloned().unwrap_or_default()
+            }
+            Some(_) => page,
+            None => {
+                old.frozen = None;
+                if old.seen.len() == REPLAYED {
+                    old.seen.pop_front();
+                }
+                old.seen.push_back(page.clone());
+                page
+            }
         }
     }
 
@@ -301,7 +330,8 @@ impl Pod {
             model: &self.behaviour.model,
             engines: &stats,
             started_unix_s: self.started_unix_s,
-            slots: self.behaviour.capacity.slots,
+            capacity: self.behaviour.capacity,
+            scrapes: self.shown.fetch_add(1, Ordering::Relaxed),
             condition: *self.condition.borrow(),
         })
     }
@@ -396,7 +426,7 @@ impl Engine {
     /// Counts the tokens that requests in progress have got so far: a server's counters move with every batch, not only
     /// when a request ends.
     fn count_tokens(&mut self, behaviour: &Behaviour) {
-        if behaviour.exposition == Exposition::Http {
+        if behaviour.exposition.is_web() {
             return;
         }
         for (id, request) in &mut self.in_flight {
@@ -423,7 +453,7 @@ impl Engine {
         let stats = &mut self.stats;
         stats.succeeded += 1;
         stats.latency.observe(queue_s + service_s);
-        if behaviour.exposition != Exposition::Http {
+        if !behaviour.exposition.is_web() {
             let work = behaviour.work.of(request.input, request.output);
             let prompt_share = if work > 0.0 {
                 behaviour.work.prefill(request.input) / work

@@ -7,8 +7,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,9 @@ const MAX_CONNECTIONS: usize = 4_096;
 /// How often and how long to try an address that another replica is about to leave.
 const BIND_TRIES: u32 = 100;
 const BIND_PAUSE: Duration = Duration::from_millis(20);
+
+/// What is sent.
+type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Body of `POST /`: the size of the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +108,7 @@ async fn connection(stream: TcpStream, pod: Arc<Pod>) {
     }
 }
 
-async fn answer(pod: &Pod, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(pod: &Pod, request: Request<Incoming>) -> Response<Body> {
     pod.until_responsive().await;
     let condition = *pod.condition.borrow();
     match (request.method(), request.uri().path()) {
@@ -112,7 +116,9 @@ async fn answer(pod: &Pod, request: Request<Incoming>) -> Response<Full<Bytes>> 
             plain(StatusCode::INTERNAL_SERVER_ERROR, "this replica refuses to work\n")
         }
         (&Method::POST, _) => run(pod, request).await,
-        (&Method::GET, "/metrics") => metrics(pod, condition.metrics).await,
+        (&Method::GET, path) if path == pod.behaviour.exposition.path() => metrics(pod, condition.metrics).await,
+        // Where the page is elsewhere, this is its neighbour for programs: statistics of the last iterations.
+        (&Method::GET, "/metrics") => respond(StatusCode::OK, "application/json", Bytes::from_static(b"[]")),
         (&Method::GET, "/healthz" | "/health") => plain(StatusCode::OK, "ok\n"),
         (&Method::GET, "/props") => {
             let props = serde_json::json!({ "total_slots": pod.behaviour.capacity.slots });
@@ -125,13 +131,16 @@ async fn answer(pod: &Pod, request: Request<Incoming>) -> Response<Full<Bytes>> 
     }
 }
 
+/// Prometheus' text format.
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// How long [`Metrics::Slow`] takes.
 const SLOW: Duration = Duration::from_secs(5);
-/// Bytes of [`Metrics::Huge`].
-const HUGE: usize = 16 << 20;
+/// Bytes of [`Metrics::Huge`], and of one piece of it.
+const HUGE: usize = 1 << 30;
+const HUGE_PIECE: usize = 64 << 10;
 
-async fn metrics(pod: &Pod, fault: Option<Metrics>) -> Response<Full<Bytes>> {
-    let page = pod.frozen(fault == Some(Metrics::Frozen), pod.metrics());
+async fn metrics(pod: &Pod, fault: Option<Metrics>) -> Response<Body> {
+    let page = pod.shown(fault, pod.metrics());
     let page = match fault {
         Some(Metrics::Unavailable) => return plain(StatusCode::SERVICE_UNAVAILABLE, "no metrics\n"),
         Some(Metrics::Denied) => return plain(StatusCode::UNAUTHORIZED, "who are you?\n"),
@@ -141,13 +150,25 @@ async fn metrics(pod: &Pod, fault: Option<Metrics>) -> Response<Full<Bytes>> {
         }
         Some(Metrics::Empty) => String::new(),
         Some(Metrics::Duplicated) => format!("{page}{page}"),
-        Some(Metrics::Huge) => page.repeat(HUGE / page.len().max(1) + 1),
+        Some(Metrics::Huge) => {
+            let mut response = respond(StatusCode::OK, TEXT, Bytes::new());
+            *response.body_mut() = huge(&page);
+            return response;
+        }
         _ => page,
     };
-    respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", page.into())
+    respond(StatusCode::OK, TEXT, page.into())
 }
 
-async fn run(pod: &Pod, request: Request<Incoming>) -> Response<Full<Bytes>> {
+/// The page over and over. One piece of it is all that is held.
+fn huge(page: &str) -> Body {
+    let piece = Bytes::from(page.repeat(HUGE_PIECE / page.len().max(1) + 1));
+    let pieces = HUGE / piece.len().max(1) + 1;
+    let frames = (0..pieces).map(move |_| Ok(Frame::data(piece.clone())));
+    StreamBody::new(futures::stream::iter(frames)).boxed_unsync()
+}
+
+async fn run(pod: &Pod, request: Request<Incoming>) -> Response<Body> {
     let Ok(body) = Limited::new(request.into_body(), MAX_BODY).collect().await else {
         return plain(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -180,12 +201,12 @@ async fn run(pod: &Pod, request: Request<Incoming>) -> Response<Full<Bytes>> {
     }
 }
 
-fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     respond(status, "text/plain; charset=utf-8", text.into())
 }
 
-fn respond(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
+fn respond(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Full::new(body).boxed_unsync());
     *response.status_mut() = status;
     response.headers_mut().insert(
         hyper::header::CONTENT_TYPE,

@@ -56,7 +56,7 @@ async fn post(address: SocketAddr, input: u32, output: u32) -> std::io::Result<(
     .await
 }
 
-async fn metrics(address: SocketAddr) -> String {
+pub(crate) async fn metrics(address: SocketAddr) -> String {
     exchange(address, "GET /metrics", "").await.unwrap().1
 }
 
@@ -86,7 +86,7 @@ async fn busy(fleet: &Fleet, running: usize, waiting: usize) {
         .unwrap();
 }
 
-async fn playing(behaviour: Behaviour, spec: &PodSpec) -> Fleet {
+pub(crate) async fn playing(behaviour: Behaviour, spec: &PodSpec) -> Fleet {
     let fleet = Fleet::new(Behaviours::new(behaviour), 1.0);
     fleet.upsert(spec.clone()).await.unwrap();
     fleet

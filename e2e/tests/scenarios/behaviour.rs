@@ -51,6 +51,21 @@ impl Scene {
         Self::around(Tiered { space, installed }, serving()).await
     }
 
+    /// The same with servers that differ by pool.
+    pub(crate) async fn apart_playing(
+        suite: &Suite,
+        installed: &Arc<Installed>,
+        behaviours: impl FnOnce(&Tiered) -> Behaviours,
+    ) -> Self {
+        let space = suite
+            .space_on(&installed.cluster, &[("startup-milliseconds", "100")])
+            .await;
+        let installed = Arc::clone(installed);
+        let tiered = Tiered { space, installed };
+        let behaviours = behaviours(&tiered);
+        Self::around(tiered, behaviours).await
+    }
+
     async fn around(tiered: Tiered, behaviours: Behaviours) -> Self {
         let client = tiered.space.client.clone();
         let fleet = Fleet::new(behaviours, 1.0);

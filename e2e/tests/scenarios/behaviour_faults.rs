@@ -10,11 +10,12 @@ use tiercel_e2e::nodes::{GRAVITON, X86};
 use crate::behaviour::{SHAPE, Scene, server, serving};
 use crate::suite::Suite;
 
-pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 6] {
+pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 7] {
     crate::scenarios![suite, behaviour_faults:
         nothing_shrinks_whatever_is_wrong_with_the_metrics_of_idle_servers,
         nothing_shrinks_on_negative_numbers,
         nothing_shrinks_on_numbers_that_stand_still_under_load,
+        nothing_shrinks_on_pages_of_before_nor_on_numbers_in_another_unit,
         one_pod_that_says_nothing_runs_takes_nothing_from_the_others,
         a_lie_of_any_size_moves_nothing_beyond_the_bounds,
         a_stage_whose_image_does_not_start_on_one_pool_goes_to_another,
@@ -116,6 +117,54 @@ pub(crate) async fn nothing_shrinks_on_negative_numbers(suite: &Suite) {
 
 pub(crate) async fn nothing_shrinks_on_numbers_that_stand_still_under_load(suite: &Suite) {
     lies_under_load(suite, Fault::Metrics(Metrics::Frozen)).await;
+}
+
+/// What is wrong although every page looks like a page under load, each for the name of a pipeline.
+const PLAUSIBLE: [(&str, Fault); 2] = [
+    ("replayed", Fault::Metrics(Metrics::Replayed)),
+    ("wrong-unit", Fault::Metrics(Metrics::WrongUnit)),
+];
+
+pub(crate) async fn nothing_shrinks_on_pages_of_before_nor_on_numbers_in_another_unit(suite: &Suite) {
+    let scene = Scene::shared(suite, &[], serving()).await;
+    scene.tiered.space.nodes(&X86, 2).await;
+    scene.tiered.cpu_pool("x86", &[(SHAPE, "x86")]).await;
+    for (name, _) in PLAUSIBLE {
+        scene.tiered.create(name, &[server("generate", 1, 4)]).await;
+    }
+    let changes = || PLAUSIBLE.map(|(name, _)| scene.changes_on(name, "generate", "x86"));
+    let lie = async {
+        for (name, _) in PLAUSIBLE {
+            scene.settles(name, "generate", &[("x86", 4)]).await;
+        }
+        let before = changes();
+        for (name, fault) in PLAUSIBLE {
+            let pipeline = format!("{}/{name}", scene.tiered.namespace());
+            scene.fleet.inject(Target::Stage(pipeline, "generate".into()), fault);
+        }
+        // What was counted does not come back: such a page is no news.
+        scene
+            .tiered
+            .says("replayed", "SignalsAvailable", "False", "MetricsStale")
+            .await;
+        // Several times around, and longer than the window.
+        tokio::time::sleep(Duration::from_secs(12)).await;
+        assert_eq!(changes(), before, "{}", scene.history());
+        for (name, _) in PLAUSIBLE {
+            let pipeline = format!("{}/{name}", scene.tiered.namespace());
+            scene.fleet.heal(&Target::Stage(pipeline, "generate".into()));
+        }
+        for (name, _) in PLAUSIBLE {
+            scene.tiered.says(name, "SignalsAvailable", "True", "Fresh").await;
+        }
+    };
+    tokio::select! {
+        () = lie => {}
+        _ = futures::future::join_all(PLAUSIBLE.map(|(name, _)| scene.load(name, &[(0, 33.0), (240, 33.0)]))) => {
+            panic!("not done within the load: {}", scene.history())
+        }
+    }
+    scene.bounds_held();
 }
 
 pub(crate) async fn one_pod_that_says_nothing_runs_takes_nothing_from_the_others(suite: &Suite) {

@@ -16,7 +16,7 @@ use crate::suite::Suite;
 use crate::support::{PATIENCE, repository};
 
 /// A lease that nobody renews is free after so long; what else a start takes comes on top.
-const TAKEN_OVER: Duration = Duration::from_secs(22);
+pub(crate) const TAKEN_OVER: Duration = Duration::from_secs(22);
 
 pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 4] {
     crate::scenarios![suite, behaviour_restart:

@@ -7,12 +7,15 @@ use libtest_mimic::Trial;
 use serde_json::json;
 use tiercel_e2e::nodes::X86;
 
+use crate::adapters::{IN_FLIGHT, TICKETS};
 use crate::behaviour::{SHAPE, Scene, server, serving};
 use crate::suite::Suite;
+use crate::support::NAMESPACE;
 
-pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 1] {
+pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 2] {
     crate::scenarios![suite, behaviour_sources:
         a_stage_that_nobody_calls_sleeps_and_wakes_with_its_queue_at_a_broker,
+        stages_follow_custom_and_external_metrics_of_the_api_server,
     ]
 }
 
@@ -22,7 +25,7 @@ pub(crate) async fn a_stage_that_nobody_calls_sleeps_and_wakes_with_its_queue_at
     scene.tiered.cpu_pool("x86", &[(SHAPE, "x86")]).await;
     let installed = Arc::clone(&scene.tiered.installed);
     let namespace = scene.tiered.namespace().to_owned();
-    let queue = |messages| installed.broker.set(&namespace, "jobs.work", messages);
+    let queue = |messages| installed.prometheus.queue(&namespace, "jobs.work", messages);
     let mut stage = server("work", 0, 4);
     stage["signal"]["preset"] = json!("broker");
     queue(Some((0.0, 0.0)));
@@ -47,5 +50,60 @@ pub(crate) async fn a_stage_that_nobody_calls_sleeps_and_wakes_with_its_queue_at
     assert_eq!(scene.scaled(), [], "{}", scene.history());
     queue(Some((0.0, 0.0)));
     scene.total("jobs", "work", "goes to sleep", |total| total == 0).await;
+    scene.bounds_held();
+}
+
+pub(crate) async fn stages_follow_custom_and_external_metrics_of_the_api_server(suite: &Suite) {
+    let scene = Scene::shared(suite, &[], serving()).await;
+    scene.tiered.space.nodes(&X86, 1).await;
+    scene.tiered.cpu_pool("x86", &[(SHAPE, "x86")]).await;
+    let installed = Arc::clone(&scene.tiered.installed);
+    let namespace = scene.tiered.namespace().to_owned();
+    // What each pod says is under way, as the fleet has it; what waits for the other stage, as the test has it.
+    let (fleet, adapters, within) = (scene.fleet.clone(), Arc::clone(&installed), namespace.clone());
+    let mut tell = tokio::task::JoinSet::new();
+    tell.spawn(async move {
+        loop {
+            for (pod, load) in fleet.loads() {
+                let under_way = f64::from(load.running) + f64::from(load.waiting);
+                adapters.adapters.set(IN_FLIGHT, &within, &pod.name, Some(under_way));
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    });
+    let tickets = |open| installed.adapters.set(TICKETS, &namespace, "queue=answer", open);
+    for (name, stage, preset) in [("web", "serve", "in-flight"), ("desk", "answer", "tickets")] {
+        let mut object = server(stage, 1, 3);
+        object["signal"]["preset"] = json!(preset);
+        scene.tiered.create(name, &[object]).await;
+    }
+    tickets(Some(0.0));
+    for (name, stage) in [("web", "serve"), ("desk", "answer")] {
+        scene.tiered.says(name, "SignalsAvailable", "True", "Fresh").await;
+        scene.settles(name, stage, &[("x86", 1)]).await;
+    }
+    let operator = format!("system:serviceaccount:{NAMESPACE}:tiercel");
+    assert_eq!(installed.adapters.user(), Some(operator), "asked as itself");
+    // Three replicas' slots at the target.
+    tickets(Some(18.0));
+    tokio::select! {
+        () = async {
+            scene.settles("desk", "answer", &[("x86", 3)]).await;
+            scene.total("web", "serve", "grows", |total| total == 3).await;
+        } => {}
+        _ = scene.load("web", &[(0, 25.0), (240, 25.0)]) => panic!("no growth within the load: {}", scene.history()),
+    }
+    // The adapter forgot the metric: that is no empty queue.
+    tickets(None);
+    let message = scene
+        .tiered
+        .says("desk", "SignalsAvailable", "False", "MetricsStale")
+        .await;
+    assert!(message.contains("'answer'"), "{message}");
+    scene.stays("desk", "answer", Duration::from_secs(8)).await;
+    tickets(Some(0.0));
+    for (name, stage) in [("web", "serve"), ("desk", "answer")] {
+        scene.settles(name, stage, &[("x86", 1)]).await;
+    }
     scene.bounds_held();
 }

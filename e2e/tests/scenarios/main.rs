@@ -14,22 +14,25 @@
     reason = "scenarios fail by panicking"
 )]
 
+mod adapters;
 mod admission;
 mod behaviour;
 mod behaviour_faults;
+mod behaviour_learning;
 mod behaviour_load;
 mod behaviour_modes;
 mod behaviour_owners;
+mod behaviour_presets;
 mod behaviour_restart;
 mod behaviour_shift;
 mod behaviour_sources;
-mod broker;
 mod explain;
 mod hardware;
 mod harness;
 mod lifecycle;
 mod lifecycle_refusals;
 mod pools;
+mod prometheus;
 mod quickstart;
 mod suite;
 mod support;
@@ -63,12 +66,15 @@ fn main() {
     let suite = Arc::new(Suite::default());
     suite.stop_on_interrupt();
     let mut trials: Vec<Trial> = Vec::new();
+    // The longest one first.
+    trials.extend(behaviour_learning::scenarios(&suite));
     trials.extend(admission::scenarios(&suite));
     trials.extend(behaviour_faults::scenarios(&suite));
     trials.extend(behaviour_load::scenarios(&suite));
     trials.extend(behaviour_sources::scenarios(&suite));
     trials.extend(behaviour_modes::scenarios(&suite));
     trials.extend(behaviour_owners::scenarios(&suite));
+    trials.extend(behaviour_presets::scenarios(&suite));
     trials.extend(behaviour_restart::scenarios(&suite));
     trials.extend(behaviour_shift::scenarios(&suite));
     trials.extend(explain::scenarios(&suite));

@@ -22,7 +22,8 @@ use tiercel_e2e::operator::{self, Operator};
 use tiercel_e2e::slot::Port;
 use tiercel_e2e::wait::{Look, eventually, wanted};
 
-use crate::broker::Broker;
+use crate::adapters::Adapters;
+use crate::prometheus::Prometheus;
 use crate::suite::{Space, Suite};
 
 /// Namespace of the chart.
@@ -34,8 +35,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 pub(crate) struct Installed {
     pub(crate) cluster: Arc<Cluster>,
     operator: Mutex<Operator>,
-    /// What preset `broker` asks.
-    pub(crate) broker: Broker,
+    /// What presets `broker`, `gateway`, `dcgm` and `psi` ask.
+    pub(crate) prometheus: Prometheus,
+    /// What presets `in-flight` and `tickets` ask.
+    pub(crate) adapters: Adapters,
 }
 
 impl Installed {
@@ -44,26 +47,38 @@ impl Installed {
     pub(crate) async fn on(cluster: Arc<Cluster>, values: &str) -> Result<Self, String> {
         let message = |error: &dyn std::error::Error| format!("the operator cannot be installed: {error}");
         let binary = operator::find_binary().map_err(|error| message(&error))?;
-        let values = format!("{}{values}", operator::outside_values(&cluster));
+        let prometheus = Prometheus::start().await.map_err(|error| message(&error))?;
+        let adapters = Adapters::start().await.map_err(|error| message(&error))?;
+        let sources = format!("sources:\n{}{}", prometheus.sources(), Adapters::sources());
+        let values = format!("{}{sources}{values}", operator::outside_values(&cluster));
         let chart = repository().join("charts/tiercel");
         let installed = Helm::new(&cluster).install("tiercel", &chart, NAMESPACE, &values).await;
         installed.map_err(|error| message(&error))?;
-        let broker = Broker::start(cluster.folder()).await.map_err(|error| message(&error))?;
+        let kubectl = cluster.kubectl();
+        let announced = kubectl.apply(&adapters.objects()).await;
+        announced.map_err(|error| message(&error))?;
+        // What the chart mounts into the pod is a file here.
+        let mounted = kubectl.get(&["configmap", "tiercel-sources", "-n", NAMESPACE]).await;
+        let mounted = mounted.map_err(|error| message(&error))?;
+        let file = cluster.folder().join("sources.yaml");
+        let text = mounted["data"]["sources.yaml"].as_str().unwrap_or_default();
+        std::fs::write(&file, text).map_err(|error| message(&error))?;
         let port = cluster.port(Port::Operator);
         let args = operator::arguments(&cluster, NAMESPACE, "tiercel", port).await;
+        let mut args = args.map_err(|error| message(&error))?;
+        for arg in args.iter_mut().filter(|arg| arg.starts_with("--sources=")) {
+            *arg = format!("--sources={}", file.display());
+        }
         let options = operator::Options {
             name: "operator".into(),
             binary,
             namespace: NAMESPACE.into(),
             service_account: "tiercel".into(),
-            args: args.map_err(|error| message(&error))?,
-            env: vec![
-                (
-                    "TIERCEL_DECISION_LOG".into(),
-                    decision_log(&cluster).display().to_string(),
-                ),
-                ("TIERCEL_SOURCES".into(), broker.file().display().to_string()),
-            ],
+            args,
+            env: vec![(
+                "TIERCEL_DECISION_LOG".into(),
+                decision_log(&cluster).display().to_string(),
+            )],
             outlives_parent: false,
         };
         let operator = Operator::start(&cluster, options)
@@ -72,7 +87,8 @@ impl Installed {
         Ok(Self {
             cluster,
             operator: Mutex::new(operator),
-            broker,
+            prometheus,
+            adapters,
         })
     }
 

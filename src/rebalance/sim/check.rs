@@ -74,6 +74,12 @@ impl Sim {
         tally
     }
 
+    /// Whether a stage has fewer Ready replicas than its true load needs at the target.
+    pub(in crate::rebalance) fn is_short(&self) -> bool {
+        let mut stages = self.load.iter().zip(&self.world.stages).enumerate();
+        stages.any(|(at, (load, stage))| self.tally(at).serves * u64::from(stage.target_permille) < load * 1_000)
+    }
+
     /// Writes one move and checks what it does.
     pub(super) fn write(&mut self, decision: &Decision, one: &Move, delivery: Delivery) {
         let at = one.variant.0 as usize;

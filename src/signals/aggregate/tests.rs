@@ -119,6 +119,47 @@ fn a_required_number_that_is_absent_takes_the_pod_out_and_an_optional_one_only_i
 }
 
 #[test]
+fn an_answer_from_before_is_no_news_once_more_was_finished() {
+    let pages = [vllm(1, 0, 10, 1), vllm(4, 0, 14, 2), vllm(2, 0, 19, 3)];
+    let mut seen = Observations::default();
+    let ready = pods(&["a"]);
+    let gaps_after = |seen: &Observations, now_ms| seen.aggregate(preset("vllm"), &ready, now_ms).gaps;
+    for (at, page) in (1..).zip(&pages) {
+        seen.record(&ready[0], at * 1_000, Ok(page.clone()));
+        assert_eq!(gaps_after(&seen, at * 1_000), [], "the first time");
+    }
+    let replayed = [(Arc::clone(&ready[0]), Gap::Absent(Why::Frozen))];
+    for (at, page) in (4..).zip(pages.iter().cycle().take(9)) {
+        seen.record(&ready[0], at * 1_000, Ok(page.clone()));
+        assert_eq!(gaps_after(&seen, at * 1_000), replayed, "second {at}");
+    }
+    seen.record(&ready[0], 13_000, Ok(vllm(3, 0, 30, 9)));
+    assert_eq!(gaps_after(&seen, 13_000), []);
+}
+
+#[test]
+fn a_request_that_was_given_up_or_a_restart_to_nothing_is_no_replay_for_long() {
+    let (idle, busy) = (vllm(0, 0, 10, 1), vllm(1, 0, 10, 1));
+    let ready = pods(&["a"]);
+    let mut seen = Observations::default();
+    for (at, page) in (1..).zip([&idle, &busy, &idle, &busy, &idle]) {
+        seen.record(&ready[0], at * 1_000, Ok(page.clone()));
+        assert_eq!(seen.aggregate(preset("vllm"), &ready, at * 1_000).gaps, []);
+    }
+    // The server was new, worked, and is new again: its page is the one from before.
+    let (new, worked) = (vllm(0, 0, 0, 0), vllm(1, 0, 5, 5));
+    let mut seen = Observations::default();
+    let mut believed = None;
+    for (at, page) in (1..).zip([new.clone(), worked].into_iter().chain(std::iter::repeat_n(new, 40))) {
+        seen.record(&ready[0], at * 1_000, Ok(page));
+        if at > 2 && seen.aggregate(preset("vllm"), &ready, at * 1_000).gaps.is_empty() {
+            believed = believed.or(Some(at));
+        }
+    }
+    assert_eq!(believed, Some(RECENT_MAX as u64 + 2), "when the first one is forgotten");
+}
+
+#[test]
 fn three_identical_answers_of_a_pod_that_claims_to_work_are_frozen() {
     let mut seen = observed([("a", 1_000, Ok(vllm(3, 0, 10, 7))), ("a", 2_000, Ok(vllm(3, 0, 10, 7)))]);
     let ready = pods(&["a"]);
