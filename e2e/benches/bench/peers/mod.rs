@@ -30,7 +30,7 @@ use crate::ground::Ground;
 use crate::numbers::Draws;
 use crate::probes::{self, HIGH, LOW, bare, bare_patch, children, name, pipeline, pool};
 use crate::proc::{self, float};
-use crate::servers::Servers;
+use crate::servers::{Naming, Servers};
 
 const SEED: u64 = 0x7EAC_7107;
 /// From landing on a node to Ready.
@@ -87,7 +87,7 @@ impl Field {
             ground.namespace(space, STARTUP_MS).await?;
         }
         let client = &ground.client;
-        let servers = Servers::start(client.clone(), Who::Tiercel.space(), LOW);
+        let servers = Servers::start(client.clone(), Who::Tiercel.space(), LOW, Naming::Pipeline);
         let keda = match built {
             Ok(built) => keda::start(&ground, &built).await,
             Err(error) => Err(error),
