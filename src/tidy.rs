@@ -221,7 +221,12 @@ fn writes_happen_where_they_are_expected() {
     let concerned = |path: &str| !is_test(path) && !allowed.iter().any(|place| path.ends_with(place));
     let mut found = hits("src/controller", concerned, &words);
     // Files and stores of our own are no API objects.
-    found.retain(|hit| !hit.contains("record.rs") && !hit.contains("rebalancer/mod.rs") || hit.contains(".patch"));
+    found.retain(|hit| {
+        !["record.rs", "rebalancer/mod.rs", "live/store.rs"]
+            .iter()
+            .any(|own| hit.contains(own))
+            || hit.contains(".patch")
+    });
     assert!(found.is_empty(), "every write has its place:\n{}", found.join("\n"));
 }
 

@@ -508,7 +508,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(300))]
+    #![proptest_config(cases(250))]
 
     #[test]
     fn what_is_learned_comes_to_rest_and_survives_a_restart(seed in any::<u64>()) {
@@ -526,11 +526,12 @@ proptest! {
         cluster.noise = draw(0, 40);
         cluster.shows = if draw(0, 2) == 0 { Shows::Slots(draw(400, 1_000)) } else { Shows::Utilization };
         cluster.random = Random::new(seed ^ 1);
-        cluster.run(80);
+        // Two pools whose priors are eight times too high take turns at being the cheaper one, half an hour for each.
+        cluster.run(120);
         let settled = cluster.taken_up;
         cluster.noise = 0;
         cluster.run(20);
-        prop_assert!(settled <= 16, "{settled} changes of capacity in eighty minutes");
+        prop_assert!(settled <= 16, "{settled} changes of capacity in two hours");
         prop_assert!(cluster.taken_up - settled <= 1, "{} more in the next twenty", cluster.taken_up - settled);
         let lessons = cluster.lessons();
         let known: Vec<u64> = (0..2).map(|at| cluster.capacity(at)).collect();
