@@ -16,6 +16,7 @@ use kube::config::{KubeConfigOptions, KubeconfigError};
 use kube::{Client, Config};
 use serde::Serialize;
 
+use super::Output;
 use crate::explain::Document;
 
 /// From connecting to the cluster to its answer.
@@ -54,15 +55,6 @@ pub struct Arguments {
     /// Labels of the operator's pods.
     #[arg(long, default_value = "app.kubernetes.io/name=tiercel", value_name = "SELECTOR")]
     operator_selector: String,
-}
-
-/// How to print.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
 }
 
 /// Nothing can be explained. Each kind has an exit code of its own, see [`Error::code`].

@@ -24,6 +24,15 @@ pub struct Arguments {
     command: Command,
 }
 
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Print the custom resource definitions, or write them to a folder.

@@ -11,6 +11,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::Output;
 use crate::controller::clock::Clock;
 use crate::signals::exposition::{self, Limits};
 use crate::signals::presets::{self, Preset, Source};
@@ -36,15 +37,6 @@ pub struct Arguments {
     /// A file, `-` for the standard input, or a URL (`http://…`; a port or path that it leaves out is the preset's).
     #[arg(value_name = "FILE|URL|-")]
     from: String,
-}
-
-/// How to print.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
 }
 
 /// Reading failed.
