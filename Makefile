@@ -38,8 +38,8 @@ cluster: cargo go ## The same cluster and pools to try things by hand, until Ctr
 cluster-down: cargo ## End the cluster that `make cluster` started.
 	@$(LOCAL_CLUSTER) down
 
-bench: cargo go ## Reaction times, requests, memory, start-up, beside a bare client. BENCH=b7: beside HPA and KEDA. BENCH=b3: plans beside HiGHS. BENCH=b1, b2, b4: the core alone. BENCH=b5, b6, learning, b9: whole runs. BENCH=exposition: the metrics parser beside published ones.
-	$(if $(filter b3,$(BENCH)),$(JUDGE) || { echo "$(JUDGE_NEEDS)"; exit 1; },$(if $(filter exposition,$(BENCH)),$(EXPOSITION),$(CARGO) bench $(if $(filter b1 b2 b4,$(BENCH)),-p tiercel --bench core,$(if $(filter b5 b6 learning b9,$(BENCH)),-p tiercel --bench episodes,-p tiercel-e2e))))
+bench: cargo go ## Reaction times, requests, memory, start-up, beside a bare client. BENCH=b7: beside HPA and KEDA. BENCH=b3: plans beside HiGHS. BENCH=b1, b2, b4: the core alone. BENCH=b5, b6, learning, b9: whole runs. BENCH=scrape: a thousand pods read. BENCH=exposition: the metrics parser beside published ones.
+	$(if $(filter b3,$(BENCH)),$(JUDGE) || { echo "$(JUDGE_NEEDS)"; exit 1; },$(if $(filter exposition,$(BENCH)),$(EXPOSITION),$(CARGO) bench $(if $(filter b1 b2 b4,$(BENCH)),-p tiercel --bench core,$(if $(filter b5 b6 learning b9 scrape,$(BENCH)),-p tiercel --bench episodes,-p tiercel-e2e))))
 
 crds: cargo ## Write the definitions and their reference page from the Rust types: crds/, chart, docs/reference/.
 	@mkdir -p crds charts/tiercel/templates/crds docs/reference

@@ -1,4 +1,4 @@
-//! `make bench BENCH=b5` (`b6`, `learning`, `b9`): whole runs of the core in the simulator of `tiercel simulate`. Figures go to
+//! `make bench BENCH=b5` (`b6`, `learning`, `b9`, `scrape`): whole runs, all but the last of the core in the simulator. Figures go to
 //! `target/bench/<id>.json` and, as tables, to standard output. B9 fails if a promise is broken; nothing else here fails.
 //!
 //! | id | what |
@@ -6,6 +6,7 @@
 //! | `b5` | the sample pipeline on four loads, every policy swept over its knobs, beside the clairvoyant |
 //! | `b6` | fifty pipelines of three classes on pools that are too small for them |
 //! | `learning` | what is learned of capacities and calls, what callers send ahead, what a signal costs |
+//! | `scrape` | a thousand pods read every second: CPU time of the scraper, of a bare exchange, of the page alone |
 //! | `b9` | floors, ceilings, room and budget at every write, while nodes, writes and the core itself get lost |
 #![allow(
     clippy::cast_possible_truncation,
@@ -24,15 +25,23 @@ mod frontier;
 mod learning;
 #[path = "../core/result.rs"]
 mod result;
+mod scrape;
 mod watch;
 
 use std::process::ExitCode;
 
 use serde_json::Value;
 
-const ALL: [&str; 4] = ["b5", "b6", "learning", "b9"];
+const ALL: [&str; 5] = ["b5", "b6", "learning", "scrape", "b9"];
+
+/// As in the operator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if scrape::serves() {
+        return ExitCode::SUCCESS;
+    }
     let wanted = std::env::var("BENCH").unwrap_or_default();
     let wanted: Vec<&str> = wanted.split(',').map(str::trim).filter(|id| !id.is_empty()).collect();
     if let Some(unknown) = wanted.iter().find(|id| !ALL.contains(id)) {
@@ -49,6 +58,7 @@ fn main() -> ExitCode {
             "b5" => (frontier::run(), true),
             "b6" => (classes::run(), true),
             "learning" => (learning::run(), true),
+            "scrape" => (scrape::run(), true),
             _ => watch::run(),
         };
         if let Err(error) = result::write(id, &figures) {

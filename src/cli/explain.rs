@@ -3,12 +3,14 @@
 
 mod asking;
 mod cluster;
+mod pool;
 mod recorded;
 mod table;
 #[cfg(test)]
 mod tests;
 mod text;
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -31,6 +33,9 @@ pub struct Arguments {
     /// The stage, if not given with the name.
     #[arg(value_name = "STAGE")]
     stage: Option<String>,
+    /// Only what concerns this pool: why it was chosen or not, with what it costs and what the whole stage would cost there.
+    #[arg(long, value_name = "POOL")]
+    pool: Option<String>,
     /// Namespace of the pipeline; the context's if absent.
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
@@ -81,6 +86,14 @@ pub enum Error {
         /// Of which pipeline.
         pipeline: String,
         /// Its stages.
+        known: Vec<String>,
+    },
+    /// No stage that was asked for knows the pool.
+    #[error("no stage asked for knows a pool '{pool}'; {}", others(.known, "none knows any"))]
+    UnknownPool {
+        /// What was asked for.
+        pool: String,
+        /// Pools that stages use, or may not.
         known: Vec<String>,
     },
     /// The server does not let this user look.
@@ -138,7 +151,7 @@ impl Error {
     pub const fn code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            Self::UnknownPipeline { .. } | Self::UnknownStage { .. } => 3,
+            Self::UnknownPipeline { .. } | Self::UnknownStage { .. } | Self::UnknownPool { .. } => 3,
             Self::NotPermitted(_) | Self::Credentials(_) => 4,
             Self::NotInstalled => 5,
             Self::NoCluster(_) | Self::Unreachable { .. } => 6,
@@ -202,6 +215,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         .map_err(Error::Runtime)?;
     let explained = runtime.block_on(explain(arguments))?;
     let printed = match arguments.output {
+        Output::Text if arguments.pool.is_some() => pool::render(&explained),
         Output::Text => text::render(&explained),
         Output::Json => serde_json::to_string_pretty(&explained).map_err(|error| Error::Print(error.into()))? + "\n",
     };
@@ -244,7 +258,11 @@ async fn explain(arguments: &Arguments) -> Result<Explained, Error> {
     });
     let live = operator.ask(&namespace, &subject.name).await;
     let explained = joined(live, recorded::document(&namespace, &subject.name, &pipeline));
-    Ok(explained.of(subject.stage.as_deref()))
+    let explained = explained.of(subject.stage.as_deref());
+    match &arguments.pool {
+        Some(pool) => explained.on(pool),
+        None => Ok(explained),
+    }
 }
 
 /// What the operator says, with what only the status knows; without the former, the latter.
@@ -285,6 +303,30 @@ impl Explained {
                 .retain(|decision| decision.summary.starts_with(&about));
         }
         self
+    }
+}
+
+impl Explained {
+    /// Only what concerns one pool.
+    fn on(mut self, pool: &str) -> Result<Self, Error> {
+        let mut known = BTreeSet::new();
+        for stage in &mut self.document.stages {
+            known.extend(stage.pools.iter().map(|known| known.name.clone()));
+            known.extend(stage.excluded.iter().map(|known| known.pool.clone()));
+            stage.pools.retain(|known| known.name == pool);
+            stage.excluded.retain(|known| known.pool == pool);
+            stage.signals.retain(|signal| signal.pool.as_deref() == Some(pool));
+        }
+        if !known.contains(pool) {
+            return Err(Error::UnknownPool {
+                pool: pool.to_owned(),
+                known: known.into_iter().collect(),
+            });
+        }
+        let mut stages = std::mem::take(&mut self.document.stages);
+        stages.retain(|stage| !stage.pools.is_empty() || !stage.excluded.is_empty());
+        self.document.stages = stages;
+        Ok(self)
     }
 }
 

@@ -29,6 +29,10 @@ pub struct Document {
     pub pipeline: String,
     /// When the operator made this, RFC 3339; empty if it is made from the pipeline's status.
     pub time: String,
+    /// How much dearer than the best there can be the joint plan of all pipelines is at most, per cent; absent where that is
+    /// not proven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap_percent: Option<f64>,
     /// Its stages, callers before the called.
     pub stages: Vec<Stage>,
     /// The last decisions, newest first; five at most.
@@ -66,8 +70,14 @@ pub struct Stage {
     pub ready_capacity: Option<f64>,
     /// Replicas are full: demand may be more than what is seen.
     pub saturated: bool,
+    /// What the planned replicas cost per hour, in the currency of the pools' prices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_per_hour: Option<f64>,
     /// Where it may run.
     pub pools: Vec<Pool>,
+    /// Where it may not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excluded: Vec<Excluded>,
     /// Calls per request, by caller.
     pub calls: Vec<Calls>,
     /// What shaped the plan, in the words of [`DecisionSummary::reason`].
@@ -204,6 +214,18 @@ pub struct Pool {
     /// Why it is not used more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_more: Option<String>,
+    /// What one replica costs and draws there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<Replica>,
+    /// The tier hint would rather have others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub below_hint: bool,
+    /// Replicas beyond the planned ones for which there is room now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<u32>,
+    /// What all of the stage would take there, were there room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alone: Option<Alone>,
     /// What one replica serves; absent where no rate is declared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_second: Option<Learned>,
@@ -213,6 +235,37 @@ pub struct Pool {
     /// Seconds that nine in ten starts take at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub startup_slow_seconds: Option<f64>,
+}
+
+/// One replica on a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Replica {
+    /// Its share of a node's price, per hour.
+    pub cost_per_hour: f64,
+    /// Its share of a node's power, watts; absent where the pool declares none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watts: Option<f64>,
+}
+
+/// A whole stage on one pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Alone {
+    /// Replicas for all of the demand, floors included.
+    pub replicas: u32,
+    /// What they would cost per hour.
+    pub cost_per_hour: f64,
+}
+
+/// A pool that a stage may not use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Excluded {
+    /// Its name.
+    pub pool: String,
+    /// Why not.
+    pub why: String,
 }
 
 /// A number in force, beside the one declared for it.
@@ -251,6 +304,12 @@ pub struct Hold {
     /// For how many seconds it lasts at most, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
+}
+
+/// A number of millionths.
+#[expect(clippy::cast_precision_loss, reason = "for people; exact below 2^53")]
+pub fn of_millionths(millionths: u64) -> f64 {
+    millionths as f64 / 1_000_000.0
 }
 
 /// A number of thousandths.

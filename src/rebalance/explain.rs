@@ -1,12 +1,13 @@
 //! What the last step went by, stage by stage, for people who ask why. Reads only: nothing here decides anything.
 
 use super::also;
-use super::decision::Driver;
+use super::decision::{Driver, HoldReason};
 use super::demand;
 use super::fanout;
 use super::learn::estimate::SPAN;
 use super::plan::variants_of;
 use super::state::{StageMemory, State, VariantMemory};
+use super::step::{HOUR_MS, MINUTE_MS};
 use super::world::{Learned, Reading, Stage, StageIdx, Variant};
 
 /// What a stage went by in the last step.
@@ -28,12 +29,10 @@ pub struct StageAccount {
     pub demand_millis: Option<u64>,
     /// Demand may be more than what is seen, because replicas are full.
     pub saturated: bool,
-    /// When the scale-down window that holds replicas ends.
-    pub cooling_until_ms: Option<u64>,
-    /// Since when replicas that should report have been silent.
-    pub silent_since_ms: Option<u64>,
-    /// For how long they may be.
-    pub signal_loss_ms: u64,
+    /// When what holds a change back ends at the latest, where that is known.
+    pub held_until_ms: Option<u64>,
+    /// What the planned replicas cost, millionths per hour; absent while there is no plan.
+    pub planned_micros: Option<u64>,
     /// What each caller sends per request of its own.
     pub calls: Vec<Calls>,
     /// Its variants, in the world's order.
@@ -69,6 +68,14 @@ pub struct VariantAccount {
     pub startup: Learned,
     /// What nine in ten starts take at most, milliseconds.
     pub startup_slow_ms: u64,
+    /// What one replica costs, millionths per hour.
+    pub cost_micros: u64,
+    /// By how much the tier hint makes it dearer in the plan, thousandths.
+    pub hint_permille: u32,
+    /// Replicas beyond the planned ones for which its pool has room; those of others may take it first.
+    pub room: u32,
+    /// Replicas that all of the stage's demand would take there, were there room for them.
+    pub alone: u32,
 }
 
 /// Between which values something may be learned.
@@ -93,16 +100,67 @@ impl State {
             decided: report.driver,
             demand_millis: report.demand_millis,
             saturated: self.saturated(at),
-            cooling_until_ms: memory.level.cooling_until_ms.filter(|&until_ms| until_ms > now_ms),
-            silent_since_ms: memory.silent_since_ms,
-            signal_loss_ms: stage.signal_loss_ms,
+            held_until_ms: self.held_until_ms(at, now_ms).filter(|&until_ms| until_ms > now_ms),
+            planned_micros: self.plan.as_ref().map(|_| {
+                let planned = report.planned.iter().zip(declared);
+                planned.fold(0, |sum, (&count, variant)| {
+                    variant.cost_micros.saturating_mul(u64::from(count)).saturating_add(sum)
+                })
+            }),
             calls: calls(stage, memory),
             variants: declared
                 .iter()
                 .zip(seen)
-                .map(|(variant, seen)| of_variant(variant, seen))
+                .map(|(variant, seen)| {
+                    let room = self.plan.as_ref().map_or(0, |plan| plan.ledger.room(variant));
+                    let (floor, demand) = (memory.ask.need.floor, memory.ask.need.demand);
+                    let whole = u32::try_from(demand.div_ceil(demand::capacity(variant))).unwrap_or(u32::MAX);
+                    VariantAccount {
+                        room,
+                        alone: whole.max(floor),
+                        ..of_variant(variant, seen)
+                    }
+                })
                 .collect(),
         })
+    }
+
+    /// When what holds a stage back ends by itself.
+    fn held_until_ms(&self, at: usize, now_ms: u64) -> Option<u64> {
+        let (stage, memory) = (self.world.stages.get(at)?, self.stages.get(at)?);
+        let range = variants_of(&self.world, at);
+        let variants = self
+            .world
+            .variants
+            .get(range.clone())?
+            .iter()
+            .zip(self.variants.get(range)?);
+        match self.reports.get(at)?.hold? {
+            // A window, or what may go in one minute.
+            HoldReason::CoolingDown => (memory.level.cooling_until_ms).or_else(|| memory.shrinks.frees_ms(MINUTE_MS)),
+            HoldReason::MovesExhausted => memory.shifts.frees_ms(HOUR_MS),
+            // Then `onSignalLoss` applies.
+            HoldReason::MetricsStale => Some(memory.silent_since_ms?.saturating_add(stage.signal_loss_ms)),
+            // Then a pool is tried again.
+            HoldReason::NoCapacity => {
+                let dry = variants.filter_map(|(_, seen)| Some(seen.dry?.until_ms));
+                dry.filter(|&until_ms| until_ms > now_ms).min()
+            }
+            // Then the pool counts as dry.
+            HoldReason::AwaitingReady => {
+                let due = variants.filter_map(|(variant, seen)| {
+                    let patience_ms = seen.patience_ms(variant, self.pace_permille);
+                    seen.pending.overdue_ms(now_ms, patience_ms)
+                });
+                due.min()
+            }
+            HoldReason::Paused
+            | HoldReason::Advisory
+            | HoldReason::BudgetExhausted
+            | HoldReason::WithinTolerance
+            | HoldReason::AtFloor
+            | HoldReason::PlanRejected => None,
+        }
     }
 }
 
@@ -113,6 +171,10 @@ fn of_variant(variant: &Variant, seen: &VariantMemory) -> VariantAccount {
         capacity: learned.capacity,
         startup: learned.startup,
         startup_slow_ms: seen.startup_slow_ms(variant),
+        cost_micros: variant.cost_micros,
+        hint_permille: variant.hint_permille,
+        room: 0,
+        alone: 0,
     }
 }
 

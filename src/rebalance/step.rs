@@ -16,7 +16,8 @@ use super::state::State;
 use super::verify::{Books, Observed};
 use super::world::{Event, Mode, Pipeline, PoolIdx, Stage, StageIdx, VariantIdx};
 
-const MINUTE_MS: u64 = 60_000;
+/// The period of what a stage may shrink by.
+pub(super) const MINUTE_MS: u64 = 60_000;
 /// The period of a stage's allowance of shifts.
 pub(super) const HOUR_MS: u64 = 60 * MINUTE_MS;
 

@@ -1,7 +1,11 @@
 //! I/O: fetches the metrics endpoints of pods, each on its own beat, and passes every answer on as it arrives.
 //!
-//! One task per target keeps one connection, and of it only the socket between two scrapes. A target costs at most its deadline, a bounded body and a slot; targets
-//! that keep using up their deadline or sending too much are asked less often, so that they cannot starve the others.
+//! One task per target keeps one connection, and of it only the socket between two scrapes. A target costs at most its
+//! deadline, a bounded body and a slot; targets that keep using up their deadline or sending too much are asked less
+//! often, so that they cannot starve the others.
+//!
+//! Targets are spread over the interval in [`BEAT`]s, and those of one beat are asked together: waking up costs more than
+//! an exchange does, for the threads here and for the loop that takes the answers.
 //! No redirects, proxies, credentials or compression: the request goes to the address that the rules accepted, and the
 //! rules see the address of the connected socket as well.
 
@@ -17,7 +21,7 @@ use std::time::Duration;
 use hyper::http::uri::PathAndQuery;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use self::exchange::fetch;
 use super::address::AddressRules;
@@ -33,6 +37,9 @@ const ANSWERS_MAX: usize = 1_024;
 
 /// Ticks left out between attempts at a target that keeps timing out or sending too much.
 const TICKS_LEFT_OUT_MAX: u32 = 3;
+
+/// The grid on which targets are spread over the interval: forty wake-ups a second, however many targets there are.
+const BEAT: Duration = Duration::from_millis(25);
 
 /// How to scrape.
 #[derive(Clone, Debug)]
@@ -143,6 +150,8 @@ struct Shared {
     slots: Semaphore,
     large_bodies: Semaphore,
     answers: mpsc::Sender<Scraped>,
+    /// Where the grid of beats begins.
+    origin: Instant,
 }
 
 impl Scraper {
@@ -158,6 +167,7 @@ impl Scraper {
             slots,
             large_bodies,
             answers,
+            origin: Instant::now(),
         });
         (
             Self {
@@ -207,14 +217,10 @@ async fn scrape(target: Target, shared: Arc<Shared>) {
         clock_ms,
         ..
     } = &shared.config;
-    // Spreads the targets over the interval; always at the same place for the same pod.
-    let spread = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
-    tokio::time::sleep(Duration::from_millis(
-        exposition::fingerprint(target.uid.as_bytes()) % spread,
-    ))
-    .await;
-    let mut ticks = tokio::time::interval(*interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let first = first_tick(shared.origin, *interval, &target.uid, Instant::now());
+    let mut ticks = tokio::time::interval_at(first, *interval);
+    // Whoever was late is asked again on its beat.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut connection = None;
     let mut costly_in_a_row: u32 = 0;
     loop {
@@ -255,6 +261,16 @@ async fn scrape(target: Target, shared: Arc<Shared>) {
             return;
         }
     }
+}
+
+/// The next moment from `now` on at which a target is asked: always at the same place of the interval for the same pod.
+fn first_tick(origin: Instant, interval: Duration, uid: &str, now: Instant) -> Instant {
+    let beats = (interval.as_nanos() / BEAT.as_nanos()).max(1);
+    let beat = u128::from(exposition::fingerprint(uid.as_bytes())) % beats;
+    let place = BEAT * u32::try_from(beat).unwrap_or(0);
+    let past = now.saturating_duration_since(origin).saturating_sub(place);
+    let rounds = past.as_nanos().div_ceil(interval.as_nanos().max(1));
+    origin + place + interval * u32::try_from(rounds).unwrap_or(u32::MAX)
 }
 
 fn read(body: &[u8], limits: &Limits, preset: &Preset) -> Result<PodSignals, Why> {

@@ -20,6 +20,7 @@ pub(super) fn document(namespace: &str, name: &str, pipeline: &TieredPipeline) -
         namespace: namespace.to_owned(),
         pipeline: name.to_owned(),
         time: String::new(),
+        gap_percent: None,
         stages: stages.collect(),
         decisions: status.map(|status| status.decisions.clone()).unwrap_or_default(),
     }

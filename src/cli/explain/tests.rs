@@ -4,7 +4,10 @@ use serde_json::json;
 
 use super::*;
 use crate::api::TieredPipeline;
-use crate::explain::{Bounds, Calls, Gap, Hold, Learned, Need, Pods, Pool, Signal, Stage, State, Unit, VERSION, Value};
+use crate::explain::{
+    Alone, Bounds, Calls, Excluded, Gap, Hold, Learned, Need, Pods, Pool, Replica, Signal, Stage, State, Unit, VERSION,
+    Value,
+};
 
 fn value(role: &str, value: f64, unit: &str) -> Value {
     Value {
@@ -67,10 +70,18 @@ fn pool() -> Pool {
         wanted: Some(2),
         replicas: 2,
         ready: 2,
-        not_more: None,
         requests_per_second: Some(learned(10.0, 10.0, 0)),
         startup_seconds: Some(learned(60.0, 60.0, 0)),
-        startup_slow_seconds: None,
+        replica: Some(Replica {
+            cost_per_hour: 0.31,
+            watts: Some(90.0),
+        }),
+        room: Some(3),
+        alone: Some(Alone {
+            replicas: 2,
+            cost_per_hour: 0.62,
+        }),
+        ..Pool::default()
     }
 }
 
@@ -88,6 +99,7 @@ fn stage() -> Stage {
         ready_capacity: Some(20.0),
         pools: vec![pool()],
         reason: Some("Cheapest".to_owned()),
+        cost_per_hour: Some(0.62),
         ..Stage::default()
     }
 }
@@ -98,6 +110,7 @@ fn document(stages: Vec<Stage>) -> Document {
         namespace: "rag".to_owned(),
         pipeline: "chat".to_owned(),
         time: "2026-03-01T12:00:00.000Z".to_owned(),
+        gap_percent: Some(0.0),
         stages,
         decisions: Vec::new(),
     }
@@ -309,6 +322,77 @@ fn the_stabilization_window_holds() {
         }),
         ..stage()
     }));
+}
+
+/// A stage on one pool, with others that are full, dear and closed to it.
+fn choice() -> Stage {
+    Stage {
+        pools: vec![
+            Pool {
+                below_hint: true,
+                ..pool()
+            },
+            Pool {
+                name: "graviton".to_owned(),
+                wanted: Some(0),
+                replicas: 0,
+                ready: 0,
+                not_more: Some("dearer by 0.12 per hour and request/s".to_owned()),
+                requests_per_second: Some(learned(4.0, 4.0, 0)),
+                replica: Some(Replica {
+                    cost_per_hour: 0.0725,
+                    watts: None,
+                }),
+                room: Some(0),
+                alone: Some(Alone {
+                    replicas: 5,
+                    cost_per_hour: 0.3625,
+                }),
+                ..pool()
+            },
+        ],
+        excluded: vec![Excluded {
+            pool: "h100".to_owned(),
+            why: "the pool does not admit this namespace".to_owned(),
+        }],
+        hold: Some(Hold {
+            reason: "MovesExhausted".to_owned(),
+            message: "the moves of this hour are used up".to_owned(),
+            seconds: Some(1_260.0),
+        }),
+        ..stage()
+    }
+}
+
+#[test]
+fn a_stage_says_what_each_pool_costs_and_which_it_may_not_use() {
+    insta::assert_snapshot!(text(choice()));
+}
+
+#[test]
+fn a_pool_says_whether_it_was_chosen_and_what_it_would_cost() {
+    let on = |name| pool::render(&live(vec![choice()]).on(name).unwrap());
+    insta::assert_snapshot!(["l4-spot", "graviton", "h100"].map(on).join("\n---\n\n"));
+}
+
+#[test]
+fn a_pool_that_no_stage_knows_is_an_error_that_names_those_there_are() {
+    let error = live(vec![choice()]).on("tpu").unwrap_err();
+    assert_eq!(error.code(), 3);
+    assert_eq!(
+        error.to_string(),
+        "no stage asked for knows a pool 'tpu'; there is 'graviton', 'h100', 'l4-spot'"
+    );
+}
+
+#[test]
+fn the_proof_of_the_plan_is_told_as_far_as_there_is_one() {
+    let line = |gap_percent| {
+        let mut explained = live(Vec::new());
+        explained.document.gap_percent = gap_percent;
+        text::render(&explained).lines().nth(2).unwrap().to_owned()
+    };
+    insta::assert_snapshot!([None, Some(0.0), Some(0.0312)].map(line).join("\n"));
 }
 
 #[test]

@@ -7,14 +7,7 @@ use crate::explain::{Learned, Need, Signal, Stage, State, Unit, Value};
 /// The whole answer.
 pub(super) fn render(explained: &Explained) -> String {
     let document = &explained.document;
-    let mut lines = vec![format!("pipeline {}/{}", document.namespace, document.pipeline)];
-    lines.extend(match &explained.unreached {
-        None => vec![format!("as the operator sees it at {}", document.time)],
-        Some(why) => paragraph(
-            "",
-            &format!("as its status has it; readings, their ages and needs are missing: {why}"),
-        ),
-    });
+    let mut lines = heading(explained);
     for stage in &document.stages {
         lines.push(String::new());
         lines.extend(of_stage(stage, explained.live));
@@ -26,24 +19,49 @@ pub(super) fn render(explained: &Explained) -> String {
     text
 }
 
+/// Which pipeline, as whom, and how good the plan is.
+pub(super) fn heading(explained: &Explained) -> Vec<String> {
+    let document = &explained.document;
+    let mut lines = vec![format!("pipeline {}/{}", document.namespace, document.pipeline)];
+    match &explained.unreached {
+        None => {
+            lines.push(format!("as the operator sees it at {}", document.time));
+            lines.push(proof(document.gap_percent));
+        }
+        Some(why) => {
+            let text = format!("as its status has it; readings, their ages and needs are missing: {why}");
+            lines.extend(paragraph("", &text));
+        }
+    }
+    lines
+}
+
+/// How far the joint plan is from the best one.
+fn proof(gap_percent: Option<f64>) -> String {
+    match gap_percent {
+        None => "pools or budgets are short; how far the plan is from the best there can be is not proven".to_owned(),
+        Some(gap) if gap <= 0.0 => "of all pipelines together the plan is the cheapest there can be".to_owned(),
+        Some(gap) => format!(
+            "of all pipelines together the plan costs at most {} % more than the best there can be",
+            number(gap)
+        ),
+    }
+}
+
 fn of_stage(stage: &Stage, live: bool) -> Vec<String> {
     let mut lines = vec![format!("stage {}", stage.name)];
     if live {
         lines.extend(paragraph("  ", &headline(stage)));
         lines.extend(bounds(stage));
     }
-    if let Some(hold) = &stage.hold {
-        let seconds = hold.seconds.map(|seconds| format!(", for {} at most", time(seconds)));
-        let text = format!(
-            "held: {} ({}{})",
-            hold.message,
-            hold.reason,
-            seconds.unwrap_or_default()
-        );
-        lines.extend(paragraph("  ", &text));
-    }
+    lines.extend(held(stage));
     if let Some(reason) = stage.reason.as_deref().filter(|_| live) {
-        lines.push(format!("  planned: {} ({reason})", shaped(reason)));
+        let cost = stage.cost_per_hour.map(|cost| format!(", {} per hour", money(cost)));
+        lines.push(format!(
+            "  planned: {} ({reason}){}",
+            shaped(reason),
+            cost.unwrap_or_default()
+        ));
     }
     let held = stage.hold.as_ref().map(|hold| &hold.message);
     if let Some(message) = stage.message.as_ref().filter(|message| Some(*message) != held) {
@@ -58,6 +76,19 @@ fn of_stage(stage: &Stage, live: bool) -> Vec<String> {
         lines.extend(part);
     }
     lines
+}
+
+/// Why not now, and until when.
+pub(super) fn held(stage: &Stage) -> Vec<String> {
+    let Some(hold) = &stage.hold else { return Vec::new() };
+    let seconds = hold.seconds.map(|seconds| format!(", for {} at most", time(seconds)));
+    let text = format!(
+        "held: {} ({}{})",
+        hold.message,
+        hold.reason,
+        seconds.unwrap_or_default()
+    );
+    paragraph("  ", &text)
 }
 
 /// What shaped a plan, in a few words.
@@ -286,11 +317,33 @@ fn pools(stage: &Stage) -> Vec<String> {
             pool.wanted.map_or_else(|| "-".to_owned(), |wanted| wanted.to_string()),
             pool.replicas.to_string(),
             pool.ready.to_string(),
+            pool.replica
+                .map_or_else(|| "-".to_owned(), |replica| money(replica.cost_per_hour)),
+            pool.alone.map_or_else(
+                || "-".to_owned(),
+                |alone| format!("{} at {}", alone.replicas, money(alone.cost_per_hour)),
+            ),
             pool.not_more.clone().unwrap_or_default(),
         ])
     };
     let rows: Vec<Row> = stage.pools.iter().map(row).collect();
-    table(&["REPLICAS ON", "WANTED", "ASKED FOR", "READY", "WHY NOT MORE"], &rows)
+    let header = [
+        "REPLICAS ON",
+        "WANTED",
+        "ASKED FOR",
+        "READY",
+        "ONE PER HOUR",
+        "ALL THERE",
+        "WHY NOT MORE",
+    ];
+    let mut lines = table(&header, &rows);
+    if !stage.excluded.is_empty() {
+        let row = |excluded: &crate::explain::Excluded| Row::plain([excluded.pool.clone(), excluded.why.clone()]);
+        lines.push(String::new());
+        let rows: Vec<Row> = stage.excluded.iter().map(row).collect();
+        lines.extend(table(&["NOT ALLOWED ON", "BECAUSE"], &rows));
+    }
+    lines
 }
 
 fn decisions(explained: &Explained) -> Vec<String> {
@@ -316,8 +369,17 @@ fn decisions(explained: &Explained) -> Vec<String> {
     table(&["DECIDED AT", "WHAT, AND WHY"], &rows)
 }
 
+/// Money per hour: two digits behind the point, or as many as it takes to see two that count.
+pub(super) fn money(amount: f64) -> String {
+    match amount.abs() {
+        size if size >= 0.0995 || size == 0.0 => format!("{amount:.2}"),
+        size if size >= 0.00995 => format!("{amount:.3}"),
+        _ => format!("{amount:.4}"),
+    }
+}
+
 /// Three digits that count, or all before the point.
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     let digits = match value.abs() {
         size if size >= 99.95 => 0,
         size if size >= 9.995 => 1,

@@ -3,6 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use kube::runtime::reflector::ObjectRef;
+
+use super::super::pipeline::dereference::dereference;
+use super::super::pipeline::validate::validate;
+use super::super::pipeline::validated::{PipelineId, StagePool, ValidatedStage};
 use super::super::pipeline::verdict::hold_text;
 use super::targets::stage_key;
 use super::view::{driver_word, reason_word};
@@ -10,8 +15,8 @@ use super::{Rebalancer, world};
 use crate::api::decimal::money;
 use crate::explain::ask::Question;
 use crate::explain::{
-    Bounds, Calls, Document, Gap, Hold, Learned, Need, Pods, Pool, Signal, Stage, State, Unit, VERSION, Value,
-    of_thousandths,
+    Alone, Bounds, Calls, Document, Excluded, Gap, Hold, Learned, Need, Pods, Pool, Replica, Signal, Stage, State,
+    Unit, VERSION, Value, of_millionths, of_thousandths,
 };
 use crate::rebalance::decision::{Driver, HoldReason, NotUsed, StageReport};
 use crate::rebalance::explain::{StageAccount, VariantAccount, range};
@@ -25,9 +30,7 @@ use crate::signals::{Finite, Reading, Why};
 impl Rebalancer {
     /// Answers one question. Whoever asked may have given up.
     pub(super) fn explain(&self, question: Question) {
-        let asked = |id: &&super::super::pipeline::validated::PipelineId| {
-            id.namespace == question.namespace && id.name == question.name
-        };
+        let asked = |id: &PipelineId| id.namespace == question.namespace && id.name == question.name;
         let found = (0_u32..).zip(&self.index.pipelines).find(|(_, id)| asked(id));
         let document = found.map(|(at, id)| {
             let decisions = self.decisions.get(&id.uid);
@@ -36,24 +39,39 @@ impl Rebalancer {
                 namespace: question.namespace.clone(),
                 pipeline: question.name.clone(),
                 time: self.ctx.clock.wall().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
-                stages: self.explained(PipelineIdx(at)),
+                gap_percent: self.state.certificate().0.map(|ppm| of_millionths(ppm) * 100.0),
+                stages: self.explained(PipelineIdx(at), &self.declared(id)),
                 decisions: decisions.into_iter().flatten().cloned().collect(),
             }
         });
         let _ = question.answer.send(document);
     }
 
-    fn explained(&self, pipeline: PipelineIdx) -> Vec<Stage> {
+    /// What a pipeline's stages mean in the cluster as it is now.
+    fn declared(&self, id: &PipelineId) -> Vec<ValidatedStage> {
+        let object = ObjectRef::new(&id.name).within(&id.namespace);
+        let Some(object) = self.ctx.stores.pipelines.get(&object) else {
+            return Vec::new();
+        };
+        let Ok(pipeline) = &object.0 else { return Vec::new() };
+        let look = Arc::clone(&self.ctx.look.borrow());
+        let found = dereference(&self.ctx.stores, &look, self.ctx.allow_secrets, pipeline);
+        validate(pipeline, &found).stages
+    }
+
+    fn explained(&self, pipeline: PipelineIdx, declared: &[ValidatedStage]) -> Vec<Stage> {
         let now_ms = self.ctx.clock.now_ms();
         let stages = (0_u32..).map(StageIdx).zip(&self.index.stages);
         let of_pipeline = stages.filter(|(_, stage)| stage.pipeline == pipeline);
         let each = of_pipeline.filter_map(|(at, named)| {
             let (account, report) = (self.state.account(at, now_ms)?, self.state.report(at)?);
             let caller = |stage| self.index.stage(stage).map(|stage| stage.name.clone());
+            let declared = declared.iter().find(|stage| stage.name == named.name);
             Some(Stage {
                 name: named.name.clone(),
                 signals: self.read(at, now_ms),
-                pools: self.pools(at, &account, report, now_ms),
+                pools: self.pools(at, (&account, report), declared, now_ms),
+                excluded: declared.map(excluded).unwrap_or_default(),
                 ..stage(&account, report, named, caller, now_ms)
             })
         });
@@ -99,15 +117,33 @@ impl Rebalancer {
         signals
     }
 
-    fn pools(&self, at: StageIdx, account: &StageAccount, report: &StageReport, now_ms: u64) -> Vec<Pool> {
+    fn pools(
+        &self,
+        at: StageIdx,
+        (account, report): (&StageAccount, &StageReport),
+        declared: Option<&ValidatedStage>,
+        now_ms: u64,
+    ) -> Vec<Pool> {
+        let named = |pool: &str| declared.and_then(|stage| stage.pools.iter().find(|known| known.pool == pool));
+        let why_left = |pool: &str| {
+            let excluded = declared.and_then(|stage| stage.excluded.iter().find(|(known, _)| known == pool));
+            excluded.map(|(_, why)| why.to_string())
+        };
         let planned = report.planned.iter().copied().map(Some).chain(std::iter::repeat(None));
         let not_used = report.not_used.iter().copied().chain(std::iter::repeat(None));
         let parts = self.variants(at).zip(&account.variants).zip(planned).zip(not_used);
-        let each = parts.map(|((((_, named), known), wanted), not_used)| Pool {
-            name: named.pool.to_string(),
-            wanted,
-            not_more: not_used.map(|why| not_more(why, account.rated, now_ms)),
-            ..pool(known, account.rated)
+        let each = parts.map(|((((_, of), known), wanted), not_used)| {
+            let why = |not_used| match not_used {
+                NotUsed::Excluded => why_left(&of.pool).map(|why| format!("must be left: {why}")),
+                _ => None,
+            };
+            Pool {
+                name: of.pool.to_string(),
+                wanted,
+                not_more: not_used
+                    .map(|not_used| why(not_used).unwrap_or_else(|| not_more(not_used, known, account.rated, now_ms))),
+                ..pool(known, named(&of.pool), account.rated)
+            }
         });
         each.collect()
     }
@@ -152,7 +188,8 @@ fn stage(
         saturated: account.saturated,
         calls: calls.collect(),
         reason: Some(reason_word(report.reason).to_owned()),
-        hold: report.hold.map(|hold| held(hold, account, now_ms)),
+        hold: report.hold.map(|hold| held(hold, account.held_until_ms, now_ms)),
+        cost_per_hour: account.planned_micros.map(of_millionths),
         ..Stage::default()
     }
 }
@@ -181,34 +218,49 @@ const fn hold_word(hold: HoldReason) -> &'static str {
     }
 }
 
-fn held(hold: HoldReason, account: &StageAccount, now_ms: u64) -> Hold {
-    let left_ms = |until_ms: u64| of_thousandths(until_ms.saturating_sub(now_ms));
-    let seconds = match hold {
-        HoldReason::CoolingDown => account.cooling_until_ms.map(left_ms),
-        // Then `onSignalLoss` applies.
-        HoldReason::MetricsStale => account
-            .silent_since_ms
-            .map(|since_ms| since_ms.saturating_add(account.signal_loss_ms))
-            .filter(|&lost_ms| lost_ms > now_ms)
-            .map(left_ms),
-        _ => None,
-    };
+fn held(hold: HoldReason, until_ms: Option<u64>, now_ms: u64) -> Hold {
     Hold {
         reason: hold_word(hold).to_owned(),
         message: hold_text(Some(hold)).to_owned(),
-        seconds,
+        seconds: until_ms.map(|until_ms| of_thousandths(until_ms.saturating_sub(now_ms))),
     }
 }
 
-fn pool(known: &VariantAccount, rated: bool) -> Pool {
+fn pool(known: &VariantAccount, declared: Option<&StagePool>, rated: bool) -> Pool {
+    let milliwatts = declared.and_then(|pool| pool.cost?.power_milliwatts);
     Pool {
         replicas: known.replicas.0,
         ready: known.replicas.1,
         requests_per_second: rated.then(|| learned(known.capacity)),
         startup_seconds: Some(learned(known.startup)),
         startup_slow_seconds: (known.startup.samples > 0).then(|| of_thousandths(known.startup_slow_ms)),
+        replica: Some(Replica {
+            cost_per_hour: of_millionths(known.cost_micros),
+            watts: milliwatts.map(of_thousandths),
+        }),
+        below_hint: below_hint(known),
+        room: Some(known.room),
+        alone: Some(Alone {
+            replicas: known.alone,
+            cost_per_hour: of_millionths(known.cost_micros.saturating_mul(u64::from(known.alone))),
+        }),
         ..Pool::default()
     }
+}
+
+const fn below_hint(known: &VariantAccount) -> bool {
+    known.hint_permille > 1_000
+}
+
+/// Pools that a stage may not use, and has nothing on.
+fn excluded(stage: &ValidatedStage) -> Vec<Excluded> {
+    let is_left = |pool: &str| stage.pools.iter().any(|known| known.pool == pool);
+    let excluded = stage.excluded.iter().filter(|(pool, _)| !is_left(pool));
+    let each = excluded.map(|(pool, why)| Excluded {
+        pool: pool.clone(),
+        why: why.to_string(),
+    });
+    each.collect()
 }
 
 fn learned(known: Known) -> Learned {
@@ -222,8 +274,10 @@ fn learned(known: Known) -> Learned {
 }
 
 /// Why a pool is not used more, with the numbers of now.
-fn not_more(why: NotUsed, rated: bool, now_ms: u64) -> String {
+fn not_more(why: NotUsed, known: &VariantAccount, rated: bool, now_ms: u64) -> String {
     match why {
+        // In the plan its price is many times what it is.
+        NotUsed::Dearer(_) if below_hint(known) => "the tier hint prefers other pools, and they have room".to_owned(),
         NotUsed::Dearer(micros) => {
             let unit = if rated { "request/s" } else { "replica's work" };
             format!("dearer by {} per hour and {unit}", money(micros))

@@ -156,7 +156,7 @@ fn a_source_of_the_whole_stage_has_one_age_and_no_pods() {
 
 #[test]
 fn why_a_pool_is_not_used_more_comes_with_the_numbers_of_now() {
-    let text = |why| not_more(why, true, 10_000);
+    let text = |why| not_more(why, &variant(1_000), true, 10_000);
     assert_eq!(text(NotUsed::Dearer(120_000)), "dearer by 0.12 per hour and request/s");
     assert_eq!(
         text(NotUsed::DryUntil(44_900, DryReason::Unschedulable)),
@@ -166,6 +166,90 @@ fn why_a_pool_is_not_used_more_comes_with_the_numbers_of_now() {
         text(NotUsed::DryUntil(9_000, DryReason::Reclaimed)),
         "nodes are being taken away; is being tried again"
     );
+}
+
+fn variant(hint_permille: u32) -> VariantAccount {
+    let known = |declared| Known {
+        declared,
+        value: declared,
+        samples: 0,
+    };
+    VariantAccount {
+        replicas: (2, 1),
+        capacity: known(10_000),
+        startup: known(60_000),
+        startup_slow_ms: 60_000,
+        cost_micros: 120_000,
+        hint_permille,
+        room: 3,
+        alone: 2,
+    }
+}
+
+/// Everything that may keep a pool from being used, or a change from being made, in the words that people read.
+#[test]
+fn every_reason_is_told_in_words_of_its_own() {
+    use crate::api::compute_pool::Tier;
+    use crate::api::stage::TierHint;
+    use crate::controller::pipeline::validated::Exclusion;
+
+    let mut lines = Vec::new();
+    let dry = |until_ms, reason| NotUsed::DryUntil(until_ms, reason);
+    for (why, hint) in [
+        (NotUsed::Dearer(120_000), 1_000),
+        (NotUsed::Dearer(12_000_000), 100_000),
+        (NotUsed::Full, 1_000),
+        (dry(44_900, DryReason::Unschedulable), 1_000),
+        (dry(44_900, DryReason::CannotStart), 1_000),
+        (dry(44_900, DryReason::Reclaimed), 1_000),
+        (dry(9_000, DryReason::Unschedulable), 1_000),
+        (NotUsed::OverBudget, 1_000),
+        (NotUsed::AtBounds, 1_000),
+        (NotUsed::Excluded, 1_000),
+    ] {
+        lines.push(format!("not more: {}", not_more(why, &variant(hint), true, 10_000)));
+    }
+    for why in [
+        Exclusion::Hint(TierHint::AcceleratorRequired, Tier::Cpu),
+        Exclusion::Hint(TierHint::CpuSufficient, Tier::Accelerator),
+        Exclusion::Closed,
+        Exclusion::NoProfile,
+        Exclusion::DeviceNotOffered("nvidia.com/gpu".to_owned()),
+        Exclusion::DeviceNotRequested("nvidia.com/gpu".to_owned()),
+        Exclusion::PoolProblem("it selects node 'n1', which pool 'l4' has".to_owned()),
+        Exclusion::NameTaken("chat-generate-l4".to_owned()),
+    ] {
+        lines.push(format!("not allowed: {why}"));
+    }
+    for hold in [
+        HoldReason::MetricsStale,
+        HoldReason::Paused,
+        HoldReason::Advisory,
+        HoldReason::BudgetExhausted,
+        HoldReason::NoCapacity,
+        HoldReason::CoolingDown,
+        HoldReason::MovesExhausted,
+        HoldReason::WithinTolerance,
+        HoldReason::AwaitingReady,
+        HoldReason::AtFloor,
+        HoldReason::PlanRejected,
+    ] {
+        let held = held(hold, None, 0);
+        lines.push(format!("held: {} ({})", held.message, held.reason));
+    }
+    let distinct: BTreeSet<&String> = lines.iter().collect();
+    assert_eq!(distinct.len(), lines.len(), "{lines:#?}");
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn a_pool_is_told_with_what_it_costs_and_what_all_of_the_stage_would_take() {
+    let told = pool(&variant(1_000), None, true);
+    let costs = told.replica.map(|replica| (replica.cost_per_hour, replica.watts));
+    assert_eq!(costs, Some((0.12, None)), "power is not declared, which is not zero");
+    let alone = told.alone.map(|alone| (alone.replicas, alone.cost_per_hour));
+    assert_eq!((alone, told.room), (Some((2, 0.24)), Some(3)));
+    assert!(!told.below_hint && pool(&variant(100_000), None, true).below_hint);
 }
 
 fn account() -> StageAccount {
@@ -181,22 +265,18 @@ fn account() -> StageAccount {
         decided: Some(Driver::Running),
         demand_millis: Some(18_750),
         saturated: false,
-        cooling_until_ms: Some(52_000),
-        silent_since_ms: Some(9_000),
-        signal_loss_ms: 30_000,
+        held_until_ms: Some(52_000),
+        planned_micros: Some(240_000),
         calls: Vec::new(),
         variants: Vec::new(),
     }
 }
 
 #[test]
-fn what_holds_a_change_ends_with_its_window() {
-    let seconds = |hold| held(hold, &account(), 10_000).seconds;
-    assert_eq!(seconds(HoldReason::CoolingDown), Some(42.0));
-    assert_eq!(seconds(HoldReason::MetricsStale), Some(29.0));
-    assert_eq!(seconds(HoldReason::AwaitingReady), None);
-    let lost = held(HoldReason::MetricsStale, &account(), 50_000);
-    assert_eq!((lost.seconds, lost.reason.as_str()), (None, "MetricsStale"));
+fn what_holds_a_change_is_told_with_the_time_it_has_left() {
+    let told = held(HoldReason::CoolingDown, account().held_until_ms, 10_000);
+    assert_eq!((told.seconds, told.reason.as_str()), (Some(42.0), "CoolingDown"));
+    assert_eq!(held(HoldReason::AtFloor, None, 10_000).seconds, None);
 }
 
 #[test]
@@ -226,6 +306,7 @@ fn numbers_of_the_core_are_told_in_whole_units() {
     let told = stage(&account(), &report, &of, |_| None, 10_000);
     assert_eq!((told.demand, told.ready_capacity), (Some(18.75), Some(20.0)));
     assert_eq!(told.decided.as_deref(), Some("Running"));
+    assert_eq!(told.cost_per_hour, Some(0.24));
     let needs: Vec<(&str, f64)> = told.needs.iter().map(|need| (need.need.as_str(), need.asks)).collect();
     assert_eq!(needs, [("Running", 18.75), ("Floor", 1.0)]);
     assert_eq!(named(Driver::Also(0), &of, 2.0).need, "psi");

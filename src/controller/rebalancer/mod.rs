@@ -66,6 +66,8 @@ const WORLD_EVERY_MS: u64 = 100;
 const WORLD_SHARE: u64 = 5;
 /// How often views are refreshed at most. Nothing that decides waits for it.
 const VIEWS_EVERY_MS: u64 = 200;
+/// The same where nothing but numbers changed. They do so with every scrape, and showing them costs more than reading them.
+const NUMBERS_EVERY_MS: u64 = 1_000;
 /// Longest sleep: cool-downs, dry pools and stale signals are looked at at least so often.
 const TICK: Duration = Duration::from_millis(500);
 /// How often unclaimed Deployments are looked for while there are any.
@@ -145,6 +147,8 @@ struct Rebalancer {
     /// When Deployments are looked through for unclaimed ones; absent once all are claimed.
     claim_due_ms: Option<u64>,
     views_stale: bool,
+    /// Views show older numbers than there are.
+    numbers_stale: bool,
     views_built_ms: u64,
     /// Pipelines that were there when the operator started and have not been looked at whole yet, by UID.
     unlooked: BTreeSet<String>,
@@ -183,6 +187,7 @@ pub async fn run(
         world_every_ms: WORLD_EVERY_MS,
         claim_due_ms: None,
         views_stale: true,
+        numbers_stale: true,
         views_built_ms: 0,
         unlooked: BTreeSet::new(),
         started_ms: ctx.clock.now_ms(),
@@ -201,6 +206,8 @@ pub async fn run(
             answer = answers.recv() => {
                 let Some(answer) = answer else { break };
                 loop_.answer(answer);
+                // Others of the same beat are about to be there; each pass looks at every variant.
+                tokio::task::yield_now().await;
             }
             Some(done) = loop_.writes.join_next() => loop_.written(done),
             Some(answer) = loop_.aside.next() => loop_.proposed(answer),
@@ -254,11 +261,14 @@ impl Rebalancer {
         {
             self.aside.ask(question, &self.ctx.clock);
         }
-        self.views_stale |= due || !events.is_empty() || !decisions.is_empty();
+        let number = |event: &Event| matches!(event, Event::Reading { .. } | Event::Also { .. });
+        self.views_stale |= !decisions.is_empty() || !events.iter().all(number);
+        self.numbers_stale |= due || !events.is_empty();
         if let Some(log) = &mut self.ctx.log {
             log.step(now_ms, events, decisions);
         }
-        if self.views_stale && now_ms >= self.views_built_ms + VIEWS_EVERY_MS {
+        let shown = |stale: bool, every_ms| stale && now_ms >= self.views_built_ms + every_ms;
+        if shown(self.views_stale, VIEWS_EVERY_MS) || shown(self.numbers_stale, NUMBERS_EVERY_MS) {
             self.refresh(now_ms);
         }
     }

@@ -14,7 +14,7 @@ const FIRST_LOOK_MS: u64 = 20_000;
 impl Rebalancer {
     /// Refreshes the views and wakes the reconcilers of pipelines whose view changed.
     pub(super) fn refresh(&mut self, now_ms: u64) {
-        self.views_stale = false;
+        (self.views_stale, self.numbers_stale) = (false, false);
         self.views_built_ms = now_ms;
         let (gap_ppm, prices) = self.state.certificate();
         self.ctx.metrics.set_plan_gap(gap_ppm);

@@ -13,12 +13,13 @@ const BODY: &str = "vllm:num_requests_running 3\nvllm:num_requests_waiting 1\n";
 /// No server lives longer, whatever a test does.
 const LIFE: Duration = Duration::from_secs(20);
 
+static START: OnceLock<Instant> = OnceLock::new();
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the tests' own clock, as the operator's main would pass one in"
 )]
 fn clock_ms() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
     u64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap()
 }
 
@@ -494,4 +495,30 @@ fn a_target_is_what_its_preset_can_read() {
     for path in ["/", "/x/../metrics", "//other/metrics"] {
         assert_eq!(new("vllm", Some(path)).unwrap().path.as_str(), path);
     }
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "any moment will do")]
+fn a_target_keeps_its_place_in_the_interval_and_shares_it_with_others() {
+    let origin = super::Instant::from_std(*START.get_or_init(Instant::now));
+    let interval = Duration::from_secs(1);
+    let mut places = std::collections::BTreeSet::new();
+    for pod in 0..200_u64 {
+        let uid = format!("pod-{pod}");
+        let first = |late_ms| {
+            let now = origin + Duration::from_millis(late_ms);
+            let first = first_tick(origin, interval, &uid, now);
+            assert!(first >= now && first < now + interval, "{uid} after {late_ms} ms");
+            first - origin
+        };
+        let place = first(0);
+        for late_ms in [1, 24, 25, 999, 1_000, 1_001, 86_400_000 + pod] {
+            let rounds = (first(late_ms) - place).as_nanos();
+            assert_eq!(rounds % interval.as_nanos(), 0, "{uid} after {late_ms} ms");
+        }
+        places.insert(place);
+    }
+    assert!((30..=40).contains(&places.len()), "{} beats of 40 in use", places.len());
+    let quick = first_tick(origin, Duration::from_millis(10), "any", origin);
+    assert_eq!(quick, origin, "an interval shorter than a beat has one place");
 }
