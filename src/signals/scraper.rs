@@ -38,8 +38,8 @@ const ANSWERS_MAX: usize = 1_024;
 /// Ticks left out between attempts at a target that keeps timing out or sending too much.
 const TICKS_LEFT_OUT_MAX: u32 = 3;
 
-/// The grid on which targets are spread over the interval: forty wake-ups a second, however many targets there are.
-const BEAT: Duration = Duration::from_millis(25);
+/// The grid on which targets are spread over the interval: twenty wake-ups a second, however many targets there are.
+const BEAT: Duration = Duration::from_millis(50);
 
 /// How to scrape.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use tiercel_e2e::command::{self, Output};
-use tiercel_e2e::nodes::X86;
+use tiercel_e2e::nodes::{GRAVITON, X86};
 use tiercel_e2e::operator::find_binary;
 use tiercel_e2e::slot::Port;
 use tiercel_e2e::wait::eventually;
@@ -40,6 +40,9 @@ pub(crate) async fn a_loaded_stage_shows_what_was_read_and_learned_and_which_nee
     let scene = Scene::shared(suite, &[], serving()).await;
     scene.tiered.space.nodes(&X86, 1).await;
     scene.tiered.cpu_pool("x86", &[(SHAPE, "x86")]).await;
+    scene.tiered.space.nodes(&GRAVITON, 1).await;
+    scene.tiered.cpu_pool("graviton", &[(SHAPE, "graviton")]).await;
+    scene.price("graviton", "1.3").await;
     let mut stage = server("generate", 1, 2);
     // Half of what it can do at once: then two replicas are busy enough to say something about what one serves.
     stage["capacity"]["concurrency"] = json!(4);
@@ -71,9 +74,22 @@ pub(crate) async fn a_loaded_stage_shows_what_was_read_and_learned_and_which_nee
                 }
             },
         );
-        (stage.await.unwrap(), explain(&[]).await.stdout)
+        let (chosen, other) = (scene.tiered.pool_name("x86"), scene.tiered.pool_name("graviton"));
+        let told = (
+            stage.await.unwrap(),
+            explain(&[]).await.stdout,
+            explain(&["--pool", &chosen]).await.stdout,
+            explain(&["--pool", &other]).await.stdout,
+        );
+        let unknown = explain(&["--pool", "none"]).await;
+        assert_eq!(unknown.code, Some(3), "{unknown:?}");
+        assert!(
+            unknown.stderr.contains(&format!("there is '{other}', '{chosen}'")),
+            "{unknown:?}"
+        );
+        told
     };
-    let (summary, (stage, text)) = tokio::join!(load, watch);
+    let (summary, (stage, text, chosen, other)) = tokio::join!(load, watch);
     assert!(summary.served > 300, "{summary:?}");
 
     let signal = &stage["signals"][0];
@@ -136,6 +152,19 @@ pub(crate) async fn a_loaded_stage_shows_what_was_read_and_learned_and_which_nee
         "requests/s of a replica",
         "seconds until Ready",
         "as the operator sees it",
+    ] {
+        assert!(text.contains(part), "'{part}' is missing:\n{text}");
+    }
+    // A replica takes a tenth of a node that costs 1, and of one that costs 1.3.
+    let costs = |at: usize| stage["pools"][at]["replica"]["costPerHour"].as_f64().unwrap();
+    assert!((costs(1) / costs(0) - 1.3).abs() < 0.01, "{stage}");
+    for (text, part) in [
+        (&chosen, "x86: chosen"),
+        (&chosen, "2 replicas wanted there, 2 asked for, 2 Ready"),
+        (&other, "graviton: not chosen"),
+        (&other, "why not: dearer by"),
+        (&other, "all of the stage there: 2 replicas"),
+        (&other, "the plan is the cheapest there can be"),
     ] {
         assert!(text.contains(part), "'{part}' is missing:\n{text}");
     }

@@ -72,6 +72,13 @@ const NUMBERS_EVERY_MS: u64 = 1_000;
 const TICK: Duration = Duration::from_millis(500);
 /// How often unclaimed Deployments are looked for while there are any.
 const CLAIM_EVERY_MS: u64 = 100;
+/// A pass looks at every variant. After an answer, others of the same beat are waited for so many times as long as the last
+/// step took, so that a large world is not stepped for each of them: a fifth of the loop's time at most.
+const LINGER_SHARE: u32 = 4;
+/// And no longer than this.
+const LINGER_MAX: Duration = Duration::from_millis(10);
+/// Timers tell no shorter times apart.
+const LINGER_MIN: Duration = Duration::from_millis(1);
 /// Notices taken in before the core is stepped.
 const BATCH_MAX: usize = 4_096;
 /// How often a lasting trouble with pods is told to the core.
@@ -140,6 +147,8 @@ struct Rebalancer {
     aside: Aside,
     /// Events for the next step.
     events: Vec<Event>,
+    /// How long the core took last.
+    step_took: Duration,
     world_stale: bool,
     world_built_ms: Option<u64>,
     /// From one build of the world to the next.
@@ -182,6 +191,7 @@ pub async fn run(
         turns: Turns::default(),
         aside: Aside::new(),
         events: Vec::new(),
+        step_took: Duration::ZERO,
         world_stale: true,
         world_built_ms: None,
         world_every_ms: WORLD_EVERY_MS,
@@ -206,8 +216,7 @@ pub async fn run(
             answer = answers.recv() => {
                 let Some(answer) = answer else { break };
                 loop_.answer(answer);
-                // Others of the same beat are about to be there; each pass looks at every variant.
-                tokio::task::yield_now().await;
+                loop_.linger().await;
             }
             Some(done) = loop_.writes.join_next() => loop_.written(done),
             Some(answer) = loop_.aside.next() => loop_.proposed(answer),
@@ -249,7 +258,8 @@ impl Rebalancer {
         let due = self.state.next_wake_ms().is_some_and(|at| now_ms >= at);
         let started = self.ctx.clock.now();
         let decisions = step(&mut self.state, &events, now_ms);
-        self.ctx.metrics.decision_took(started.elapsed());
+        self.step_took = started.elapsed();
+        self.ctx.metrics.decision_took(self.step_took);
         for decision in &decisions {
             self.act(decision);
         }
@@ -270,6 +280,16 @@ impl Rebalancer {
         let shown = |stale: bool, every_ms| stale && now_ms >= self.views_built_ms + every_ms;
         if shown(self.views_stale, VIEWS_EVERY_MS) || shown(self.numbers_stale, NUMBERS_EVERY_MS) {
             self.refresh(now_ms);
+        }
+    }
+
+    /// Lets other answers arrive.
+    async fn linger(&self) {
+        let pause = (self.step_took * LINGER_SHARE).min(LINGER_MAX);
+        if pause < LINGER_MIN {
+            tokio::task::yield_now().await;
+        } else {
+            tokio::time::sleep(pause).await;
         }
     }
 
