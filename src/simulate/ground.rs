@@ -138,7 +138,10 @@ pub fn standing(pipeline: &TieredPipeline, found: &mut Found) -> ValidatedPipeli
                                  "name": first.id.name, "uid": first.id.uid, "controller": true}],
         }}));
         if let Ok(deployment) = deployment {
-            found.deployments.entry(pool.child.clone()).or_insert_with(|| Arc::new(deployment));
+            found
+                .deployments
+                .entry(pool.child.clone())
+                .or_insert_with(|| Arc::new(deployment));
         }
     }
     validate(pipeline, found)
@@ -224,4 +227,3 @@ fn node(pool: &ComputePool, name: &str, cpu: &str, memory: &str, devices: u32) -
     });
     serde_json::from_value(node).ok()
 }
-
