@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use kube::ResourceExt as _;
 
 use super::explain;
-use crate::plan::change::{Change, Kind, changes};
+use crate::plan::change::{Change, Kind, changes, keep_refused};
 use crate::plan::ground::{Ground, Snapshot};
 use crate::plan::manifest::{Manifests, Problem};
 use crate::plan::plan;
@@ -204,7 +204,7 @@ fn report(arguments: &Arguments) -> Result<Report, Error> {
             "no ComputePool is known: name the files that hold them with --pools, or a cluster with --context";
         return Err(Error::Usage(message.to_owned()));
     }
-    let (after, refused) = plan(&manifests.pipelines, &manifests.pools, &ground);
+    let (mut after, refused) = plan(&manifests.pipelines, &manifests.pools, &ground);
     let before = match (old, &side.snapshot) {
         (Some(texts), _) => {
             let mut manifests = side.manifests(&texts);
@@ -224,6 +224,9 @@ fn report(arguments: &Arguments) -> Result<Report, Error> {
         }
         (None, None) => None,
     };
+    if let Some((_, before)) = &before {
+        keep_refused(before, &mut after);
+    }
     let mut problems = manifests.problems;
     problems.extend(refused);
     let mut seen = BTreeSet::new();

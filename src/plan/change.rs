@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::report::{Child, Pipeline, Plan};
+use super::report::{Child, Pipeline, Plan, Stage};
 
 /// What becomes of one pipeline.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -58,6 +58,30 @@ pub fn changes(before: &Plan, after: &Plan) -> Vec<Change> {
     all
 }
 
+/// A stage that is refused stays as it was before.
+pub fn keep_refused(before: &Plan, after: &mut Plan) {
+    let Plan { pipelines, pools, cost } = after;
+    for pipeline in pipelines {
+        let same = |one: &&Pipeline| (&one.namespace, &one.name) == (&pipeline.namespace, &pipeline.name);
+        let known = before.pipelines.iter().find(same).map(|known| known.stages.as_slice());
+        let refused = |stage: &&Stage| pipeline.refused_stages.contains(&stage.name);
+        let kept: Vec<Stage> = known.unwrap_or_default().iter().filter(refused).cloned().collect();
+        for mut stage in kept {
+            for row in &mut stage.pools {
+                row.created = None;
+                row.why_not_more = Some("refused: stays as it is".to_owned());
+                pipeline.cost = pipeline.cost.plus(row.cost());
+                *cost = cost.plus(row.cost());
+                for pool in pools.iter_mut().filter(|pool| pool.name == row.pool) {
+                    pool.minimum = pool.minimum.saturating_add(row.minimum);
+                    pool.maximum = pool.maximum.saturating_add(row.maximum);
+                }
+            }
+            pipeline.stages.push(stage);
+        }
+    }
+}
+
 fn named(child: &Child) -> String {
     format!("{} {}", child.kind, child.name)
 }
@@ -97,12 +121,8 @@ fn change(before: &Pipeline, after: &Pipeline) -> Option<Change> {
             Some(_) => {}
         }
     }
-    change.deleted = before
-        .children
-        .iter()
-        .filter(|child| !wanted.contains_key(&key(child)))
-        .map(named)
-        .collect();
+    let goes = |child: &&Child| !wanted.contains_key(&key(child)) && !after.refused_stages.contains(&child.stage);
+    change.deleted = before.children.iter().filter(goes).map(named).collect();
     let counts = |pipeline: &Pipeline| {
         let rows = pipeline.stages.iter().flat_map(|stage| {
             let row = |pool: &super::report::Placement| (pool.pool.clone(), pool.minimum, pool.maximum);

@@ -3,7 +3,7 @@
 //!
 //! Nothing of it is worked out a second time here. Manifests go through the operator's own path: pools and nodes through
 //! `capacity::observe`, pipelines through `validate` and `build`, and replicas through the decision core, which is asked twice:
-//! where they rest without load ([`rest`]), and where under more load than can be served. Two plans compared give a [`change`].
+//! where they rest without load ([`rest`]), and where if every stage needs its most. Two plans compared give a [`change`].
 //!
 //! Pure: texts and objects in, a [`Report`](report::Report) out. Files, git and clusters are `cli::plan`'s.
 
@@ -16,6 +16,7 @@ mod rest;
 pub mod schema;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use kube::ResourceExt as _;
 use serde_json::Value;
@@ -25,15 +26,14 @@ use self::manifest::{Located, Problem};
 pub use self::refusal::grouped;
 use self::report::{Child, Cost, Excluded, Pipeline, Placement, Plan, Pool, Stage};
 use self::rest::{Load, Rest, rest};
+use self::words::{because, bound, mode};
 use crate::api::compute_pool::Tier;
-use crate::api::tiered_pipeline::Mode;
-use crate::api::{ComputePool, TieredPipeline};
+use crate::api::{ComputePool, TieredPipeline, labels};
 use crate::controller::capacity::PoolObservation;
 use crate::controller::pipeline::build::{Desired, build};
 use crate::controller::pipeline::validate::validate;
-use crate::controller::pipeline::validated::{Claim, Permission, StagePool, ValidatedPipeline, ValidatedStage};
+use crate::controller::pipeline::validated::{Claim, StagePool, ValidatedPipeline};
 use crate::controller::rebalancer::world;
-use crate::rebalance::decision::NotUsed;
 use crate::rebalance::world::{StageIdx, World};
 use crate::simulate::ground::standing;
 
@@ -75,15 +75,17 @@ pub fn plan(
         start.extend(of_pools(&step.standing).map(|pool| now(pool).unwrap_or_default()));
     }
     let (world, _) = world::world(&all, &ground.observed);
-    let ours = |stage: StageIdx| (stage.0 as usize) < planned;
-    let idle = rest(
-        &world,
-        &start,
-        |stage| if ours(stage) { Load::Idle } else { Load::Steady },
-    );
-    let full = rest(&world, &idle.desired, |stage| {
-        if ours(stage) { Load::Endless } else { Load::Steady }
-    });
+    let load = |stage: StageIdx| {
+        let ours = (stage.0 as usize) < planned;
+        if ours { Load::Idle } else { Load::Steady }
+    };
+    let idle = rest(&world, &start, load);
+    // A stage that may never have fewer than its most is one that needs its most.
+    let mut busy = world.clone();
+    for stage in busy.stages.iter_mut().take(planned) {
+        stage.min = stage.max;
+    }
+    let full = rest(&busy, &idle.desired, load);
 
     let mut problems: Vec<Problem> = Vec::new();
     for pool in pools {
@@ -170,6 +172,12 @@ fn pipeline(
         now: live.then(report::Amount::default),
         ..Cost::default()
     };
+    let all = of_pools(&step.standing).zip(full.placed.iter().skip(at.variant));
+    let most = all.fold(0_u64, |sum, (pool, &count)| {
+        let each = pool.cost.map_or(0, |cost| cost.cost_micros);
+        sum.saturating_add(each.saturating_mul(u64::from(count)))
+    });
+    let left = step.valid.budget_micros.map(|budget| budget.saturating_sub(most));
     let mut stages = Vec::with_capacity(step.standing.stages.len());
     for standing in &step.standing.stages {
         let range = at.variant..at.variant + standing.pools.len();
@@ -177,6 +185,8 @@ fn pipeline(
         let not_used = report.map(|report| report.not_used.as_slice()).unwrap_or_default();
         let count = |counts: &[u32], site: usize| counts.get(range.start + site).copied().unwrap_or_default();
         let valid = step.valid.stages.iter().find(|valid| valid.name == standing.name);
+        let reached: u32 = full.placed.get(range.clone()).unwrap_or_default().iter().sum();
+        let short = report.filter(|_| reached < standing.max);
         let rows = standing.pools.iter().enumerate().map(|(site, pool)| {
             let before = valid.and_then(|valid| valid.pools.iter().find(|one| one.pool == pool.pool));
             let why = not_used.get(site).copied().flatten();
@@ -196,7 +206,10 @@ fn pipeline(
                 maximum: count(&full.placed, site),
                 each_per_hour: pool.cost.map(|cost| cost.cost_micros),
                 each_watts: pool.cost.and_then(|cost| cost.power_milliwatts),
-                why_not_more: why.map(|why| because(why, standing, pool)),
+                why_not_more: why.map(|why| because(why, standing, pool)).or_else(|| {
+                    let each = pool.cost.map_or(0, |cost| cost.cost_micros);
+                    bound(short?, step.valid.mode, left.is_some_and(|left| left < each))
+                }),
             }
         });
         let rows: Vec<Placement> = rows.collect();
@@ -227,37 +240,12 @@ fn pipeline(
         source: located.place.clone(),
         mode: mode(step.valid.mode).to_owned(),
         budget_per_hour: step.valid.budget_micros,
+        refused_stages: step.desired.kept_stages.clone(),
         stages,
         cost,
         children: children(&step.desired),
     };
     (pipeline, problems)
-}
-
-/// Why a pool holds no more of a stage under more load than can be served.
-fn because(why: NotUsed, stage: &ValidatedStage, pool: &StagePool) -> String {
-    match why {
-        NotUsed::Dearer(_) if pool.fit.as_ref().is_some_and(|fit| !fit.preferred) => {
-            format!("not the tier that tierHint '{}' prefers", stage.hint.as_str())
-        }
-        NotUsed::Dearer(_) => "dearer for what it serves".to_owned(),
-        NotUsed::Full | NotUsed::DryUntil(..) => "no room for one more".to_owned(),
-        NotUsed::OverBudget => "the budget leaves no more".to_owned(),
-        NotUsed::AtBounds => format!("replicas.max of {} is reached", stage.max),
-        NotUsed::Excluded if pool.fit.is_none() => "no longer for this stage: must be left".to_owned(),
-        NotUsed::Excluded if pool.room == 0 => "no node has room for one replica".to_owned(),
-        NotUsed::Excluded => "what a node offers or costs is not known".to_owned(),
-    }
-}
-
-const fn mode(permission: Permission) -> &'static str {
-    match permission {
-        Permission::Mode(Mode::Automatic) => "Automatic",
-        Permission::Mode(Mode::Advisory) => "Advisory",
-        Permission::Mode(Mode::Paused) => "Paused",
-        Permission::NoScaleIn => "NoScaleIn",
-        Permission::NoScaleOut => "NoScaleOut",
-    }
 }
 
 /// The objects that the operator would apply, in its order.
@@ -275,7 +263,7 @@ fn children(desired: &Desired) -> Vec<Child> {
     accounts.chain(services).chain(budgets).chain(deployments).collect()
 }
 
-fn child_of<K: serde::Serialize + kube::Resource>(kind: &str, child: &K) -> Child {
+fn child_of<K: serde::Serialize + kube::ResourceExt>(kind: &str, child: &K) -> Child {
     let manifest = serde_json::to_value(child).unwrap_or_default();
     let mut body = manifest.clone();
     // Replicas are told as rows; they are the rebalancer's.
@@ -285,6 +273,7 @@ fn child_of<K: serde::Serialize + kube::Resource>(kind: &str, child: &K) -> Chil
     Child {
         kind: kind.to_owned(),
         name: child.meta().name.clone().unwrap_or_default(),
+        stage: child.labels().get(labels::STAGE).cloned().unwrap_or_default(),
         template: manifest
             .pointer("/spec/template")
             .map(ToString::to_string)

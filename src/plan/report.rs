@@ -72,8 +72,11 @@ pub struct Pipeline {
     /// Ceiling on its cost per hour.
     #[serde(serialize_with = "dollars", skip_serializing_if = "Option::is_none")]
     pub budget_per_hour: Option<u64>,
-    /// Its stages, callers before the called; without those that are refused.
+    /// Its stages, callers before the called; without those that are refused, unless they were there before.
     pub stages: Vec<Stage>,
+    /// Stages that are refused. What there is of them stays as it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused_stages: Vec<String>,
     /// All stages together.
     pub cost: Cost,
     /// Objects that the operator would apply.
@@ -113,7 +116,7 @@ pub struct Placement {
     pub created: Option<u32>,
     /// Replicas without load.
     pub minimum: u32,
-    /// Replicas under more load than the stage can serve.
+    /// Replicas when every stage needs its most, as far as pools and budgets allow.
     pub maximum: u32,
     /// What one replica costs per hour; absent where that is not known.
     #[serde(serialize_with = "dollars", skip_serializing_if = "Option::is_none")]
@@ -145,7 +148,7 @@ pub struct Cost {
     pub now: Option<Amount>,
     /// Without load.
     pub minimum: Amount,
-    /// Under more load than can be served.
+    /// Every stage with its most replicas, as far as pools and budgets allow.
     pub maximum: Amount,
 }
 
@@ -239,7 +242,7 @@ pub struct Pool {
     pub node_per_hour: Option<u64>,
     /// Replicas of the planned pipelines without load.
     pub minimum: u32,
-    /// Replicas of them under more load than can be served.
+    /// Replicas of them when every stage needs its most.
     pub maximum: u32,
     /// Share of its scarcest resource that these take at the maximum, per cent.
     pub used_percent_at_maximum: u32,
@@ -253,6 +256,9 @@ pub struct Child {
     pub kind: String,
     /// Its name.
     pub name: String,
+    /// The stage that it belongs to; empty for the pipeline's own.
+    #[serde(skip)]
+    pub stage: String,
     /// What is applied.
     #[serde(skip)]
     pub manifest: Value,

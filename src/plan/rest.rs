@@ -16,13 +16,6 @@ const QUIET_MS: u64 = 60_000;
 const WINDOWS_MS_MAX: u64 = 20 * 60_000;
 /// After so long it is told as it stands.
 const END_MS: u64 = 2 * 60 * 60_000;
-/// A rate that no pool serves, requests per second in thousandths.
-const ENDLESS_RATE_MILLIS: u64 = 1 << 40;
-/// Requests that wait in front of every variant, thousandths.
-const ENDLESS_WAITING_MILLIS: u64 = 1 << 40;
-/// Nearly full: fuller, and the core takes it for a guess what there is to serve.
-const BUSY_PERMILLE: u32 = 965;
-
 /// What a stage has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Load {
@@ -30,8 +23,6 @@ pub(super) enum Load {
     Idle,
     /// As much as its replicas are meant to serve.
     Steady,
-    /// More than it can ever serve.
-    Endless,
 }
 
 /// How things stand when nothing moves any more.
@@ -85,13 +76,7 @@ pub(super) fn rest(world: &World, start: &[u32], load: impl Fn(StageIdx) -> Load
             let stage = world.stages.get(variant.stage.0 as usize);
             if let Some(stage) = stage {
                 let target = stage.target_permille;
-                let reading = reading(
-                    load(variant.stage),
-                    (stage.rated, target),
-                    variant.concurrency,
-                    ready,
-                    now_ms,
-                );
+                let reading = reading(load(variant.stage), (stage.rated, target), ready, now_ms);
                 events.push(Event::Reading {
                     variant: index,
                     reading,
@@ -160,7 +145,7 @@ fn place(world: &World, desired: &[u32], placed: &mut [u32]) {
     }
 }
 
-fn reading(load: Load, (rated, target): (bool, u32), slots: Option<u32>, ready: u32, now_ms: u64) -> Reading {
+fn reading(load: Load, (rated, target): (bool, u32), ready: u32, now_ms: u64) -> Reading {
     let idle = Reading {
         taken_ms: now_ms,
         sampled: ready,
@@ -177,13 +162,6 @@ fn reading(load: Load, (rated, target): (bool, u32), slots: Option<u32>, ready: 
             waiting_millis: None,
             utilization_permille: Some(target),
             rate_millis: None,
-            ..idle
-        },
-        Load::Endless => Reading {
-            running_millis: Some(u64::from(slots.unwrap_or(1)) * u64::from(ready) * 1_000),
-            waiting_millis: Some(ENDLESS_WAITING_MILLIS),
-            utilization_permille: (ready > 0).then(|| BUSY_PERMILLE.max(target + target / 4)),
-            rate_millis: rated.then_some(ENDLESS_RATE_MILLIS),
             ..idle
         },
     }

@@ -84,7 +84,7 @@ impl fmt::Display for Assumption {
         let (cpu, memory, devices) = &self.shape;
         write!(f, "pool '{pool}': {count} nodes with {cpu} CPUs, {memory}")?;
         if *devices > 0 {
-            write!(f, ", {devices} devices")?;
+            write!(f, ", {devices} device{}", if *devices == 1 { "" } else { "s" })?;
         }
         let form = if self.device { ",DEVICES" } else { "" };
         write!(f, " are assumed; give --nodes {pool}=COUNT:CPU,MEMORY{form}")
@@ -185,7 +185,17 @@ fn assumed(pipelines: &[TieredPipeline], pool: &ComputePool) -> (String, String,
         return (cpu.to_owned(), memory.to_owned(), 1);
     }
     let devices = u32::try_from(largest.2).unwrap_or(1);
-    (format!("{}m", largest.0), format!("{}Ki", largest.1), devices)
+    (
+        plain(largest.0, &[(1_000, ""), (1, "m")]),
+        plain(largest.1, &[(1 << 20, "Gi"), (1 << 10, "Mi"), (1, "Ki")]),
+        devices,
+    )
+}
+
+/// An amount in the largest of the units that it is whole in.
+fn plain(amount: i128, units: &[(i128, &str)]) -> String {
+    let whole = units.iter().find(|(unit, _)| amount % unit == 0);
+    whole.map_or_else(|| amount.to_string(), |(unit, name)| format!("{}{name}", amount / unit))
 }
 
 /// A Ready node that the pool selects.

@@ -10,6 +10,9 @@ use crate::plan::report::{Amount, Cost, Pipeline, Placement, Report};
 
 /// The first line: whoever posts this finds by it what to replace.
 const MARK: &str = "<!-- tiercel plan -->";
+/// What the numbers mean.
+const LEGEND: &str = "<sub>Minimum: without load. Maximum: every stage at its most replicas, as far as pools and budget allow. \
+                      Arrows: before → after.</sub>";
 /// Most bytes: GitHub takes 65,536 characters in a comment.
 const BYTES_MAX: usize = 60_000;
 
@@ -44,10 +47,7 @@ pub(super) fn render(report: &Report) -> String {
 fn headline(report: &Report) -> String {
     let refused = match report.refused {
         0 => String::new(),
-        count => format!(
-            "**{} refused**, ",
-            counted(count, "problem").replace("problem", "thing")
-        ),
+        count => format!("**{} refused**, ", counted(count, "thing")),
     };
     let what = match &report.before {
         None => counted(report.after.pipelines.len(), "pipeline"),
@@ -94,34 +94,57 @@ fn costs(report: &Report, page: &mut String) {
         if report.after.pipelines.is_empty() {
             return;
         }
-        page.push_str("| | per hour | watts |\n| --- | ---: | ---: |\n");
+        let (title, line) = if powered(&[new]) {
+            (" watts |", " ---: |")
+        } else {
+            ("", "")
+        };
+        let _ = writeln!(page, "| | per hour |{title}\n| --- | ---: |{line}");
         for (name, amount) in situations(new) {
-            let _ = writeln!(
-                page,
-                "| {name} | {} | {} |",
-                money(amount.per_hour),
-                watts(amount).unwrap_or("?".into())
-            );
+            let draws = watts(amount).unwrap_or("?".into());
+            let draws = if title.is_empty() {
+                String::new()
+            } else {
+                format!(" {draws} |")
+            };
+            let _ = writeln!(page, "| {name} | {} |{draws}", money(amount.per_hour));
         }
         page.push('\n');
         return;
     };
     let old = before.plan.cost;
+    let (title, line) = if powered(&[old, new]) {
+        (" watts |", " ---: |")
+    } else {
+        ("", "")
+    };
     let _ = writeln!(
         page,
-        "| | {} | after | change | watts |\n| --- | ---: | ---: | ---: | ---: |",
+        "| | {} | after | change |{title}\n| --- | ---: | ---: | ---: |{line}",
         code(&before.name)
     );
     for ((name, old), (_, new)) in situations(old).into_iter().zip(situations(new)) {
         let draws = arrow(watts(old).as_deref(), watts(new).as_deref(), "?");
+        let draws = if title.is_empty() {
+            String::new()
+        } else {
+            format!(" {draws} |")
+        };
         let (from, to) = (money(old.per_hour), money(new.per_hour));
         let _ = writeln!(
             page,
-            "| per hour {name} | {from} | {to} | {} | {draws} |",
+            "| per hour {name} | {from} | {to} | {} |{draws}",
             change(old.per_hour, new.per_hour)
         );
     }
     page.push('\n');
+}
+
+/// Whether what replicas draw is known at least once.
+fn powered(costs: &[Cost]) -> bool {
+    costs
+        .iter()
+        .any(|cost| cost.minimum.watts > Some(0) || cost.maximum.watts > Some(0))
 }
 
 /// Names of the situations that are known, and what they cost.
@@ -255,6 +278,9 @@ fn rows(rows: &[&Row<'_>], compared: bool, page: &mut String) {
 }
 
 fn notes(report: &Report, page: &mut String) {
+    if !report.after.pipelines.is_empty() {
+        let _ = writeln!(page, "{LEGEND}\n");
+    }
     let mut notes: Vec<String> = report.assumptions.iter().map(|text| escaped(text)).collect();
     let others = skipped(report);
     if !others.is_empty() {
@@ -263,7 +289,7 @@ fn notes(report: &Report, page: &mut String) {
     if notes.is_empty() {
         return;
     }
-    page.push_str("<details><summary>Assumed and left alone</summary>\n\n");
+    page.push_str("<details><summary>Assumptions, and what was left alone</summary>\n\n");
     for note in notes {
         let _ = writeln!(page, "- {note}");
     }

@@ -12,6 +12,9 @@ const WIDTH: usize = 80;
 const GAP: &str = "  ";
 /// Narrowest last column; what has less room begins on a line of its own.
 const LAST_MIN: usize = 24;
+/// What the numbers mean.
+const LEGEND: &str =
+    "minimum: without load; maximum: every stage at its most replicas, as far as pools and budget allow";
 /// Objects that are named one by one.
 const NAMED_MAX: usize = 12;
 
@@ -40,6 +43,10 @@ pub(super) fn render(report: &Report) -> String {
     lines.extend(total(report));
     if !report.after.pools.is_empty() && !report.after.pipelines.is_empty() {
         lines.extend(pools(&report.after.pools));
+        lines.push(String::new());
+    }
+    if !report.after.pipelines.is_empty() {
+        lines.extend(paragraph(0, LEGEND));
         lines.push(String::new());
     }
     if !report.assumptions.is_empty() {
