@@ -171,7 +171,9 @@ impl Manifests {
                 format!("not YAML: {}", one_line(&plain))
             }
         };
-        let line = error.location().map_or(place.line, |location| before + location.line());
+        // A template is no YAML from its first hole on; that says nothing.
+        let at = error.location().filter(|_| !template);
+        let line = at.map_or(place.line, |location| before + location.line());
         self.problems.push(Problem {
             place: Some(Place { line, ..place }),
             object: String::new(),
