@@ -9,7 +9,7 @@ use kube::ResourceExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_saphyr::{DefaultMessageFormatter, MessageFormatter as _};
+use serde_saphyr::{MessageFormatter as _, UserMessageFormatter};
 
 pub use self::tree::{Lines, below};
 use super::schema::{self, Schemas};
@@ -167,7 +167,7 @@ impl Manifests {
                 )
             }
             (false, _) => {
-                let plain = DefaultMessageFormatter.format_message(error.without_snippet());
+                let plain = UserMessageFormatter.format_message(error.without_snippet());
                 format!("not YAML: {}", one_line(&plain))
             }
         };

@@ -202,7 +202,7 @@ fn pipeline(
                     Claim::Create(count) => Some(count),
                     Claim::HandOver(_) | Claim::Released => None,
                 }),
-                minimum: count(&idle.desired, site),
+                minimum: count(&idle.placed, site),
                 maximum: count(&full.placed, site),
                 each_per_hour: pool.cost.map(|cost| cost.cost_micros),
                 each_watts: pool.cost.and_then(|cost| cost.power_milliwatts),
