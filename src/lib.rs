@@ -21,6 +21,7 @@ pub mod decision_log;
 pub mod explain;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod plan;
 pub mod quantity;
 pub mod rebalance;
 pub mod signals;

@@ -18,6 +18,7 @@ use kube::config::{KubeConfigOptions, KubeconfigError};
 use kube::{Client, Config};
 use serde::Serialize;
 
+pub(super) use self::cluster::plainly;
 use super::Output;
 use crate::explain::Document;
 
@@ -331,7 +332,7 @@ impl Explained {
 }
 
 /// How to reach the cluster: as kubectl does.
-async fn config(context: Option<&str>) -> Result<Config, Error> {
+pub(super) async fn config(context: Option<&str>) -> Result<Config, Error> {
     let options = KubeConfigOptions {
         context: context.map(ToOwned::to_owned),
         ..KubeConfigOptions::default()

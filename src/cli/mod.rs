@@ -2,6 +2,7 @@
 
 pub mod crd;
 pub mod explain;
+pub mod plan;
 pub mod read;
 pub mod replay;
 pub mod run;
@@ -40,6 +41,8 @@ enum Command {
     /// Say why a pipeline is where it is: signals and their age, needs and which one decided, what was learned.
     #[command(visible_alias = "why")]
     Explain(explain::Arguments),
+    /// Show what manifests would create and where, what that costs, and what is refused, before anybody applies them.
+    Plan(plan::Arguments),
     /// Show what the operator would take from the metrics of a server, and what it would not and why.
     Read(read::Arguments),
     /// Put a recorded decision log through this program's core: identical decisions, or what differs.
@@ -72,6 +75,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
     match arguments.command {
         Command::Crd(arguments) => crd::run(&arguments).map_err(Error::Crd),
         Command::Explain(arguments) => explain::run(&arguments).map_err(Error::Explain),
+        Command::Plan(arguments) => plan::run(&arguments).map_err(Error::Plan),
         Command::Read(arguments) => read::run(&arguments).map_err(Error::Read),
         Command::Replay(arguments) => replay::run(&arguments).map_err(Error::Replay),
         Command::Simulate(arguments) => simulate::run(&arguments).map_err(Error::Simulate),
@@ -89,6 +93,9 @@ pub enum Error {
     /// `tiercel explain`.
     #[error(transparent)]
     Explain(explain::Error),
+    /// `tiercel plan`.
+    #[error(transparent)]
+    Plan(plan::Error),
     /// `tiercel read`.
     #[error(transparent)]
     Read(read::Error),
@@ -107,11 +114,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// 2 where the command could not be understood, as for arguments; what `explain` says of its own; 1 otherwise.
+    /// 2 where the command could not be understood, as for arguments; what `explain` and `plan` say of their own; 1 otherwise.
     fn code(&self) -> ExitCode {
         match self {
             Self::Read(read::Error::Usage(_)) => ExitCode::from(2),
             Self::Explain(error) => ExitCode::from(error.code()),
+            Self::Plan(error) => ExitCode::from(error.code()),
             _ => ExitCode::FAILURE,
         }
     }

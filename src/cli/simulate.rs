@@ -10,8 +10,9 @@ use crate::controller::clock::Clock;
 use crate::decision_log as log;
 use crate::simulate::demand::{bound, initial};
 use crate::simulate::engine::{self, Fault, Options};
+use crate::simulate::ground::Nodes;
 use crate::simulate::html;
-use crate::simulate::input::{self, Nodes, Objects};
+use crate::simulate::input::{self, Objects};
 use crate::simulate::load::{self, Change, Load};
 use crate::simulate::outcome::Outcome;
 use crate::simulate::policy::tiercel::Tiercel;
@@ -125,7 +126,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let nodes = arguments
         .nodes
         .iter()
-        .map(|text| text.parse())
+        .map(|text| text.parse().map_err(input::Error::Nodes))
         .collect::<Result<Vec<Nodes>, _>>()?;
     let scenario = input::scenario(Objects::read(&files)?, &nodes)?;
     let specs = specs(&arguments.policies, arguments.sweep)?;

@@ -5,27 +5,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt as _;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::ground::{self, InvalidNodes, Nodes, standing};
 use super::scenario::{PipelineFacts, Scenario, Server, Signal, StageFacts};
-use crate::api::compute_pool::{Operator, Tier};
 use crate::api::stage::Kind;
-use crate::api::{self, ComputePool, TieredPipeline};
+use crate::api::{ComputePool, TieredPipeline};
 use crate::controller::capacity::{self, PoolObservation};
-use crate::controller::live::Live;
 use crate::controller::pipeline::dereference::{Found, pool_facts};
-use crate::controller::pipeline::validate::validate;
 use crate::controller::pipeline::validated::{ValidatedPipeline, ValidatedStage};
 use crate::controller::rebalancer::world;
-use crate::controller::view::NodeView;
 use crate::signals::presets::{Preset, Source};
-
-/// Nodes of a pool that says nothing about them.
-const NODES: u32 = 20;
-/// A CPU node of which nothing is known.
-const CPU_NODE: (&str, &str) = ("16", "64Gi");
 
 /// The pipeline that is simulated when no file holds one.
 const SAMPLE_PIPELINE: &str = include_str!("../../config/samples/support-agent.yaml");
@@ -52,10 +43,8 @@ pub enum Error {
         problem: String,
     },
     /// `--nodes` is not of its form.
-    #[error(
-        "`--nodes {0}` is not understood: write POOL=COUNT or POOL=COUNT:CPU,MEMORY or POOL=COUNT:CPU,MEMORY,DEVICES, such as h100=2:16,256Gi,1"
-    )]
-    Nodes(String),
+    #[error(transparent)]
+    Nodes(#[from] InvalidNodes),
     /// `--nodes` names a pool that is not there.
     #[error("`--nodes` names pool '{0}', which no file declares")]
     UnknownPool(String),
@@ -77,43 +66,6 @@ pub enum Error {
         /// What validation says.
         why: String,
     },
-}
-
-/// Nodes that a pool is given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Nodes {
-    /// The pool's name.
-    pub pool: String,
-    /// How many.
-    pub count: u32,
-    /// What each offers: CPU, memory, devices; absent, as declared or assumed.
-    pub shape: Option<(String, String, u32)>,
-}
-
-impl std::str::FromStr for Nodes {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let malformed = || Error::Nodes(text.to_owned());
-        let (pool, rest) = text.split_once('=').ok_or_else(malformed)?;
-        let (count, shape) = match rest.split_once(':') {
-            None => (rest, None),
-            Some((count, shape)) => {
-                let mut parts = shape.split(',');
-                let (cpu, memory) = (parts.next().ok_or_else(malformed)?, parts.next().ok_or_else(malformed)?);
-                for quantity in [cpu, memory] {
-                    crate::quantity::Quantity::parse(quantity).map_err(|_| malformed())?;
-                }
-                let devices = parts.next().map_or(Ok(0), str::parse).map_err(|_| malformed())?;
-                (count, Some((cpu.to_owned(), memory.to_owned(), devices)))
-            }
-        };
-        Ok(Self {
-            pool: pool.to_owned(),
-            count: count.parse().map_err(|_| malformed())?,
-            shape,
-        })
-    }
 }
 
 /// The objects of some files.
@@ -235,7 +187,8 @@ pub fn scenario(objects: Objects, given: &[Nodes]) -> Result<Scenario, Error> {
         pipeline.metadata.namespace.get_or_insert_with(|| "default".to_owned());
     }
     let pools: Vec<Arc<ComputePool>> = objects.pools.iter().cloned().map(Arc::new).collect();
-    let nodes = nodes(&objects, given, &mut remarks);
+    let (nodes, assumptions) = ground::nodes(&objects.pipelines, &objects.pools, given);
+    remarks.extend(assumptions.iter().map(ToString::to_string));
     let observed = capacity::observe(&pools, &nodes, &[]);
     let mut valid = Vec::with_capacity(objects.pipelines.len());
     for pipeline in &objects.pipelines {
@@ -310,22 +263,7 @@ fn validated(
     for facts in &mut found.pools {
         facts.admits = true;
     }
-    // Replicas are placed only where the Deployment exists: look once for the names, then again with all of them there.
-    let first = validate(pipeline, &found);
-    for stage in &first.stages {
-        for pool in &stage.pools {
-            let deployment = serde_json::from_value::<Live<Deployment>>(json!({"metadata": {
-                "name": pool.child,
-                "namespace": first.id.namespace,
-                "ownerReferences": [{"apiVersion": format!("{}/{}", api::GROUP, api::VERSION), "kind": "TieredPipeline",
-                                     "name": first.id.name, "uid": first.id.uid, "controller": true}],
-            }}));
-            if let Ok(deployment) = deployment {
-                found.deployments.insert(pool.child.clone(), Arc::new(deployment));
-            }
-        }
-    }
-    let valid = validate(pipeline, &found);
+    let valid = standing(pipeline, &mut found);
     if !valid.refusals.is_empty() {
         let why: Vec<String> = valid.refusals.iter().map(ToString::to_string).collect();
         return Err(Error::Refused {
@@ -349,120 +287,6 @@ fn validated(
         }
     }
     Ok(valid)
-}
-
-/// Nodes for every pool: as given, else none where the pool may grow by itself, else assumed.
-fn nodes(objects: &Objects, given: &[Nodes], remarks: &mut Vec<String>) -> Vec<Arc<NodeView>> {
-    let mut nodes = Vec::new();
-    for pool in &objects.pools {
-        let name = pool.name_any();
-        let wanted = given.iter().find(|nodes| nodes.pool == name);
-        let grows = (pool.spec.elastic.as_ref()).is_some_and(|elastic| !elastic.node_allocatable.is_empty());
-        if wanted.is_none() && grows {
-            continue;
-        }
-        let count = wanted.map_or(NODES, |nodes| nodes.count);
-        let (cpu, memory, devices) = match wanted.and_then(|nodes| nodes.shape.clone()) {
-            Some(shape) => shape,
-            None => assumed(objects, pool),
-        };
-        if wanted.is_none_or(|nodes| nodes.shape.is_none()) {
-            let devices = if devices > 0 {
-                format!(", {devices} devices")
-            } else {
-                String::new()
-            };
-            remarks.push(format!(
-                "pool '{name}': {count} nodes with {cpu} CPUs, {memory}{devices} are assumed; give --nodes {name}=COUNT:CPU,MEMORY{}",
-                if pool.spec.device.is_some() { ",DEVICES" } else { "" }
-            ));
-        }
-        for number in 0..count {
-            nodes.extend(node(pool, &format!("{name}-{number}"), &cpu, &memory, devices).map(Arc::new));
-        }
-    }
-    nodes
-}
-
-/// A node of a pool of which nothing is known. Where there are devices it fits one of the largest replica.
-fn assumed(objects: &Objects, pool: &ComputePool) -> (String, String, u32) {
-    let (cpu, memory) = CPU_NODE;
-    let mut largest = (0_i128, 0_i128, 0_i128);
-    let Some(device) = pool
-        .spec
-        .device
-        .as_ref()
-        .filter(|_| pool.spec.tier == Tier::Accelerator)
-    else {
-        return (cpu.to_owned(), memory.to_owned(), 0);
-    };
-    let stages = objects.pipelines.iter().flat_map(|pipeline| &pipeline.spec.stages);
-    for stage in stages {
-        let overrides = stage
-            .profiles
-            .iter()
-            .filter_map(|profile| profile.container.as_ref()?.resources.as_ref());
-        for resources in std::iter::once(&stage.container.resources).chain(overrides) {
-            let amount = |name: &str| {
-                let text = resources.requests.get(name).or_else(|| resources.limits.get(name))?;
-                crate::quantity::Quantity::parse(&text.0).ok()
-            };
-            let Some(devices) = amount(&device.resource_name) else {
-                continue;
-            };
-            let up = crate::quantity::Round::Up;
-            let millis = |name| amount(name).map_or(0, |quantity| quantity.millis(up));
-            let kib = amount("memory").map_or(0, |quantity| quantity.kib(up));
-            largest.0 = largest.0.max(millis("cpu"));
-            largest.1 = largest.1.max(kib);
-            largest.2 = largest.2.max(devices.units(up));
-        }
-    }
-    if largest.2 == 0 {
-        return (cpu.to_owned(), memory.to_owned(), 1);
-    }
-    let devices = u32::try_from(largest.2).unwrap_or(1);
-    (format!("{}m", largest.0), format!("{}Ki", largest.1), devices)
-}
-
-/// A Ready node that the pool selects.
-fn node(pool: &ComputePool, name: &str, cpu: &str, memory: &str, devices: u32) -> Option<NodeView> {
-    let spec = &pool.spec;
-    let mut labels: BTreeMap<String, String> = spec.node_selector.clone();
-    for expression in &spec.match_expressions {
-        let first = expression.values.first().cloned();
-        let number = |by: i64| {
-            first
-                .as_ref()?
-                .parse::<i64>()
-                .ok()
-                .map(|value| (value + by).to_string())
-        };
-        let value = match expression.operator {
-            Operator::In => first,
-            Operator::Exists => Some("true".to_owned()),
-            Operator::Gt => number(1),
-            Operator::Lt => number(-1),
-            Operator::NotIn | Operator::DoesNotExist => None,
-        };
-        if let Some(value) = value {
-            labels.insert(expression.key.clone(), value);
-        }
-    }
-    if let Some(architecture) = spec.architecture {
-        let key = crate::api::labels::ARCHITECTURE.to_owned();
-        labels.entry(key).or_insert_with(|| architecture.as_str().to_owned());
-    }
-    let mut allocatable = json!({"cpu": cpu, "memory": memory, "pods": "110"});
-    if let (Some(device), Some(offer)) = (&spec.device, allocatable.as_object_mut()) {
-        offer.insert(device.resource_name.clone(), json!(devices.to_string()));
-    }
-    let node = json!({
-        "metadata": {"name": name, "uid": name, "labels": labels},
-        "spec": {},
-        "status": {"allocatable": allocatable, "conditions": [{"type": "Ready", "status": "True"}]},
-    });
-    serde_json::from_value(node).ok()
 }
 
 #[cfg(test)]

@@ -56,6 +56,7 @@ pub mod demand;
 pub mod engine;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod ground;
 pub mod html;
 pub mod input;
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 2] {
 }
 
 /// Runs `tiercel ARGS` with a kubeconfig. The exit code is the caller's to judge.
-async fn tiercel(kubeconfig: PathBuf, args: &[&str]) -> Output {
+pub(crate) async fn tiercel(kubeconfig: PathBuf, args: &[&str]) -> Output {
     let args: Vec<_> = args.iter().map(|&arg| arg.to_owned()).collect();
     let env = [("KUBECONFIG".to_owned(), kubeconfig.display().to_string())];
     command::run(find_binary().unwrap(), &args, &env, "", Duration::from_secs(30))

@@ -67,7 +67,7 @@ fn refused(status: &Status, name: &str) -> Error {
 }
 
 /// What went wrong, without the client's own words around it.
-pub(super) fn plainly(error: &kube::Error) -> String {
+pub(in crate::cli) fn plainly(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.split_whitespace().collect::<Vec<_>>().join(" "),
         other => one_line(other),

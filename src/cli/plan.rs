@@ -1,0 +1,313 @@
+//! `tiercel plan`: what manifests would come to, before anybody applies them.
+
+mod cluster;
+mod files;
+mod git;
+mod joined;
+mod markdown;
+#[cfg(test)]
+mod tests;
+mod text;
+mod yaml;
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use kube::ResourceExt as _;
+
+use super::explain;
+use crate::plan::change::{Change, Kind, changes, keep_refused};
+use crate::plan::ground::{Ground, Snapshot};
+use crate::plan::manifest::{Manifests, Problem};
+use crate::plan::plan;
+use crate::plan::report::{Before, Pipeline, Plan, Report, VERSION};
+use crate::plan::schema::Schemas;
+use crate::simulate::ground::{InvalidNodes, Nodes};
+
+/// Arguments of `tiercel plan`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 nothing is refused; 1 something is refused or invalid; 2 the command is not understood; \
+                        3 with --exit-code, something differs from what it is compared with; \
+                        4, 5, 6 with --context, the cluster does not let you look, has no tiercel, does not answer."
+)]
+pub struct Arguments {
+    /// Manifests: a folder, a file, or `-` for the standard input. Several may be named.
+    #[arg(short, long = "filename", value_name = "DIR|FILE|-", required = true)]
+    files: Vec<PathBuf>,
+    /// Folders with all folders in them.
+    #[arg(short = 'R', long)]
+    recursive: bool,
+    /// More manifests to take ComputePools from: a file or folder that is not itself planned.
+    #[arg(long, value_name = "DIR|FILE", conflicts_with = "context")]
+    pools: Vec<PathBuf>,
+    /// Nodes of a pool: h100=2 or h100=2:16,256Gi,1 (CPU, memory, devices of each). Without it as many as the pool may grow
+    /// to, or twenty.
+    #[arg(long, value_name = "POOL=COUNT[:CPU,MEMORY[,DEVICES]]", conflicts_with = "context")]
+    nodes: Vec<String>,
+    /// Compare with what runs on the cluster of this context, the current one if it has no name, and take pools and nodes from
+    /// there.
+    #[arg(long, value_name = "CONTEXT", num_args = 0..=1, default_missing_value = "")]
+    context: Option<String>,
+    /// Compare with the same files in this commit, branch or tag.
+    #[arg(long, value_name = "REF")]
+    diff: Option<String>,
+    /// Exit with 3 if something differs from what it is compared with.
+    #[arg(long)]
+    exit_code: bool,
+    /// Namespace of pipelines that name none.
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    namespace: String,
+    /// Containers may name Secrets, as the operator's flag of this name allows it.
+    #[arg(long)]
+    allow_secrets: bool,
+    /// What to print.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    output: Format,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+    /// For pull requests.
+    Markdown,
+    /// The objects that the operator would apply.
+    Yaml,
+}
+
+/// Nothing can be planned, or something of it is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What was asked for cannot be understood.
+    #[error("{0}")]
+    Usage(String),
+    /// `--nodes` is not of its form.
+    #[error(transparent)]
+    Nodes(#[from] InvalidNodes),
+    /// A file cannot be read.
+    #[error("cannot read {path}: {problem}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system says.
+        problem: String,
+    },
+    /// git does not give the files of the other side.
+    #[error("`--diff {reference}`: {problem}")]
+    Git {
+        /// What was asked for.
+        reference: String,
+        /// What git says.
+        problem: String,
+    },
+    /// The cluster does not show itself.
+    #[error(transparent)]
+    Cluster(explain::Error),
+    /// Something is refused; it has been printed.
+    #[error("{}", refused(*.0))]
+    Refused(usize),
+    /// Something differs, and the exit code was to tell.
+    #[error("there are changes")]
+    Changed,
+    /// The definitions cannot be derived.
+    #[error("the definitions cannot be derived from the types: {0}")]
+    Derive(serde_json::Error),
+    /// The plan cannot be printed.
+    #[error("the plan cannot be written: {0}")]
+    Print(String),
+}
+
+fn refused(count: usize) -> String {
+    let problems = if count == 1 { "problem" } else { "problems" };
+    format!("{count} {problems}: see above, each with its file and field")
+}
+
+impl Error {
+    /// See the help of the command.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::Nodes(_) | Self::Read { .. } | Self::Git { .. } => 2,
+            Self::Cluster(error) => error.code(),
+            Self::Changed => 3,
+            Self::Refused(_) | Self::Derive(_) | Self::Print(_) => 1,
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When nothing can be planned, or something is refused.
+pub fn run(arguments: &Arguments) -> Result<(), Error> {
+    let report = report(arguments)?;
+    let printed = match arguments.output {
+        Format::Text => text::render(&report),
+        Format::Json => serde_json::to_string_pretty(&report).map_err(|error| Error::Print(error.to_string()))? + "\n",
+        Format::Markdown => markdown::render(&report),
+        Format::Yaml => yaml::render(&report)?,
+    };
+    match std::io::stdout().lock().write_all(printed.as_bytes()) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+        done => done.map_err(|error| Error::Print(error.to_string()))?,
+    }
+    if arguments.output == Format::Yaml {
+        for problem in &report.problems {
+            eprintln!("{problem}");
+        }
+    }
+    let differs = report.before.as_ref().is_some_and(|before| !before.changes.is_empty());
+    match report.refused {
+        0 if differs && arguments.exit_code => Err(Error::Changed),
+        0 => Ok(()),
+        count => Err(Error::Refused(count)),
+    }
+}
+
+/// Everything that is printed.
+fn report(arguments: &Arguments) -> Result<Report, Error> {
+    if arguments.exit_code && arguments.diff.is_none() && arguments.context.is_none() {
+        let message = "`--exit-code` tells of differences: name what to compare with, by --diff or --context";
+        return Err(Error::Usage(message.to_owned()));
+    }
+    let nodes: Vec<Nodes> = arguments
+        .nodes
+        .iter()
+        .map(|text| text.parse())
+        .collect::<Result<_, _>>()?;
+    let side = Side {
+        schemas: Schemas::installed().map_err(Error::Derive)?,
+        nodes,
+        snapshot: arguments.context.as_deref().map(cluster::snapshot).transpose()?,
+        pools: files::read(&arguments.pools, arguments.recursive)?,
+        arguments,
+    };
+    let texts = files::read(&arguments.files, arguments.recursive)?;
+    let old = match &arguments.diff {
+        Some(reference) => Some(git::read(reference, &arguments.files, arguments.recursive)?),
+        None => None,
+    };
+    let mut manifests = side.manifests(&texts);
+    let named = |nodes: &&Nodes| !manifests.pools.iter().any(|pool| pool.object.name_any() == nodes.pool);
+    if let Some(unknown) = side.nodes.iter().find(named) {
+        let message = format!("`--nodes` names pool '{}', which no file declares", unknown.pool);
+        return Err(Error::Usage(message));
+    }
+    let ground = side.ground(&mut manifests);
+    if ground.is_empty() && !manifests.pipelines.is_empty() && manifests.problems.is_empty() {
+        let message =
+            "no ComputePool is known: name the files that hold them with --pools, or a cluster with --context";
+        return Err(Error::Usage(message.to_owned()));
+    }
+    let (mut after, refused) = plan(&manifests.pipelines, &manifests.pools, &ground);
+    let before = match (old, &side.snapshot) {
+        (Some(texts), _) => {
+            let mut manifests = side.manifests(&texts);
+            let ground = side.ground(&mut manifests);
+            let name = arguments.diff.clone().unwrap_or_default();
+            Some((name, plan(&manifests.pipelines, &manifests.pools, &ground).0))
+        }
+        (None, Some(snapshot)) => {
+            // As it is there, the pools too.
+            let live = Ground::before(snapshot, &manifests);
+            let mut named = Manifests {
+                pipelines: live.clone(),
+                ..Manifests::default()
+            };
+            let ground = Ground::on(snapshot, &mut named, arguments.allow_secrets);
+            Some(("the cluster".to_owned(), plan(&live, &[], &ground).0))
+        }
+        (None, None) => None,
+    };
+    if let Some((_, before)) = &before {
+        keep_refused(before, &mut after);
+    }
+    let mut problems = manifests.problems;
+    problems.extend(refused);
+    let mut seen = BTreeSet::new();
+    problems.retain(|problem| seen.insert(problem.to_string()));
+    Ok(Report {
+        version: VERSION,
+        refused: problems.len(),
+        assumptions: ground.assumptions,
+        skipped: manifests.skipped,
+        before: before.map(|(name, before)| Before {
+            changes: changes(&before, &after)
+                .into_iter()
+                .filter(|change| !unread(change, &before, &problems))
+                .collect(),
+            name,
+            plan: before,
+        }),
+        problems,
+        after,
+    })
+}
+
+/// A pipeline that only seems to go: it cannot be read any more.
+fn unread(change: &Change, before: &Plan, problems: &[Problem]) -> bool {
+    if change.kind != Kind::Removed {
+        return false;
+    }
+    let key = format!("TieredPipeline {}/{}", change.namespace, change.name);
+    let known = |one: &&Pipeline| (&one.namespace, &one.name) == (&change.namespace, &change.name);
+    let stood = before.pipelines.iter().find(known).and_then(|one| one.source.as_ref());
+    problems.iter().any(|problem| {
+        let file = problem
+            .place
+            .as_ref()
+            .filter(|_| problem.object.is_empty())
+            .map(|place| place.file.as_str());
+        problem.object == key || file.is_some_and(|file| stood.is_some_and(|stood| stood.file.ends_with(file)))
+    })
+}
+
+/// What both sides of a comparison share.
+struct Side<'a> {
+    schemas: Schemas,
+    nodes: Vec<Nodes>,
+    snapshot: Option<Snapshot>,
+    /// Texts that only pools are taken from.
+    pools: Vec<(String, String)>,
+    arguments: &'a Arguments,
+}
+
+impl Side<'_> {
+    fn manifests(&self, texts: &[(String, String)]) -> Manifests {
+        let namespace = &self.arguments.namespace;
+        let mut manifests = Manifests::default();
+        for (file, text) in texts {
+            manifests.add(&self.schemas, file, text, namespace);
+        }
+        let mut others = Manifests::default();
+        for (file, text) in &self.pools {
+            others.add(&self.schemas, file, text, namespace);
+        }
+        // Files that are planned say it better.
+        let known: BTreeSet<String> = manifests.pools.iter().map(|pool| pool.object.name_any()).collect();
+        manifests.pools.extend(
+            others
+                .pools
+                .into_iter()
+                .filter(|pool| !known.contains(&pool.object.name_any())),
+        );
+        manifests.problems.extend(others.problems);
+        for (namespace, labels) in others.namespaces {
+            manifests.namespaces.entry(namespace).or_insert(labels);
+        }
+        manifests
+    }
+
+    fn ground(&self, manifests: &mut Manifests) -> Ground {
+        let allow_secrets = self.arguments.allow_secrets;
+        match &self.snapshot {
+            Some(snapshot) => Ground::on(snapshot, manifests, allow_secrets),
+            None => Ground::offline(manifests, &self.nodes, allow_secrets),
+        }
+    }
+}
