@@ -28,3 +28,4 @@ pub mod simulate;
 pub mod telemetry;
 #[cfg(test)]
 mod tidy;
+pub mod view;

@@ -1,7 +1,10 @@
 //! Command lines of both binaries: raw arguments become settings here, once.
 
+pub mod cluster;
 pub mod crd;
 pub mod explain;
+pub mod get;
+pub mod print;
 pub mod read;
 pub mod replay;
 pub mod run;
@@ -40,6 +43,8 @@ enum Command {
     /// Say why a pipeline is where it is: signals and their age, needs and which one decided, what was learned.
     #[command(visible_alias = "why")]
     Explain(explain::Arguments),
+    /// Show pipelines as a tree: stages, the pools that they are on, pods.
+    Get(get::Arguments),
     /// Show what the operator would take from the metrics of a server, and what it would not and why.
     Read(read::Arguments),
     /// Put a recorded decision log through this program's core: identical decisions, or what differs.
@@ -72,6 +77,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
     match arguments.command {
         Command::Crd(arguments) => crd::run(&arguments).map_err(Error::Crd),
         Command::Explain(arguments) => explain::run(&arguments).map_err(Error::Explain),
+        Command::Get(arguments) => get::run(&arguments).map_err(Error::Get),
         Command::Read(arguments) => read::run(&arguments).map_err(Error::Read),
         Command::Replay(arguments) => replay::run(&arguments).map_err(Error::Replay),
         Command::Simulate(arguments) => simulate::run(&arguments).map_err(Error::Simulate),
@@ -89,6 +95,9 @@ pub enum Error {
     /// `tiercel explain`.
     #[error(transparent)]
     Explain(explain::Error),
+    /// `tiercel get`.
+    #[error(transparent)]
+    Get(get::Error),
     /// `tiercel read`.
     #[error(transparent)]
     Read(read::Error),
@@ -112,6 +121,7 @@ impl Error {
         match self {
             Self::Read(read::Error::Usage(_)) => ExitCode::from(2),
             Self::Explain(error) => ExitCode::from(error.code()),
+            Self::Get(error) => ExitCode::from(error.code()),
             _ => ExitCode::FAILURE,
         }
     }
