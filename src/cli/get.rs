@@ -4,7 +4,6 @@ mod live;
 #[cfg(test)]
 mod tests;
 
-use futures::TryFutureExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{ListParams, ObjectList};
@@ -124,15 +123,23 @@ async fn get(arguments: &Arguments) -> Result<(), Error> {
 
 /// What is asked for.
 #[derive(Clone, Debug)]
-struct Question {
+pub(super) struct Question {
     name: Option<String>,
     /// `None` for all.
     namespace: Option<String>,
 }
 
 impl Question {
+    /// For one pipeline.
+    pub(super) fn of(namespace: &str, name: &str) -> Self {
+        Self {
+            name: Some(name.to_owned()),
+            namespace: Some(namespace.to_owned()),
+        }
+    }
+
     /// All that the tree shows, and what of it may not be seen.
-    async fn ask(&self, cluster: &Cluster) -> Result<(Seen, Vec<String>), Error> {
+    pub(super) async fn ask(&self, cluster: &Cluster) -> Result<(Seen, Vec<String>), cluster::Error> {
         let pipelines = match &self.name {
             Some(name) => vec![cluster.pipeline(name).await?],
             None => {
@@ -188,7 +195,7 @@ impl Question {
 }
 
 /// All objects, a page at a time.
-async fn listed<K>(api: &Api<K>, params: ListParams) -> Result<Vec<K>, kube::Error>
+pub(super) async fn listed<K>(api: &Api<K>, params: ListParams) -> Result<Vec<K>, kube::Error>
 where
     K: Clone + DeserializeOwned + std::fmt::Debug,
 {
@@ -196,7 +203,7 @@ where
     let mut params = params.limit(PAGE);
     let mut all = Vec::new();
     loop {
-        let ObjectList { metadata, items, .. } = api.list(&params).map_ok(std::convert::identity).await?;
+        let ObjectList { metadata, items, .. } = api.list(&params).await?;
         all.extend(items);
         match metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),

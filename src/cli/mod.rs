@@ -10,6 +10,7 @@ pub mod replay;
 pub mod run;
 pub mod simulate;
 pub mod solve;
+pub mod status;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,8 @@ enum Command {
     Run(run::Arguments),
     /// Compare policies on recorded or synthetic load, without a cluster.
     Simulate(simulate::Arguments),
+    /// Show one pipeline on one screen: whether it serves, where, at what cost, and what it waits for.
+    Status(status::Arguments),
     /// Plan one instance offline: replicas, cost, and the proof of how far that is from the best plan.
     Solve(solve::Arguments),
 }
@@ -82,6 +85,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Replay(arguments) => replay::run(&arguments).map_err(Error::Replay),
         Command::Simulate(arguments) => simulate::run(&arguments).map_err(Error::Simulate),
         Command::Run(arguments) => run::run(arguments).map_err(|error| Error::Run(Box::new(error))),
+        Command::Status(arguments) => status::run(&arguments).map_err(Error::Status),
         Command::Solve(arguments) => solve::run(&arguments).map_err(Error::Solve),
     }
 }
@@ -113,6 +117,9 @@ pub enum Error {
     /// `tiercel solve`.
     #[error(transparent)]
     Solve(solve::Error),
+    /// `tiercel status`.
+    #[error(transparent)]
+    Status(status::Error),
 }
 
 impl Error {
@@ -122,6 +129,7 @@ impl Error {
             Self::Read(read::Error::Usage(_)) => ExitCode::from(2),
             Self::Explain(error) => ExitCode::from(error.code()),
             Self::Get(error) => ExitCode::from(error.code()),
+            Self::Status(error) => ExitCode::from(error.code()),
             _ => ExitCode::FAILURE,
         }
     }

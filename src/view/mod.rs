@@ -1,8 +1,10 @@
 //! Pure: from objects of the cluster to what people see of them. Models that serialize, and the same as text.
 
 pub mod facts;
+pub mod status;
 pub mod tree;
 
+mod status_text;
 mod table;
 mod tree_text;
 

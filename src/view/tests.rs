@@ -246,6 +246,63 @@ fn programs_get_the_same_tree() {
     insta::assert_json_snapshot!(tree(&serving(), now()).pipelines[0].stages[1]);
 }
 
+fn screen(seen: &Seen) -> status::Screen {
+    let tree = tree(seen, now()).pipelines.remove(0);
+    status::screen(&seen.pipelines[0], tree, now())
+}
+
+#[test]
+fn one_screen_of_a_pipeline_that_serves() {
+    insta::assert_snapshot!(screen(&serving()).text(PIPE));
+}
+
+#[test]
+fn one_screen_of_a_pipeline_in_trouble() {
+    let style = Style {
+        width: Some(80),
+        ..PIPE
+    };
+    let text = screen(&troubled()).text(style);
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn one_screen_of_a_pipeline_that_the_operator_has_not_seen() {
+    let mut seen = serving();
+    seen.pipelines[0].status = None;
+    insta::assert_snapshot!(screen(&seen).text(PIPE));
+}
+
+#[test]
+fn whether_requests_get_through_follows_from_the_weakest_stage() {
+    let serves = |change: &dyn Fn(&mut TieredPipeline)| {
+        let mut seen = serving();
+        change(&mut seen.pipelines[0]);
+        screen(&seen).serves
+    };
+    use status::Serves;
+    assert_eq!(serves(&|_| {}), Serves::Yes);
+    let stage = |object: &mut TieredPipeline, ready| object.status.as_mut().unwrap().stages[1].ready_replicas = ready;
+    assert_eq!(serves(&|object| stage(object, 1)), Serves::Yes);
+    assert_eq!(serves(&|object| stage(object, 0)), Serves::No);
+    let short = |object: &mut TieredPipeline| {
+        let told = condition("CapacityAvailable", "False", "NoCapacity", "short");
+        let told = serde_json::from_value(told).unwrap();
+        object.status.as_mut().unwrap().conditions.push(told);
+    };
+    assert_eq!(serves(&short), Serves::Short);
+    assert_eq!(
+        serves(&|object| object.status.as_mut().unwrap().stages.clear()),
+        Serves::Unknown
+    );
+}
+
+#[test]
+fn programs_get_the_same_screen() {
+    insta::assert_json_snapshot!(screen(&troubled()));
+}
+
 #[test]
 fn ages_read_as_kubectl_writes_them() {
     for (seconds, text) in [
