@@ -18,6 +18,7 @@ pub mod api;
 pub mod cli;
 pub mod controller;
 pub mod decision_log;
+pub mod discover;
 pub mod explain;
 #[cfg(test)]
 pub(crate) mod fixtures;

@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod crd;
+pub mod discover;
 pub mod explain;
 pub mod get;
 pub mod print;
@@ -41,6 +42,8 @@ enum Output {
 enum Command {
     /// Print the custom resource definitions, or write them to a folder.
     Crd(crd::Arguments),
+    /// Propose pools for the nodes of the cluster, with list prices where they are known.
+    Discover(discover::Arguments),
     /// Say why a pipeline is where it is: signals and their age, needs and which one decided, what was learned.
     #[command(visible_alias = "why")]
     Explain(explain::Arguments),
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
 pub fn run(arguments: Arguments) -> Result<(), Error> {
     match arguments.command {
         Command::Crd(arguments) => crd::run(&arguments).map_err(Error::Crd),
+        Command::Discover(arguments) => discover::run(&arguments).map_err(Error::Discover),
         Command::Explain(arguments) => explain::run(&arguments).map_err(Error::Explain),
         Command::Get(arguments) => get::run(&arguments).map_err(Error::Get),
         Command::Read(arguments) => read::run(&arguments).map_err(Error::Read),
@@ -96,6 +100,9 @@ pub enum Error {
     /// `tiercel crd`.
     #[error(transparent)]
     Crd(crd::Error),
+    /// `tiercel discover`.
+    #[error(transparent)]
+    Discover(discover::Error),
     /// `tiercel explain`.
     #[error(transparent)]
     Explain(explain::Error),
@@ -127,6 +134,7 @@ impl Error {
     fn code(&self) -> ExitCode {
         match self {
             Self::Read(read::Error::Usage(_)) => ExitCode::from(2),
+            Self::Discover(error) => ExitCode::from(error.code()),
             Self::Explain(error) => ExitCode::from(error.code()),
             Self::Get(error) => ExitCode::from(error.code()),
             Self::Status(error) => ExitCode::from(error.code()),
