@@ -5,6 +5,7 @@ pub mod crd;
 pub mod discover;
 pub mod explain;
 pub mod get;
+pub mod pause;
 pub mod print;
 pub mod read;
 pub mod replay;
@@ -49,10 +50,14 @@ enum Command {
     Explain(explain::Arguments),
     /// Show pipelines as a tree: stages, the pools that they are on, pods.
     Get(get::Arguments),
+    /// Stop decisions about a pipeline, or only growing or shrinking, until `resume`.
+    Pause(pause::Arguments),
     /// Show what the operator would take from the metrics of a server, and what it would not and why.
     Read(read::Arguments),
     /// Put a recorded decision log through this program's core: identical decisions, or what differs.
     Replay(replay::Arguments),
+    /// End what `pause` began.
+    Resume(pause::Arguments),
     /// Run the operator.
     Run(run::Arguments),
     /// Compare policies on recorded or synthetic load, without a cluster.
@@ -85,6 +90,8 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Discover(arguments) => discover::run(&arguments).map_err(Error::Discover),
         Command::Explain(arguments) => explain::run(&arguments).map_err(Error::Explain),
         Command::Get(arguments) => get::run(&arguments).map_err(Error::Get),
+        Command::Pause(arguments) => pause::run(&arguments, pause::Direction::Pause).map_err(Error::Pause),
+        Command::Resume(arguments) => pause::run(&arguments, pause::Direction::Resume).map_err(Error::Pause),
         Command::Read(arguments) => read::run(&arguments).map_err(Error::Read),
         Command::Replay(arguments) => replay::run(&arguments).map_err(Error::Replay),
         Command::Simulate(arguments) => simulate::run(&arguments).map_err(Error::Simulate),
@@ -109,6 +116,9 @@ pub enum Error {
     /// `tiercel get`.
     #[error(transparent)]
     Get(get::Error),
+    /// `tiercel pause` and `tiercel resume`.
+    #[error(transparent)]
+    Pause(pause::Error),
     /// `tiercel read`.
     #[error(transparent)]
     Read(read::Error),
@@ -136,6 +146,7 @@ impl Error {
             Self::Read(read::Error::Usage(_)) => ExitCode::from(2),
             Self::Discover(error) => ExitCode::from(error.code()),
             Self::Explain(error) => ExitCode::from(error.code()),
+            Self::Pause(error) => ExitCode::from(error.code()),
             Self::Get(error) => ExitCode::from(error.code()),
             Self::Status(error) => ExitCode::from(error.code()),
             _ => ExitCode::FAILURE,
