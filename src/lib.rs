@@ -22,6 +22,7 @@ pub mod discover;
 pub mod explain;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod lint;
 pub mod quantity;
 pub mod rebalance;
 pub mod signals;

@@ -5,6 +5,7 @@ pub mod crd;
 pub mod discover;
 pub mod explain;
 pub mod get;
+pub mod lint;
 pub mod pause;
 pub mod print;
 pub mod read;
@@ -50,6 +51,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Show pipelines as a tree: stages, the pools that they are on, pods.
     Get(get::Arguments),
+    /// Check manifests without a cluster: what the API server would refuse, and advice.
+    Lint(lint::Arguments),
     /// Stop decisions about a pipeline, or only growing or shrinking, until `resume`.
     Pause(pause::Arguments),
     /// Show what the operator would take from the metrics of a server, and what it would not and why.
@@ -90,6 +93,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Discover(arguments) => discover::run(&arguments).map_err(Error::Discover),
         Command::Explain(arguments) => explain::run(&arguments).map_err(Error::Explain),
         Command::Get(arguments) => get::run(&arguments).map_err(Error::Get),
+        Command::Lint(arguments) => lint::run(&arguments).map_err(Error::Lint),
         Command::Pause(arguments) => pause::run(&arguments, pause::Direction::Pause).map_err(Error::Pause),
         Command::Resume(arguments) => pause::run(&arguments, pause::Direction::Resume).map_err(Error::Pause),
         Command::Read(arguments) => read::run(&arguments).map_err(Error::Read),
@@ -116,6 +120,9 @@ pub enum Error {
     /// `tiercel get`.
     #[error(transparent)]
     Get(get::Error),
+    /// `tiercel lint`.
+    #[error(transparent)]
+    Lint(lint::Error),
     /// `tiercel pause` and `tiercel resume`.
     #[error(transparent)]
     Pause(pause::Error),
@@ -146,6 +153,7 @@ impl Error {
             Self::Read(read::Error::Usage(_)) => ExitCode::from(2),
             Self::Discover(error) => ExitCode::from(error.code()),
             Self::Explain(error) => ExitCode::from(error.code()),
+            Self::Lint(error) => ExitCode::from(error.code()),
             Self::Pause(error) => ExitCode::from(error.code()),
             Self::Get(error) => ExitCode::from(error.code()),
             Self::Status(error) => ExitCode::from(error.code()),
