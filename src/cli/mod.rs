@@ -14,10 +14,12 @@ pub mod run;
 pub mod simulate;
 pub mod solve;
 pub mod status;
+pub mod top;
+mod watch;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 /// Arguments of `tiercel`.
 #[derive(Debug, Parser)]
@@ -67,6 +69,8 @@ enum Command {
     Simulate(simulate::Arguments),
     /// Show one pipeline on one screen: whether it serves, where, at what cost, and what it waits for.
     Status(status::Arguments),
+    /// Watch pools and stages: their room, replicas and cost.
+    Top(top::Arguments),
     /// Plan one instance offline: replicas, cost, and the proof of how far that is from the best plan.
     Solve(solve::Arguments),
 }
@@ -74,7 +78,14 @@ enum Command {
 /// The whole program: TLS provider, arguments, dispatch, exit code.
 pub fn main() -> ExitCode {
     crate::controller::clients::install_tls_provider();
-    match run(Arguments::parse()) {
+    let called = std::env::args_os().next().map(std::path::PathBuf::from);
+    let plugin = called.is_some_and(|path| path.file_stem().is_some_and(|name| name == "kubectl-tiercel"));
+    let mut command = Arguments::command();
+    if plugin {
+        command = command.bin_name("kubectl tiercel");
+    }
+    let arguments = Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tiercel: {error}");
@@ -100,6 +111,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Replay(arguments) => replay::run(&arguments).map_err(Error::Replay),
         Command::Simulate(arguments) => simulate::run(&arguments).map_err(Error::Simulate),
         Command::Run(arguments) => run::run(arguments).map_err(|error| Error::Run(Box::new(error))),
+        Command::Top(arguments) => top::run(&arguments).map_err(Error::Top),
         Command::Status(arguments) => status::run(&arguments).map_err(Error::Status),
         Command::Solve(arguments) => solve::run(&arguments).map_err(Error::Solve),
     }
@@ -144,6 +156,9 @@ pub enum Error {
     /// `tiercel status`.
     #[error(transparent)]
     Status(status::Error),
+    /// `tiercel top`.
+    #[error(transparent)]
+    Top(top::Error),
 }
 
 impl Error {
@@ -155,6 +170,7 @@ impl Error {
             Self::Explain(error) => ExitCode::from(error.code()),
             Self::Lint(error) => ExitCode::from(error.code()),
             Self::Pause(error) => ExitCode::from(error.code()),
+            Self::Top(error) => ExitCode::from(error.code()),
             Self::Get(error) => ExitCode::from(error.code()),
             Self::Status(error) => ExitCode::from(error.code()),
             _ => ExitCode::FAILURE,

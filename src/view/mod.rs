@@ -2,6 +2,7 @@
 
 pub mod facts;
 pub mod status;
+pub mod top;
 pub mod tree;
 
 mod status_text;

@@ -155,7 +155,11 @@ pub fn screen(object: &TieredPipeline, tree: Pipeline, now: Timestamp) -> Screen
         waits_for,
         decisions: decisions
             .map(|summary| Decision {
-                age_seconds: summary.time.parse().ok().map(|time: Timestamp| now.as_second() - time.as_second()),
+                age_seconds: summary
+                    .time
+                    .parse()
+                    .ok()
+                    .map(|time: Timestamp| now.as_second() - time.as_second()),
                 summary: summary.clone(),
             })
             .collect(),
@@ -268,7 +272,11 @@ fn waits_for(object: &TieredPipeline, tree: &Pipeline) -> Vec<String> {
                 }
             }
             waits.extend(stuck.into_iter().map(|(reason, count)| {
-                let pods = if count == 1 { "1 pod".to_owned() } else { format!("{count} pods") };
+                let pods = if count == 1 {
+                    "1 pod".to_owned()
+                } else {
+                    format!("{count} pods")
+                };
                 format!("{pods} of stage '{}' on pool '{}': {reason}", stage.name, pool.name)
             }));
         }

@@ -56,7 +56,10 @@ impl Screen {
 
     fn costs(&self, style: Style) -> String {
         let mut parts = Vec::new();
-        let most = self.max_cost_per_hour.as_ref().map(|most| format!(" of at most {most}/h"));
+        let most = self
+            .max_cost_per_hour
+            .as_ref()
+            .map(|most| format!(" of at most {most}/h"));
         match &self.cost_per_hour {
             Some(cost) => parts.push(format!("{cost}/h{}", most.unwrap_or_default())),
             None => parts.push("not known yet".to_owned()),
@@ -87,7 +90,11 @@ impl Screen {
 
     fn table(&self) -> Layout {
         let row = |line: &Line| {
-            let pools: Vec<String> = line.pools.iter().map(|pool| format!("{} {}", pool.name, pool.replicas)).collect();
+            let pools: Vec<String> = line
+                .pools
+                .iter()
+                .map(|pool| format!("{} {}", pool.name, pool.replicas))
+                .collect();
             Row(vec![
                 line.name.as_str().into(),
                 Cell::toned(line.state.tone(), line.state.word()),
@@ -115,14 +122,23 @@ impl Screen {
             let rest = format!("({}, for {})", concern.reason, age(concern.for_seconds));
             lines.push(format!("{} {rest}", style.paint(Tone::Warn, &head)));
             let message = wrapped(&concern.message, width.saturating_sub(2));
-            lines.extend(message.iter().filter(|line| !line.is_empty()).map(|line| format!("  {line}")));
+            lines.extend(
+                message
+                    .iter()
+                    .filter(|line| !line.is_empty())
+                    .map(|line| format!("  {line}")),
+            );
         }
         lines
     }
 
     fn waits(&self, style: Style, width: usize) -> Vec<String> {
         // What a condition says already is not said again.
-        let said = |wait: &String| self.conditions.iter().any(|concern| concern.message.contains(wait.as_str()));
+        let said = |wait: &String| {
+            self.conditions
+                .iter()
+                .any(|concern| concern.message.contains(wait.as_str()))
+        };
         let waits: Vec<&String> = self.waits_for.iter().filter(|wait| !said(wait)).collect();
         if waits.is_empty() {
             return Vec::new();

@@ -103,7 +103,11 @@ impl Layout {
     /// Lines under a line of titles. In a terminal the last column is cut to what is left.
     pub fn lines(&self, style: Style) -> Vec<String> {
         let widths = self.widths();
-        let titles = Row(self.titles.iter().map(|title| Cell::toned(Tone::Quiet, *title)).collect());
+        let titles = Row(self
+            .titles
+            .iter()
+            .map(|title| Cell::toned(Tone::Quiet, *title))
+            .collect());
         let rows = std::iter::once(&titles).chain(&self.rows);
         rows.map(|row| self.line(row, &widths, style)).collect()
     }

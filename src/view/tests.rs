@@ -208,7 +208,10 @@ fn a_terminal_is_never_overrun_and_pods_leave_out_what_their_place_says() {
             ..PIPE
         };
         let text = tree(&troubled(), now()).text(style, false);
-        assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
+        assert!(
+            text.lines().all(|line| line.chars().count() <= width),
+            "{width}:\n{text}"
+        );
         assert_eq!(text.contains("…7d9f-bbbbb"), width < 120, "{width}:\n{text}");
     }
 }

@@ -128,7 +128,11 @@ impl Writer {
         ));
         for (at, pod) in pool.pods.iter().enumerate() {
             let branch = self.branch(&[ancestors, &[last]].concat(), at + 1 == pool.pods.len());
-            rows.push(self.pod(pod, &branch, &format!("{}--{}--{}", pipeline.name, stage.name, pool.name)));
+            rows.push(self.pod(
+                pod,
+                &branch,
+                &format!("{}--{}--{}", pipeline.name, stage.name, pool.name),
+            ));
         }
     }
 

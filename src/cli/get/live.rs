@@ -3,17 +3,16 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _, stream};
+use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use kube::runtime::reflector::{self, Store};
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher;
 use ratatui::crossterm::{cursor, execute, terminal};
 
 use super::Question;
 use crate::api::{ComputePool, TieredPipeline};
-use crate::cli::cluster::{Cluster, plainly};
+use crate::cli::cluster::Cluster;
 use crate::cli::print;
+use crate::cli::watch::{held, is_filled, said, stored};
 use crate::view::Style;
 use crate::view::tree::{Seen, tree};
 
@@ -21,9 +20,6 @@ use crate::view::tree::{Seen, tree};
 const TOGETHER: Duration = Duration::from_millis(200);
 /// How often ages move.
 const TICK: Duration = Duration::from_secs(1);
-
-/// Something that came from the server.
-type Event = Result<(), watcher::Error>;
 
 /// Until interrupted.
 pub(super) async fn watch(
@@ -64,12 +60,12 @@ pub(super) async fn watch(
             }
         }
         // Half a picture would show pipelines without their pods.
-        if !ready(&pipelines).await || !ready(&pods).await {
+        if !is_filled(&pipelines).await || !is_filled(&pods).await {
             continue;
         }
         let seen = Seen {
-            pipelines: pipelines.state().iter().map(|object| (**object).clone()).collect(),
-            pods: pods.state().iter().map(|object| (**object).clone()).collect(),
+            pipelines: held(&pipelines),
+            pods: held(&pods),
             pools: pools.clone(),
         };
         let mut text = if seen.pipelines.is_empty() {
@@ -83,34 +79,6 @@ pub(super) async fn watch(
         if !screen.show(&text)? {
             return Ok(());
         }
-    }
-}
-
-async fn ready<K>(store: &Store<K>) -> bool
-where
-    K: kube::Resource<DynamicType = ()> + Clone + 'static,
-{
-    tokio::time::timeout(Duration::ZERO, store.wait_until_ready())
-        .await
-        .is_ok()
-}
-
-/// A store, and the events that fill it. Refusals wait before they ask again.
-fn stored<K>(api: Api<K>, config: watcher::Config) -> (Store<K>, impl Stream<Item = Event> + Unpin)
-where
-    K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
-{
-    let (store, writer) = reflector::store();
-    let events = watcher(api, config).default_backoff().reflect(writer);
-    (store, events.map(|event| event.map(drop)).boxed())
-}
-
-fn said(error: &watcher::Error) -> String {
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => plainly(error),
-        other => other.to_string(),
     }
 }
 
@@ -149,7 +117,11 @@ impl Screen {
         text.clone_into(&mut self.last);
         let rows = terminal::size().map_or(24, |(_, rows)| usize::from(rows));
         let lines: Vec<&str> = text.lines().collect();
-        let fits = if lines.len() <= rows { rows } else { rows.saturating_sub(1) };
+        let fits = if lines.len() <= rows {
+            rows
+        } else {
+            rows.saturating_sub(1)
+        };
         let mut frame = String::from("\x1b[H");
         for (at, line) in lines.iter().take(fits).enumerate() {
             frame += if at == 0 { "" } else { "\r\n" };
