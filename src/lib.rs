@@ -25,6 +25,7 @@ pub(crate) mod fixtures;
 pub mod lint;
 pub mod quantity;
 pub mod rebalance;
+pub mod redact;
 pub mod signals;
 pub mod simulate;
 pub mod telemetry;

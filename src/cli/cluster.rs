@@ -46,6 +46,9 @@ pub struct Scope {
 /// The cluster does not show what is asked for. Each kind has an exit code of its own, see [`Error::code`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// No pipeline can be called so.
+    #[error("'{0}' is not the name of a pipeline: names have lower-case letters, digits and dashes")]
+    Name(String),
     /// No such pipeline.
     #[error("there is no pipeline '{name}' in namespace '{namespace}'; {}", others(.known, "namespaces are named with -n"))]
     UnknownPipeline {
@@ -96,6 +99,12 @@ pub enum Error {
     },
 }
 
+/// Whether a pipeline or stage may be called so: what is sent becomes part of a path.
+pub(super) fn is_name(text: &str) -> bool {
+    let fits = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+    !text.is_empty() && text.chars().all(fits)
+}
+
 /// What there is instead.
 pub(super) fn others(known: &[String], none: &str) -> String {
     if known.is_empty() {
@@ -106,10 +115,11 @@ pub(super) fn others(known: &[String], none: &str) -> String {
 }
 
 impl Error {
-    /// 3 for what does not exist, 4 for what is not permitted, 5 where tiercel is not installed, 6 where nobody answers, 1 for
-    /// anything else. 2 is for arguments.
+    /// 2 for what no pipeline can be called, 3 for what does not exist, 4 for what is not permitted, 5 where tiercel is not installed, 6 where nobody answers, 1 for
+    /// anything else.
     pub const fn code(&self) -> u8 {
         match self {
+            Self::Name(_) => 2,
             Self::UnknownPipeline { .. } => 3,
             Self::NotPermitted { .. } | Self::Credentials(_) => 4,
             Self::NotInstalled => 5,
@@ -164,6 +174,9 @@ impl Cluster {
     }
 
     async fn find(&self, name: &str) -> Result<TieredPipeline, Error> {
+        if !is_name(name) {
+            return Err(Error::Name(name.to_owned()));
+        }
         let pipelines: Api<TieredPipeline> = Api::namespaced(self.client.clone(), &self.namespace);
         let error = match pipelines.get(name).await {
             Ok(pipeline) => return Ok(pipeline),

@@ -10,7 +10,8 @@ mod text;
 
 use serde::Serialize;
 
-use super::cluster::{self, Target, others};
+use super::cluster::{self, Target, is_name, others};
+use super::operator::Installed;
 use super::{Output, print};
 use crate::explain::Document;
 
@@ -32,17 +33,8 @@ pub struct Arguments {
     /// asked through the API server, which takes the right to get `pods/proxy` in its namespace.
     #[arg(long, env = "TIERCEL_OPERATOR", value_name = "URL")]
     operator: Option<String>,
-    /// Namespace of the operator's pods.
-    #[arg(
-        long,
-        env = "TIERCEL_OPERATOR_NAMESPACE",
-        default_value = "tiercel-system",
-        value_name = "NAMESPACE"
-    )]
-    operator_namespace: String,
-    /// Labels of the operator's pods.
-    #[arg(long, default_value = "app.kubernetes.io/name=tiercel", value_name = "SELECTOR")]
-    operator_selector: String,
+    #[command(flatten)]
+    installed: Installed,
 }
 
 /// Nothing can be explained. Each kind has an exit code of its own, see [`Error::code`].
@@ -108,10 +100,6 @@ impl Subject {
             None => (name, None),
             Some((name, own)) => (name, Some(own)),
         };
-        let is_name = |text: &str| {
-            let fits = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
-            !text.is_empty() && text.chars().all(fits)
-        };
         if !is_name(name) || own.or(stage).is_some_and(|own| !is_name(own)) {
             return Err(usage("not the name of a pipeline or stage"));
         }
@@ -154,7 +142,11 @@ async fn explain(arguments: &Arguments) -> Result<Explained, Error> {
     }
     let namespace = cluster.namespace;
     let operator = direct.unwrap_or_else(|| {
-        asking::Operator::behind(cluster.client, &arguments.operator_namespace, &arguments.operator_selector)
+        asking::Operator::behind(
+            cluster.client,
+            &arguments.installed.operator_namespace,
+            &arguments.installed.operator_selector,
+        )
     });
     let live = operator.ask(&namespace, &subject.name).await;
     let explained = joined(live, recorded::document(&namespace, &subject.name, &pipeline));

@@ -11,6 +11,7 @@ use kube::core::NamespaceResourceScope;
 use serde::de::DeserializeOwned;
 
 use super::cluster::{self, Cluster, Scope};
+use super::operator::Installed;
 use super::print::{self, Look};
 use crate::api::{ComputePool, TieredPipeline, labels};
 use crate::view::tree::{Seen, tree};
@@ -31,6 +32,8 @@ pub struct Arguments {
     output: Format,
     #[command(flatten)]
     look: Look,
+    #[command(flatten)]
+    installed: Installed,
 }
 
 /// How to print a tree.
@@ -97,7 +100,7 @@ async fn get(arguments: &Arguments) -> Result<(), Error> {
     };
     // Also before watching: what is wrong is said and ends the command here.
     let (seen, notes) = question.ask(&cluster).await?;
-    for note in &notes {
+    for note in notes.into_iter().chain(arguments.installed.skew(&cluster).await) {
         eprintln!("tiercel: {note}");
     }
     if arguments.watch {

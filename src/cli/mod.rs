@@ -6,10 +6,12 @@ pub mod discover;
 pub mod explain;
 pub mod get;
 pub mod lint;
+pub mod operator;
 pub mod pause;
 pub mod print;
 pub mod read;
 pub mod replay;
+pub mod report;
 pub mod run;
 pub mod simulate;
 pub mod solve;
@@ -61,6 +63,8 @@ enum Command {
     Read(read::Arguments),
     /// Put a recorded decision log through this program's core: identical decisions, or what differs.
     Replay(replay::Arguments),
+    /// Write an archive for a bug report: objects, events, status, the operator's log; secrets are redacted.
+    Report(report::Arguments),
     /// End what `pause` began.
     Resume(pause::Arguments),
     /// Run the operator.
@@ -112,6 +116,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Simulate(arguments) => simulate::run(&arguments).map_err(Error::Simulate),
         Command::Run(arguments) => run::run(arguments).map_err(|error| Error::Run(Box::new(error))),
         Command::Top(arguments) => top::run(&arguments).map_err(Error::Top),
+        Command::Report(arguments) => report::run(&arguments).map_err(Error::Report),
         Command::Status(arguments) => status::run(&arguments).map_err(Error::Status),
         Command::Solve(arguments) => solve::run(&arguments).map_err(Error::Solve),
     }
@@ -147,6 +152,9 @@ pub enum Error {
     /// `tiercel simulate`.
     #[error(transparent)]
     Simulate(simulate::Error),
+    /// `tiercel report`.
+    #[error(transparent)]
+    Report(report::Error),
     /// `tiercel run`.
     #[error(transparent)]
     Run(Box<run::Error>),
@@ -171,6 +179,7 @@ impl Error {
             Self::Lint(error) => ExitCode::from(error.code()),
             Self::Pause(error) => ExitCode::from(error.code()),
             Self::Top(error) => ExitCode::from(error.code()),
+            Self::Report(error) => ExitCode::from(error.code()),
             Self::Get(error) => ExitCode::from(error.code()),
             Self::Status(error) => ExitCode::from(error.code()),
             _ => ExitCode::FAILURE,

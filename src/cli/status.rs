@@ -1,6 +1,7 @@
 //! `tiercel status`: one pipeline on one screen.
 
 use super::cluster::{self, Target};
+use super::operator::Installed;
 use super::print::{self, Format, Look};
 use crate::view;
 
@@ -17,6 +18,8 @@ pub struct Arguments {
     output: Format,
     #[command(flatten)]
     look: Look,
+    #[command(flatten)]
+    installed: Installed,
 }
 
 /// Nothing can be shown.
@@ -52,7 +55,7 @@ async fn status(arguments: &Arguments) -> Result<(), Error> {
     let cluster = arguments.target.connect().await?;
     let question = super::get::Question::of(&cluster.namespace, &arguments.name);
     let (seen, notes) = question.ask(&cluster).await?;
-    for note in &notes {
+    for note in notes.into_iter().chain(arguments.installed.skew(&cluster).await) {
         eprintln!("tiercel: {note}");
     }
     let now = print::now();
