@@ -134,11 +134,7 @@ async fn seen(cluster: &Cluster) -> Result<(Vec<Node>, Vec<ComputePool>), Error>
     let nodes = cluster.ask("a node", "list nodes", listed(&nodes, ListParams::default()));
     let nodes = nodes.await?;
     let pools: Api<ComputePool> = Api::all(cluster.client.clone());
-    let pools = cluster.ask(
-        "a pool",
-        "list computepools",
-        listed(&pools, ListParams::default()),
-    );
+    let pools = cluster.ask("a pool", "list computepools", listed(&pools, ListParams::default()));
     Ok((nodes, pools.await?))
 }
 
@@ -168,7 +164,13 @@ async fn create(cluster: &Cluster, pools: &[Proposed]) -> Result<(), Error> {
 
 /// Nodes without a pool, and why.
 fn left_out(proposal: &Proposal) -> Vec<String> {
-    let count = |count: u32| if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") };
+    let count = |count: u32| {
+        if count == 1 {
+            "1 node".to_owned()
+        } else {
+            format!("{count} nodes")
+        }
+    };
     let covered = proposal
         .covered
         .iter()
@@ -194,7 +196,12 @@ fn text(proposal: &Proposal, style: Style) -> String {
         for note in &proposed.notes {
             let width = style.width.unwrap_or(100).saturating_sub(2);
             let parts = wrapped(&format!("{name}: {note}"), width);
-            lines.extend(parts.iter().enumerate().map(|(at, part)| format!("{}{part}", if at == 0 { "" } else { "  " })));
+            lines.extend(
+                parts
+                    .iter()
+                    .enumerate()
+                    .map(|(at, part)| format!("{}{part}", if at == 0 { "" } else { "  " })),
+            );
         }
     }
     lines.extend(left_out(proposal).iter().map(|note| style.paint(Tone::Quiet, note)));
@@ -237,7 +244,9 @@ fn table(pools: &[Proposed]) -> Layout {
             Cell::toned(Tone::Strong, proposed.pool.name_any()),
             tier.into(),
             spec.class.clone().unwrap_or_default().into(),
-            spec.architecture.map_or("", |architecture| architecture.as_str()).into(),
+            spec.architecture
+                .map_or("", |architecture| architecture.as_str())
+                .into(),
             bought.into(),
             proposed.nodes.len().to_string().into(),
             price,
@@ -245,7 +254,16 @@ fn table(pools: &[Proposed]) -> Layout {
         ])
     };
     Layout {
-        titles: vec!["POOL", "TIER", "CLASS", "ARCH", "BOUGHT", "NODES", "PRICE/H", "NODES WITH"],
+        titles: vec![
+            "POOL",
+            "TIER",
+            "CLASS",
+            "ARCH",
+            "BOUGHT",
+            "NODES",
+            "PRICE/H",
+            "NODES WITH",
+        ],
         right: vec![5, 6],
         rows: pools.iter().map(row).collect(),
     }

@@ -150,7 +150,9 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(path).map_err(refused)? {
         let path = entry.map_err(refused)?.path();
-        let manifest = path.extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known));
+        let manifest = path
+            .extension()
+            .is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known));
         if manifest && path.is_file() {
             found.push(path);
         }
@@ -230,10 +232,22 @@ fn text(reports: &[Located], lint: &Lint, style: Style) -> String {
         let name = style.paint(Tone::Strong, &format!("{} {}", report.kind, report.name));
         lines.push(format!("{file}:{} {name}: {verdict}", report.document));
         for finding in &report.findings {
-            let tone = if finding.weight == Weight::Error { Tone::Bad } else { Tone::Warn };
-            let path = if finding.path.is_empty() { "the object" } else { &finding.path };
+            let tone = if finding.weight == Weight::Error {
+                Tone::Bad
+            } else {
+                Tone::Warn
+            };
+            let path = if finding.path.is_empty() {
+                "the object"
+            } else {
+                &finding.path
+            };
             lines.push(format!("  {} {path}", style.paint(tone, &finding.weight.to_string())));
-            lines.extend(wrapped(&finding.message, width.saturating_sub(4)).iter().map(|line| format!("    {line}")));
+            lines.extend(
+                wrapped(&finding.message, width.saturating_sub(4))
+                    .iter()
+                    .map(|line| format!("    {line}")),
+            );
         }
     }
     let mut summary = vec![

@@ -1,6 +1,7 @@
 //! Command lines of both binaries: raw arguments become settings here, once.
 
 pub mod cluster;
+pub mod complete;
 pub mod crd;
 pub mod discover;
 pub mod explain;
@@ -46,6 +47,11 @@ enum Output {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Print the completion script of a shell.
+    Completion(complete::Arguments),
+    /// What kubectl asks for.
+    #[command(name = "__complete", hide = true)]
+    Complete(complete::Words),
     /// Print the custom resource definitions, or write them to a folder.
     Crd(crd::Arguments),
     /// Propose pools for the nodes of the cluster, with list prices where they are known.
@@ -104,6 +110,8 @@ pub fn main() -> ExitCode {
 /// What went wrong, as one line for a person.
 pub fn run(arguments: Arguments) -> Result<(), Error> {
     match arguments.command {
+        Command::Completion(arguments) => complete::script(&arguments).map_err(Error::Complete),
+        Command::Complete(arguments) => complete::candidates(&arguments).map_err(Error::Complete),
         Command::Crd(arguments) => crd::run(&arguments).map_err(Error::Crd),
         Command::Discover(arguments) => discover::run(&arguments).map_err(Error::Discover),
         Command::Explain(arguments) => explain::run(&arguments).map_err(Error::Explain),
@@ -125,6 +133,9 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
 /// A command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// `tiercel completion`.
+    #[error(transparent)]
+    Complete(print::Error),
     /// `tiercel crd`.
     #[error(transparent)]
     Crd(crd::Error),

@@ -51,7 +51,9 @@ impl Look {
         Style {
             colour: terminal && !self.no_color && set("NO_COLOR").is_none() && set("TERM").as_deref() != Some("dumb"),
             unicode: locale.is_none_or(|locale| locale.to_ascii_lowercase().replace('-', "").contains("utf8")),
-            width: size.map(|(columns, _)| usize::from(columns)).filter(|&columns| columns > 0),
+            width: size
+                .map(|(columns, _)| usize::from(columns))
+                .filter(|&columns| columns > 0),
         }
     }
 }

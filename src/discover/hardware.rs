@@ -165,7 +165,9 @@ pub(super) fn hardware(node: &Node, prices: &Prices) -> Result<Hardware, Apart> 
                 .iter()
                 .filter(|(_, of)| of == resource)
                 .find_map(|(key, _)| label(key));
-            let known = instance.and_then(|instance| prices.class(instance)).map(ToOwned::to_owned);
+            let known = instance
+                .and_then(|instance| prices.class(instance))
+                .map(ToOwned::to_owned);
             // A slice of a device is another thing than the device that the instance type has.
             match product {
                 Some(product) if known.is_none() || product.contains("-MIG-") => accelerator(resource, product),

@@ -99,7 +99,12 @@ pub fn propose(nodes: &[Node], existing: &[ComputePool], prices: &Prices) -> Pro
     // Taints keep replicas off the others, whatever a pool selects.
     let open: Vec<&Node> = nodes
         .iter()
-        .filter(|node| !matches!(hardware::hardware(node, prices), Err(Apart::ControlPlane | Apart::System)))
+        .filter(|node| {
+            !matches!(
+                hardware::hardware(node, prices),
+                Err(Apart::ControlPlane | Apart::System)
+            )
+        })
         .collect();
     for node in nodes {
         let covering = existing.iter().find(|pool| {
@@ -153,7 +158,11 @@ fn proposed(name: String, hardware: &Hardware, members: &[&Node], nodes: &[&Node
     let mut pool = ComputePool::new(
         &name,
         ComputePoolSpec {
-            tier: if hardware.device.is_some() { Tier::Accelerator } else { Tier::Cpu },
+            tier: if hardware.device.is_some() {
+                Tier::Accelerator
+            } else {
+                Tier::Cpu
+            },
             class: Some(hardware.class.clone()),
             architecture: Some(hardware.architecture),
             node_selector: picked.labels,
@@ -161,9 +170,7 @@ fn proposed(name: String, hardware: &Hardware, members: &[&Node], nodes: &[&Node
             tolerations,
             device: hardware.device.clone().map(|resource_name| Device { resource_name }),
             capacity_type: bought,
-            cost_per_node_hour: price
-                .as_ref()
-                .map_or_else(Decimal::default, |price| price.cost.clone()),
+            cost_per_node_hour: price.as_ref().map_or_else(Decimal::default, |price| price.cost.clone()),
             power_watts_per_node: power.as_ref().and_then(|power| i32::try_from(power.watts).ok()),
             ..ComputePoolSpec::default()
         },
@@ -201,7 +208,11 @@ fn name(hardware: &Hardware, groups: &BTreeMap<Hardware, Vec<&Node>>, taken: &BT
     let further: Vec<&str> = further.into_iter().flatten().collect();
     let short = format!("{base}{bought}");
     let long = format!("{base}-{}{bought}", further.join("-"));
-    let wanted = legal(if alike > 1 && !further.is_empty() { &long } else { &short });
+    let wanted = legal(if alike > 1 && !further.is_empty() {
+        &long
+    } else {
+        &short
+    });
     let mut numbered = (2..).map(|number| {
         let suffix = format!("-{number}");
         format!("{}{suffix}", wanted.get(..NAME_MAX - suffix.len()).unwrap_or(&wanted))
@@ -226,14 +237,20 @@ fn legal(text: &str) -> String {
     }
     name.truncate(NAME_MAX);
     let name = name.trim_end_matches('-');
-    if name.is_empty() { "pool".to_owned() } else { name.to_owned() }
+    if name.is_empty() {
+        "pool".to_owned()
+    } else {
+        name.to_owned()
+    }
 }
 
 /// What replicas tolerate there, and the taints that they do not.
 fn tolerations(members: &[&Node]) -> (Vec<Toleration>, Vec<String>) {
     let mut tolerated: Vec<Toleration> = Vec::new();
     let mut kept: BTreeSet<String> = BTreeSet::new();
-    let taints = members.iter().flat_map(|node| node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()));
+    let taints = members
+        .iter()
+        .flat_map(|node| node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()));
     for taint in taints {
         let value = taint.value.clone().filter(|value| !value.is_empty());
         let gpu = taint.key != "sku" || value.as_deref() == Some("gpu");
@@ -241,7 +258,11 @@ fn tolerations(members: &[&Node]) -> (Vec<Toleration>, Vec<String>) {
             let exists = taint.key.contains(".com/gpu") || value.is_none() || taint.key == "google.com/tpu";
             let toleration = Toleration {
                 key: taint.key.clone(),
-                operator: if exists { TolerationOperator::Exists } else { TolerationOperator::Equal },
+                operator: if exists {
+                    TolerationOperator::Exists
+                } else {
+                    TolerationOperator::Equal
+                },
                 value: value.filter(|_| !exists),
                 effect: effect(&taint.effect),
             };
@@ -262,7 +283,9 @@ fn effect(text: &str) -> Option<crate::api::compute_pool::TaintEffect> {
 
 /// The group that adds nodes like these, if they are all of one.
 fn grown_by(members: &[&Node]) -> Option<String> {
-    let key = GROUPS.iter().find(|key| members.iter().all(|node| labels_of(node).contains_key(**key)))?;
+    let key = GROUPS
+        .iter()
+        .find(|key| members.iter().all(|node| labels_of(node).contains_key(**key)))?;
     let mut names: Vec<&str> = members
         .iter()
         .filter_map(|node| labels_of(node).get(*key).map(String::as_str))

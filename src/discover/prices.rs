@@ -114,7 +114,10 @@ impl Prices {
     /// What one node costs; `None` where nobody says.
     pub fn price(&self, instance: &str, bought: CapacityType) -> Option<Price> {
         let (table, found) = self.instances(instance).next()?;
-        let source = table.source.clone().unwrap_or_else(|| "your table of prices".to_owned());
+        let source = table
+            .source
+            .clone()
+            .unwrap_or_else(|| "your table of prices".to_owned());
         let plain = |cost: &Decimal, source: String| Price {
             cost: cost.clone(),
             source,
@@ -157,7 +160,10 @@ fn table(text: &str) -> Result<Table, Error> {
         share.micros().map_err(|error| form(error.to_string()))?;
     }
     for instance in &table.instances {
-        let prices = [Some(&instance.cost_per_node_hour), instance.spot_cost_per_node_hour.as_ref()];
+        let prices = [
+            Some(&instance.cost_per_node_hour),
+            instance.spot_cost_per_node_hour.as_ref(),
+        ];
         for price in prices.into_iter().flatten() {
             price.micros().map_err(|problem| Error::Price {
                 instance: instance.type_.clone(),

@@ -36,11 +36,17 @@ pub(super) fn selector(hardware: &Hardware, members: &[&Node], nodes: &[&Node]) 
             .iter()
             .filter(|(_, of)| Some(*of) == hardware.device.as_deref())
             .map(|(key, _)| *key);
-        let named = products.chain(GROUPS).find_map(|key| Some((key, common(members, key)?)));
+        let named = products
+            .chain(GROUPS)
+            .find_map(|key| Some((key, common(members, key)?)));
         let (key, value) = named.unwrap_or((labels::ARCHITECTURE, hardware.architecture.as_str().to_owned()));
         picked.labels.insert(key.to_owned(), value);
     }
-    for key in BOUGHT.iter().map(|(key, _)| *key).chain(hardware.topology.as_ref().map(|_| TPU_TOPOLOGY)) {
+    for key in BOUGHT
+        .iter()
+        .map(|(key, _)| *key)
+        .chain(hardware.topology.as_ref().map(|_| TPU_TOPOLOGY))
+    {
         if let Some(value) = common(members, key) {
             picked.labels.insert(key.to_owned(), value);
         }
@@ -53,8 +59,13 @@ pub(super) fn selector(hardware: &Hardware, members: &[&Node], nodes: &[&Node]) 
     };
     // Keys that only others have tell them apart; then values that all members share.
     let keys = || {
-        let known = BOUGHT.iter().map(|(key, _)| *key).chain(PRODUCTS.iter().map(|(key, _)| *key));
-        known.chain([INSTANCE, labels::ARCHITECTURE, OS, COMPUTE_TYPE]).chain(GROUPS)
+        let known = BOUGHT
+            .iter()
+            .map(|(key, _)| *key)
+            .chain(PRODUCTS.iter().map(|(key, _)| *key));
+        known
+            .chain([INSTANCE, labels::ARCHITECTURE, OS, COMPUTE_TYPE])
+            .chain(GROUPS)
     };
     for key in keys() {
         let others = foreign(&picked);
@@ -78,7 +89,11 @@ pub(super) fn selector(hardware: &Hardware, members: &[&Node], nodes: &[&Node]) 
     if !others.is_empty() {
         let shown: Vec<String> = others.iter().take(NAMED_MAX).map(|node| node.name_any()).collect();
         let more = others.len().saturating_sub(NAMED_MAX);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
         picked.note = Some(format!(
             "no label tells these nodes from {}{more}: give them one and name it here",
             shown.join(", ")

@@ -4,7 +4,8 @@ use super::*;
 
 /// A node with labels, what it offers beside CPU and memory, and taints as `key=value:effect`.
 fn node(name: &str, labels: &[(&str, &str)], offers: &[(&str, &str)], taints: &[&str]) -> Node {
-    let mut all: BTreeMap<&str, &str> = BTreeMap::from([("kubernetes.io/arch", "amd64"), ("kubernetes.io/os", "linux")]);
+    let mut all: BTreeMap<&str, &str> =
+        BTreeMap::from([("kubernetes.io/arch", "amd64"), ("kubernetes.io/os", "linux")]);
     all.insert("kubernetes.io/hostname", name);
     all.extend(labels.iter().copied());
     let mut allocatable = BTreeMap::from([("cpu", "16"), ("memory", "60Gi")]);
@@ -46,7 +47,11 @@ fn karpenter() -> Vec<Node> {
         ];
         node(name, &labels, &gpu, &["nvidia.com/gpu=true:NoSchedule"])
     };
-    let arm = [("kubernetes.io/arch", "arm64"), (TYPE, "m8g.4xlarge"), (bought, "on-demand")];
+    let arm = [
+        ("kubernetes.io/arch", "arm64"),
+        (TYPE, "m8g.4xlarge"),
+        (bought, "on-demand"),
+    ];
     let inferentia = [
         (TYPE, "inf2.8xlarge"),
         (bought, "on-demand"),
@@ -56,7 +61,15 @@ fn karpenter() -> Vec<Node> {
         l4("l4-a", "spot"),
         l4("l4-b", "on-demand"),
         l4("l4-c", "spot"),
-        node("arm-a", &arm, &[], &["kubernetes.io/arch=arm64:NoSchedule", "karpenter.sh/disrupted:NoSchedule"]),
+        node(
+            "arm-a",
+            &arm,
+            &[],
+            &[
+                "kubernetes.io/arch=arm64:NoSchedule",
+                "karpenter.sh/disrupted:NoSchedule",
+            ],
+        ),
         node(
             "inf-a",
             &inferentia,
@@ -68,11 +81,24 @@ fn karpenter() -> Vec<Node> {
 
 fn eks() -> Vec<Node> {
     let bought = "eks.amazonaws.com/capacityType";
-    let x86 = [(TYPE, "m7i.4xlarge"), (bought, "ON_DEMAND"), ("eks.amazonaws.com/nodegroup", "web")];
-    let h100 = [(TYPE, "p5.48xlarge"), (bought, "CAPACITY_BLOCK"), ("nvidia.com/gpu.product", "NVIDIA-H100-80GB-HBM3")];
+    let x86 = [
+        (TYPE, "m7i.4xlarge"),
+        (bought, "ON_DEMAND"),
+        ("eks.amazonaws.com/nodegroup", "web"),
+    ];
+    let h100 = [
+        (TYPE, "p5.48xlarge"),
+        (bought, "CAPACITY_BLOCK"),
+        ("nvidia.com/gpu.product", "NVIDIA-H100-80GB-HBM3"),
+    ];
     vec![
         node("x86", &x86, &[], &[]),
-        node("h100", &h100, &[("nvidia.com/gpu", "8")], &["nvidia.com/gpu:NoSchedule"]),
+        node(
+            "h100",
+            &h100,
+            &[("nvidia.com/gpu", "8")],
+            &["nvidia.com/gpu:NoSchedule"],
+        ),
         node("fargate", &[("eks.amazonaws.com/compute-type", "fargate")], &[], &[]),
     ]
 }
@@ -94,7 +120,12 @@ fn gke() -> Vec<Node> {
     vec![
         node("l4", &l4, &gpu, &["nvidia.com/gpu=present:NoSchedule"]),
         node("l4-spot", &spot, &gpu, &["nvidia.com/gpu=present:NoSchedule"]),
-        node("tpu", &tpu, &[("google.com/tpu", "4")], &["google.com/tpu=present:NoSchedule"]),
+        node(
+            "tpu",
+            &tpu,
+            &[("google.com/tpu", "4")],
+            &["google.com/tpu=present:NoSchedule"],
+        ),
         node(
             "axion",
             &[("kubernetes.io/arch", "arm64"), (TYPE, "c4a-standard-16")],
@@ -106,15 +137,32 @@ fn gke() -> Vec<Node> {
 
 fn aks() -> Vec<Node> {
     let pool = "kubernetes.azure.com/agentpool";
-    let a100 = [(TYPE, "Standard_NC24ads_A100_v4"), (pool, "gpu"), ("nvidia.com/gpu.product", "NVIDIA-A100-80GB-PCIe")];
+    let a100 = [
+        (TYPE, "Standard_NC24ads_A100_v4"),
+        (pool, "gpu"),
+        ("nvidia.com/gpu.product", "NVIDIA-A100-80GB-PCIe"),
+    ];
     let spot = [a100.as_slice(), &[("kubernetes.azure.com/scalesetpriority", "spot")]].concat();
-    let mi300x = [(TYPE, "Standard_ND96isr_MI300X_v5"), ("karpenter.azure.com/sku-gpu-name", "MI300X")];
+    let mi300x = [
+        (TYPE, "Standard_ND96isr_MI300X_v5"),
+        ("karpenter.azure.com/sku-gpu-name", "MI300X"),
+    ];
     let gpu = [("nvidia.com/gpu", "1")];
     vec![
         node("a100", &a100, &gpu, &["sku=gpu:NoSchedule"]),
-        node("a100-spot", &spot, &gpu, &["kubernetes.azure.com/scalesetpriority=spot:NoSchedule"]),
+        node(
+            "a100-spot",
+            &spot,
+            &gpu,
+            &["kubernetes.azure.com/scalesetpriority=spot:NoSchedule"],
+        ),
         node("mi300x", &mi300x, &[("amd.com/gpu", "8")], &[]),
-        node("system", &[(TYPE, "Standard_D4s_v5"), (pool, "system")], &[], &["CriticalAddonsOnly=true:NoSchedule"]),
+        node(
+            "system",
+            &[(TYPE, "Standard_D4s_v5"), (pool, "system")],
+            &[],
+            &["CriticalAddonsOnly=true:NoSchedule"],
+        ),
         node("windows", &[("kubernetes.io/os", "windows")], &[], &[]),
     ]
 }
@@ -123,13 +171,23 @@ fn aks() -> Vec<Node> {
 fn generic() -> Vec<Node> {
     let gpu = [("nvidia.com/gpu", "2")];
     vec![
-        node("master", &[], &[], &["node-role.kubernetes.io/control-plane:NoSchedule"]),
+        node(
+            "master",
+            &[],
+            &[],
+            &["node-role.kubernetes.io/control-plane:NoSchedule"],
+        ),
         node("plain-a", &[], &[], &[]),
         node("plain-b", &[], &[], &[]),
         node("arm", &[("kubernetes.io/arch", "arm64")], &[], &[]),
         node("riscv", &[("kubernetes.io/arch", "riscv64")], &[], &[]),
         node("l40s", &[("nvidia.com/gpu.product", "NVIDIA-L40S")], &gpu, &[]),
-        node("mig", &[("nvidia.com/gpu.product", "NVIDIA-A100-SXM4-40GB-MIG-1g.5gb")], &[("nvidia.com/gpu", "7")], &[]),
+        node(
+            "mig",
+            &[("nvidia.com/gpu.product", "NVIDIA-A100-SXM4-40GB-MIG-1g.5gb")],
+            &[("nvidia.com/gpu", "7")],
+            &[],
+        ),
         node("gaudi", &[], &[("habana.ai/gaudi", "8")], &[]),
     ]
 }
@@ -184,7 +242,10 @@ fn each_pool_picks_its_nodes_and_no_others_also_where_all_providers_meet() {
     let mut seen = BTreeSet::new();
     for proposed in &proposal.pools {
         let spec = &proposed.pool.spec;
-        assert!(proposed.notes.iter().all(|note| !note.contains("no label tells")), "{proposed:?}");
+        assert!(
+            proposed.notes.iter().all(|note| !note.contains("no label tells")),
+            "{proposed:?}"
+        );
         let picked: Vec<String> = all
             .iter()
             .filter(|node| matches(&spec.node_selector, &spec.match_expressions, labels_of(node)))
@@ -193,7 +254,11 @@ fn each_pool_picks_its_nodes_and_no_others_also_where_all_providers_meet() {
             .filter(|name| !["system", "master"].contains(&name.as_str()))
             .collect();
         assert_eq!(picked, proposed.nodes, "{}", proposed.pool.name_any());
-        assert!(seen.insert(proposed.pool.name_any()), "{} twice", proposed.pool.name_any());
+        assert!(
+            seen.insert(proposed.pool.name_any()),
+            "{} twice",
+            proposed.pool.name_any()
+        );
     }
     assert_eq!(seen.len(), 17, "{seen:?}");
 }
@@ -215,8 +280,14 @@ fn what_is_written_reads_back_as_the_object() {
 #[test]
 fn pools_that_exist_keep_their_nodes_and_their_names() {
     let existing = [
-        pool("mine", json!({"tier": "CPU", "costPerNodeHour": "1", "nodeSelector": {TYPE: "m8g.4xlarge"}})),
-        pool("l4", json!({"tier": "CPU", "costPerNodeHour": "1", "nodeSelector": {"other": "nodes"}})),
+        pool(
+            "mine",
+            json!({"tier": "CPU", "costPerNodeHour": "1", "nodeSelector": {TYPE: "m8g.4xlarge"}}),
+        ),
+        pool(
+            "l4",
+            json!({"tier": "CPU", "costPerNodeHour": "1", "nodeSelector": {"other": "nodes"}}),
+        ),
     ];
     let proposal = propose(&karpenter(), &existing, &bundled());
     assert_eq!(proposal.covered, BTreeMap::from([("mine".to_owned(), 1)]));
@@ -231,18 +302,29 @@ fn nodes_that_no_label_tells_apart_are_said() {
     let proposal = propose(&[node("plain", &[], &[], &[]), with], &[], &bundled());
     let notes: Vec<&String> = proposal.pools.iter().flat_map(|proposed| &proposed.notes).collect();
     assert_eq!(notes.len(), 2, "{notes:?}");
-    assert!(notes[0].contains("no label tells these nodes from gpu") || notes[0].contains("from plain"), "{notes:?}");
+    assert!(
+        notes[0].contains("no label tells these nodes from gpu") || notes[0].contains("from plain"),
+        "{notes:?}"
+    );
 }
 
 #[test]
 fn an_accelerator_that_nobody_can_ask_for_is_no_cpu_pool() {
     let nodes = [
         node("a", &[(TYPE, "g6.2xlarge")], &[], &[]),
-        node("b", &[("nvidia.com/gpu.product", "NVIDIA-L4")], &[("nvidia.com/gpu", "0")], &[]),
+        node(
+            "b",
+            &[("nvidia.com/gpu.product", "NVIDIA-L4")],
+            &[("nvidia.com/gpu", "0")],
+            &[],
+        ),
     ];
     let proposal = propose(&nodes, &[], &bundled());
     assert!(proposal.pools.is_empty(), "{proposal:?}");
-    assert!(proposal.apart.keys().all(|why| why.contains("device plug-in")), "{proposal:?}");
+    assert!(
+        proposal.apart.keys().all(|why| why.contains("device plug-in")),
+        "{proposal:?}"
+    );
 }
 
 #[test]
@@ -255,7 +337,10 @@ fn names_are_legal_and_unique_whatever_labels_hold() {
             let labels = [("nvidia.com/gpu.product", *product), (TYPE, *product)];
             let gpu = [("nvidia.com/gpu", "1")];
             let spot = [labels.as_slice(), &[("karpenter.sh/capacity-type", "spot")]].concat();
-            [node(&format!("a{at}"), &labels, &gpu, &[]), node(&format!("b{at}"), &spot, &gpu, &[])]
+            [
+                node(&format!("a{at}"), &labels, &gpu, &[]),
+                node(&format!("b{at}"), &spot, &gpu, &[]),
+            ]
         })
         .collect();
     let proposal = propose(&nodes, &[], &bundled());
@@ -263,7 +348,8 @@ fn names_are_legal_and_unique_whatever_labels_hold() {
     for proposed in &proposal.pools {
         let name = proposed.pool.name_any();
         let fits = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
-        let legal = name.len() <= 63 && name.starts_with(|letter: char| letter.is_ascii_lowercase()) && name.chars().all(fits);
+        let legal =
+            name.len() <= 63 && name.starts_with(|letter: char| letter.is_ascii_lowercase()) && name.chars().all(fits);
         assert!(legal && !name.contains("--") && !name.ends_with('-'), "{name}");
         assert!(names.insert(name.clone()), "{name} twice");
     }

@@ -25,7 +25,11 @@ fn document(proposed: &Proposed) -> Result<String, String> {
         many => {
             let shown: Vec<&str> = many.iter().take(super::NAMED_MAX).map(String::as_str).collect();
             let more = many.len().saturating_sub(shown.len());
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let more = if more > 0 {
+                format!(" and {more} more")
+            } else {
+                String::new()
+            };
             format!("{} nodes: {}{more}", many.len(), shown.join(", "))
         }
     };

@@ -108,7 +108,10 @@ fn placement(stage: &Stage, path: &str, pools: &[&ComputePool]) -> Vec<Complaint
     if pools.is_empty() {
         return said;
     }
-    let fitting: Vec<&&ComputePool> = pools.iter().filter(|pool| fits(stage, &pool.metadata.name, &pool.spec)).collect();
+    let fitting: Vec<&&ComputePool> = pools
+        .iter()
+        .filter(|pool| fits(stage, &pool.metadata.name, &pool.spec))
+        .collect();
     if fitting.is_empty() {
         let text = format!(
             "no ComputePool of these files fits: the hint is {}, and profiles ask for tiers, classes and architectures that \
@@ -128,7 +131,8 @@ fn placement(stage: &Stage, path: &str, pools: &[&ComputePool]) -> Vec<Complaint
     }
     let spot = fitting.iter().all(|pool| pool.spec.capacity_type == CapacityType::Spot);
     if spot {
-        let text = "all ComputePools of these files that fit are Spot: the nodes of all replicas may be taken away at once";
+        let text =
+            "all ComputePools of these files that fit are Spot: the nodes of all replicas may be taken away at once";
         said.push((format!("{path}.replicas.reliableMin"), text.to_owned()));
     }
     said
@@ -142,7 +146,9 @@ fn fits(stage: &Stage, name: &Option<String>, pool: &ComputePoolSpec) -> bool {
         let tier = asked.tier.is_none_or(|tier| tier == pool.tier);
         let class = asked.classes.is_empty() || class.is_some_and(|class| asked.classes.contains(class));
         let architecture = asked.architectures.is_empty()
-            || pool.architecture.is_none_or(|known| asked.architectures.contains(&known));
+            || pool
+                .architecture
+                .is_none_or(|known| asked.architectures.contains(&known));
         tier && class && architecture
     };
     let profiled = stage.profiles.is_empty() || stage.profiles.iter().any(asks_for);

@@ -91,7 +91,11 @@ pub fn lint(documents: Vec<Value>) -> Result<Lint, Error> {
         let kind = text("/kind").unwrap_or_default();
         let version = text("/apiVersion").unwrap_or_default();
         let (group, _) = version.split_once('/').unwrap_or_default();
-        let Some((_, schema)) = schemas.iter().find(|(known, _)| *known == kind).filter(|_| group == api::GROUP) else {
+        let Some((_, schema)) = schemas
+            .iter()
+            .find(|(known, _)| *known == kind)
+            .filter(|_| group == api::GROUP)
+        else {
             lint.others += 1;
             continue;
         };
@@ -104,7 +108,11 @@ pub fn lint(documents: Vec<Value>) -> Result<Lint, Error> {
         };
         let mut errors = Vec::new();
         if version != format!("{}/{}", api::GROUP, api::VERSION) {
-            let message = format!("must be '{}/{}', the one version that is served", api::GROUP, api::VERSION);
+            let message = format!(
+                "must be '{}/{}', the one version that is served",
+                api::GROUP,
+                api::VERSION
+            );
             errors.push(("apiVersion".to_owned(), message));
         }
         schema::check(schema, &mut document, "", &mut errors);
@@ -151,7 +159,9 @@ fn advise(lint: &mut Lint, objects: Vec<(usize, Value)>) {
     }
     let known: Vec<&ComputePool> = pools.iter().map(|(_, pool)| pool).collect();
     let of_pools = pools.iter().map(|(at, pool)| (*at, advice::pool(pool)));
-    let of_pipelines = pipelines.iter().map(|(at, pipeline)| (*at, advice::pipeline(pipeline, &known)));
+    let of_pipelines = pipelines
+        .iter()
+        .map(|(at, pipeline)| (*at, advice::pipeline(pipeline, &known)));
     for (at, said) in of_pools.chain(of_pipelines) {
         let findings = said.into_iter().map(|(path, message)| Finding {
             weight: Weight::Advice,

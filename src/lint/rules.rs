@@ -79,7 +79,10 @@ impl<'a> Checker<'a> {
             self.complaints.extend(order(value, path));
             return;
         }
-        let program = self.programs.entry(source).or_insert_with(|| Program::compile(source).ok());
+        let program = self
+            .programs
+            .entry(source)
+            .or_insert_with(|| Program::compile(source).ok());
         match program.as_ref().map(|program| holds(program, value)) {
             Some(Ok(true)) => {}
             Some(Ok(false)) => {

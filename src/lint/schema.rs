@@ -17,7 +17,10 @@ const HEAD: [&str; 3] = ["apiVersion", "kind", "metadata"];
 pub(super) fn check(schema: &Value, value: &mut Value, path: &str, complaints: &mut Vec<Complaint>) {
     if schema.get("x-kubernetes-int-or-string").is_some() {
         if !(value.is_string() || value.is_i64() || value.is_u64()) {
-            complaints.push((path.to_owned(), format!("is {}, but must be a text or a whole number", kind(value))));
+            complaints.push((
+                path.to_owned(),
+                format!("is {}, but must be a text or a whole number", kind(value)),
+            ));
         }
         bounds(schema, value, path, complaints);
         return;
@@ -33,7 +36,10 @@ pub(super) fn check(schema: &Value, value: &mut Value, path: &str, complaints: &
         _ => true,
     };
     if !fits {
-        complaints.push((path.to_owned(), format!("is {}, but must be {}", kind(value), article(wanted))));
+        complaints.push((
+            path.to_owned(),
+            format!("is {}, but must be {}", kind(value), article(wanted)),
+        ));
         return;
     }
     bounds(schema, value, path, complaints);

@@ -60,21 +60,76 @@ fn what_the_server_would_take_and_nobody_would_ask_about_passes() {
 fn each_error_names_the_field_and_what_would_be_right() {
     let stage = "/spec/stages/0";
     let cases: Vec<(String, Value, &str, &str)> = vec![
-        ("/apiVersion".into(), json!("tiercel.dev/v2"), "apiVersion", "must be 'tiercel.dev/v1alpha1'"),
+        (
+            "/apiVersion".into(),
+            json!("tiercel.dev/v2"),
+            "apiVersion",
+            "must be 'tiercel.dev/v1alpha1'",
+        ),
         ("/spec/stages".into(), Value::Null, "spec.stages", "must be set"),
         ("/spec/stages".into(), json!([]), "spec.stages", "must not be empty"),
         ("/spec/stages".into(), json!("x"), "spec.stages", "must be a list"),
-        ("/spec/priority".into(), json!(1_001), "spec.priority", "must be from 0 to 1000"),
-        ("/spec/priority".into(), json!("5"), "spec.priority", "must be a whole number"),
-        ("/spec/mode".into(), json!("Auto"), "spec.mode", "'Automatic', 'Advisory', 'Paused'"),
-        ("/spec/budgett".into(), json!({}), "spec.budgett", "'budget' may be meant"),
+        (
+            "/spec/priority".into(),
+            json!(1_001),
+            "spec.priority",
+            "must be from 0 to 1000",
+        ),
+        (
+            "/spec/priority".into(),
+            json!("5"),
+            "spec.priority",
+            "must be a whole number",
+        ),
+        (
+            "/spec/mode".into(),
+            json!("Auto"),
+            "spec.mode",
+            "'Automatic', 'Advisory', 'Paused'",
+        ),
+        (
+            "/spec/budgett".into(),
+            json!({}),
+            "spec.budgett",
+            "'budget' may be meant",
+        ),
         ("/metadata/name".into(), json!("Chat"), "", "`metadata.name`"),
-        ("/spec/budget".into(), json!({"maxCostPerHour": "1,5"}), "spec.budget.maxCostPerHour", "decimal"),
-        ("/spec/budget".into(), json!({"maxCostPerHour": "0"}), "spec.budget.maxCostPerHour", "greater than zero"),
-        (format!("{stage}/name"), json!("a--b"), "spec.stages[0].name", "single dashes"),
-        (format!("{stage}/replicas"), json!({"min": 5, "max": 2}), "spec.stages[0].replicas.min", "greater than `max`"),
-        (format!("{stage}/traffic"), json!("Weighted"), "spec.gateway", "`gateway` must be set"),
-        (format!("{stage}/container/image"), json!("bad image"), "spec.stages[0].container.image", "image"),
+        (
+            "/spec/budget".into(),
+            json!({"maxCostPerHour": "1,5"}),
+            "spec.budget.maxCostPerHour",
+            "decimal",
+        ),
+        (
+            "/spec/budget".into(),
+            json!({"maxCostPerHour": "0"}),
+            "spec.budget.maxCostPerHour",
+            "greater than zero",
+        ),
+        (
+            format!("{stage}/name"),
+            json!("a--b"),
+            "spec.stages[0].name",
+            "single dashes",
+        ),
+        (
+            format!("{stage}/replicas"),
+            json!({"min": 5, "max": 2}),
+            "spec.stages[0].replicas.min",
+            "greater than `max`",
+        ),
+        (
+            format!("{stage}/traffic"),
+            json!("Weighted"),
+            "spec.gateway",
+            "`gateway` must be set",
+        ),
+        (
+            format!("{stage}/container/image"),
+            json!("bad image"),
+            "spec.stages[0].container.image",
+            "image",
+        ),
         (
             format!("{stage}/container/resources/requests/cpu"),
             Value::Null,
@@ -105,10 +160,30 @@ fn each_error_names_the_field_and_what_would_be_right() {
             "spec.stages[0].container.env[1].name",
             "same twice",
         ),
-        (format!("{stage}/after"), json!([{"stage": "generate"}]), "spec.stages[0].after[0].stage", "listed above"),
-        (format!("{stage}/replicas"), json!({"min": 0}), "spec.stages[0].replicas.min", "at least 1"),
-        ("/spec/stages/1/tierHint".into(), json!("GPU"), "spec.stages[1].tierHint", "AcceleratorRequired"),
-        ("/spec/stages/1/name".into(), json!("retrieve"), "spec.stages[1].name", "same twice"),
+        (
+            format!("{stage}/after"),
+            json!([{"stage": "generate"}]),
+            "spec.stages[0].after[0].stage",
+            "listed above",
+        ),
+        (
+            format!("{stage}/replicas"),
+            json!({"min": 0}),
+            "spec.stages[0].replicas.min",
+            "at least 1",
+        ),
+        (
+            "/spec/stages/1/tierHint".into(),
+            json!("GPU"),
+            "spec.stages[1].tierHint",
+            "AcceleratorRequired",
+        ),
+        (
+            "/spec/stages/1/name".into(),
+            json!("retrieve"),
+            "spec.stages[1].name",
+            "same twice",
+        ),
     ];
     for (pointer, value, path, says) in cases {
         let said = said(vec![with(good(), &pointer, value)]);
@@ -116,11 +191,36 @@ fn each_error_names_the_field_and_what_would_be_right() {
         assert!(said.iter().any(fits), "{pointer}: {said:#?}");
     }
     for (pointer, value, path, says) in [
-        ("/spec/nodeSelector", Value::Null, "spec.nodeSelector", "at least one label"),
-        ("/spec/tier", json!("Accelerator"), "spec.device", "`device` must be set"),
-        ("/spec/costPerNodeHour", json!(""), "spec.costPerNodeHour", "must not be empty"),
-        ("/spec/costPerNodeHour", json!(1.5), "spec.costPerNodeHour", "must be a text: write it in quotes"),
-        ("/spec/tolerations", json!([{"operator": "Exists"}]), "spec.tolerations[0].key", "must be set"),
+        (
+            "/spec/nodeSelector",
+            Value::Null,
+            "spec.nodeSelector",
+            "at least one label",
+        ),
+        (
+            "/spec/tier",
+            json!("Accelerator"),
+            "spec.device",
+            "`device` must be set",
+        ),
+        (
+            "/spec/costPerNodeHour",
+            json!(""),
+            "spec.costPerNodeHour",
+            "must not be empty",
+        ),
+        (
+            "/spec/costPerNodeHour",
+            json!(1.5),
+            "spec.costPerNodeHour",
+            "must be a text: write it in quotes",
+        ),
+        (
+            "/spec/tolerations",
+            json!([{"operator": "Exists"}]),
+            "spec.tolerations[0].key",
+            "must be set",
+        ),
         (
             "/spec/tolerations",
             json!([{"key": "node-role.kubernetes.io/control-plane"}]),
@@ -138,13 +238,43 @@ fn each_error_names_the_field_and_what_would_be_right() {
 fn advice_names_the_field_and_what_to_do() {
     let stage = "/spec/stages/0";
     for (pointer, value, path, says) in [
-        (format!("{stage}/container/image"), json!("a.example.com:5000/x"), "container.image", "fixed version"),
-        (format!("{stage}/container/image"), json!("x:latest"), "container.image", "fixed version"),
-        (format!("{stage}/container/readinessProbe"), Value::Null, "container.readinessProbe", "before it serves"),
-        (format!("{stage}/container/resources/limits"), Value::Null, "container.resources.limits", "memory limit"),
+        (
+            format!("{stage}/container/image"),
+            json!("a.example.com:5000/x"),
+            "container.image",
+            "fixed version",
+        ),
+        (
+            format!("{stage}/container/image"),
+            json!("x:latest"),
+            "container.image",
+            "fixed version",
+        ),
+        (
+            format!("{stage}/container/readinessProbe"),
+            Value::Null,
+            "container.readinessProbe",
+            "before it serves",
+        ),
+        (
+            format!("{stage}/container/resources/limits"),
+            Value::Null,
+            "container.resources.limits",
+            "memory limit",
+        ),
         (format!("{stage}/capacity"), Value::Null, "capacity", "not declared"),
-        (format!("{stage}/tierHint"), json!("AcceleratorRequired"), "tierHint", "names a device"),
-        ("/spec/objective".into(), json!({"latencyMilliseconds": 5}), "capacity", "`objective` needs"),
+        (
+            format!("{stage}/tierHint"),
+            json!("AcceleratorRequired"),
+            "tierHint",
+            "names a device",
+        ),
+        (
+            "/spec/objective".into(),
+            json!({"latencyMilliseconds": 5}),
+            "capacity",
+            "`objective` needs",
+        ),
     ] {
         let said = said(vec![with(good(), &pointer, value)]);
         let start = format!("advice spec.stages[0].{path}: ");
@@ -152,7 +282,10 @@ fn advice_names_the_field_and_what_to_do() {
             said.iter().any(|line| line.starts_with(&start) && line.contains(says)),
             "{pointer}: {said:#?}"
         );
-        assert!(said.iter().all(|line| line.starts_with("advice")), "{pointer}: {said:#?}");
+        assert!(
+            said.iter().all(|line| line.starts_with("advice")),
+            "{pointer}: {said:#?}"
+        );
     }
     let free = said(vec![with(pool(), "/spec/costPerNodeHour", json!("0.00"))]);
     assert!(free[0].contains("spec.costPerNodeHour: a price of 0"), "{free:?}");
@@ -170,10 +303,16 @@ fn pipelines_are_held_against_the_pools_of_the_same_files() {
         let said = said(documents);
         assert!(said.iter().any(|line| line.contains(says)), "{says}: {said:#?}");
     };
-    about(vec![hinted("AcceleratorRequired"), pool()], "no ComputePool of these files fits");
+    about(
+        vec![hinted("AcceleratorRequired"), pool()],
+        "no ComputePool of these files fits",
+    );
     about(vec![hinted("AcceleratorPreferred"), pool()], "only such below the hint");
     about(vec![hinted("CPUSufficient"), spot.clone()], "Spot");
-    assert_eq!(said(vec![hinted("AcceleratorPreferred"), pool(), gpu, spot]), Vec::<String>::new());
+    assert_eq!(
+        said(vec![hinted("AcceleratorPreferred"), pool(), gpu, spot]),
+        Vec::<String>::new()
+    );
 }
 
 #[test]
@@ -191,7 +330,8 @@ fn every_rule_of_both_definitions_can_be_checked_here() {
     full["spec"]["gateway"] = json!({"name": "gw", "sectionName": "web"});
     full["spec"]["budget"] = json!({"maxCostPerHour": "9"});
     let stage = &mut full["spec"]["stages"][1];
-    stage["signal"] = json!({"preset": "vllm", "also": [{"preset": "dcgm"}], "onSignalLoss": "Static", "staticReplicas": 2});
+    stage["signal"] =
+        json!({"preset": "vllm", "also": [{"preset": "dcgm"}], "onSignalLoss": "Static", "staticReplicas": 2});
     stage["container"]["env"] = json!([{"name": "A", "value": "1"},
         {"name": "B", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}]);
     stage["container"]["volumes"] = json!([{"name": "tmp", "mountPath": "/tmp", "emptyDir": {}}]);
@@ -207,7 +347,11 @@ fn every_rule_of_both_definitions_can_be_checked_here() {
     let lint = lint(vec![full, wide]).unwrap();
     assert_eq!(lint.unchecked, BTreeSet::new());
     for report in &lint.reports {
-        let errors: Vec<&Finding> = report.findings.iter().filter(|finding| finding.weight == Weight::Error).collect();
+        let errors: Vec<&Finding> = report
+            .findings
+            .iter()
+            .filter(|finding| finding.weight == Weight::Error)
+            .collect();
         assert!(errors.is_empty(), "{errors:#?}");
     }
 }

@@ -47,8 +47,7 @@ async fn one_pipeline_is_asked_for_by_name_and_so_are_its_pods() {
     let (client, mut api) = ScriptedApi::new();
     api.expect("GET", "/namespaces/rag/tieredpipelines/chat")
         .reply(200, pipeline("chat"));
-    api.expect("GET", "/namespaces/rag/pods?")
-        .reply(200, list(&[], ""));
+    api.expect("GET", "/namespaces/rag/pods?").reply(200, list(&[], ""));
     api.expect("GET", "/computepools?").reply(200, list(&[], ""));
     let script = api.serve();
     let asked = question(Some("chat"), Some("rag"));

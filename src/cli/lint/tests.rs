@@ -19,7 +19,12 @@ fn every_sample_passes() {
         for file in files(&folder).unwrap() {
             let lint = lint(read(&file).unwrap()).unwrap();
             let errors = count(&lint, Weight::Error);
-            assert_eq!((errors, &lint.unchecked), (0, &std::collections::BTreeSet::new()), "{}: {lint:#?}", file.display());
+            assert_eq!(
+                (errors, &lint.unchecked),
+                (0, &std::collections::BTreeSet::new()),
+                "{}: {lint:#?}",
+                file.display()
+            );
             seen += lint.reports.len();
         }
     }
@@ -40,7 +45,10 @@ fn findings_stand_below_the_document_that_they_are_about() {
     let (lint, text) = looked_at(documents(text), Format::Text, style).unwrap();
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     insta::assert_snapshot!(text);
-    assert_eq!(verdict(&lint, false).unwrap_err().to_string(), "1 error and 4 pieces of advice");
+    assert_eq!(
+        verdict(&lint, false).unwrap_err().to_string(),
+        "1 error and 4 pieces of advice"
+    );
 }
 
 #[test]

@@ -63,7 +63,9 @@ async fn what_was_read_is_what_is_changed_and_who_comes_too_late_looks_again() {
         let first = api.call().await;
         patches.push((first.method.clone(), first.path.clone(), first.body.clone()));
         first.reply(409, &status(409, "Conflict"));
-        api.call().await.reply(200, &pipeline("2", Some("scale-out"), "Automatic"));
+        api.call()
+            .await
+            .reply(200, &pipeline("2", Some("scale-out"), "Automatic"));
         let second = api.call().await;
         patches.push((second.method.clone(), second.path.clone(), second.body.clone()));
         second.reply(200, &pipeline("3", Some("all"), "Automatic"));
@@ -78,12 +80,17 @@ async fn what_was_read_is_what_is_changed_and_who_comes_too_late_looks_again() {
         .iter()
         .map(|(_, _, body)| {
             let metadata = &body["metadata"];
-            (&metadata["resourceVersion"], &metadata["annotations"]["tiercel.dev/pause"])
+            (
+                &metadata["resourceVersion"],
+                &metadata["annotations"]["tiercel.dev/pause"],
+            )
         })
         .collect();
     assert_eq!(sent, [(&json!("1"), &json!("scale-in")), (&json!("2"), &json!("all"))]);
     assert!(
-        patches.iter().all(|(method, path, _)| method == "PATCH" && path.contains("fieldManager=kubectl-tiercel")),
+        patches
+            .iter()
+            .all(|(method, path, _)| method == "PATCH" && path.contains("fieldManager=kubectl-tiercel")),
         "{patches:?}"
     );
 }
@@ -100,7 +107,9 @@ async fn what_is_so_already_is_not_written() {
         api.expect("GET", "/tieredpipelines/chat")
             .reply(200, pipeline("1", annotation, mode));
         let script = api.serve();
-        let told = change(&Cluster::scripted(client), &arguments(false), direction).await.unwrap();
+        let told = change(&Cluster::scripted(client), &arguments(false), direction)
+            .await
+            .unwrap();
         script.finish().await;
         assert!(told.contains(says), "{told}");
     }
