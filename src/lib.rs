@@ -18,14 +18,18 @@ pub mod api;
 pub mod cli;
 pub mod controller;
 pub mod decision_log;
+pub mod discover;
 pub mod explain;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod lint;
 pub mod plan;
 pub mod quantity;
 pub mod rebalance;
+pub mod redact;
 pub mod signals;
 pub mod simulate;
 pub mod telemetry;
 #[cfg(test)]
 mod tidy;
+pub mod view;

@@ -183,6 +183,7 @@ fn api_imports_nothing_that_stands_on_it() {
 #[test]
 fn clocks_are_read_in_few_places() {
     let allowed = [
+        "cli/print.rs",
         "controller/clock.rs",
         "controller/compute_pool.rs",
         "controller/view/watch.rs",

@@ -33,6 +33,8 @@ pub const MANAGER: &str = "tiercel";
 pub const APPLIED: &str = "tiercel.dev/applied";
 /// Break-glass annotation on a pipeline: `all`, `scale-in` or `scale-out`.
 pub const PAUSE: &str = "tiercel.dev/pause";
+/// Annotation on a pool that `tiercel discover` proposed: where its price comes from.
+pub const PRICE_SOURCE: &str = "tiercel.dev/price-source";
 
 /// Well-known label of a node's host name.
 pub const HOSTNAME: &str = "kubernetes.io/hostname";

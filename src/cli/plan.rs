@@ -1,22 +1,21 @@
 //! `tiercel plan`: what manifests would come to, before anybody applies them.
 
-mod cluster;
 mod files;
 mod git;
 mod joined;
 mod markdown;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod text;
 mod yaml;
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use kube::ResourceExt as _;
 
-use super::explain;
+use super::{cluster, print};
 use crate::plan::change::{Change, Kind, changes, keep_refused};
 use crate::plan::ground::{Ground, Snapshot};
 use crate::plan::manifest::{Manifests, Problem};
@@ -107,7 +106,7 @@ pub enum Error {
     },
     /// The cluster does not show itself.
     #[error(transparent)]
-    Cluster(explain::Error),
+    Cluster(#[from] cluster::Error),
     /// Something is refused; it has been printed.
     #[error("{}", refused(*.0))]
     Refused(usize),
@@ -118,8 +117,8 @@ pub enum Error {
     #[error("the definitions cannot be derived from the types: {0}")]
     Derive(serde_json::Error),
     /// The plan cannot be printed.
-    #[error("the plan cannot be written: {0}")]
-    Print(String),
+    #[error(transparent)]
+    Print(#[from] print::Error),
 }
 
 fn refused(count: usize) -> String {
@@ -147,15 +146,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let report = report(arguments)?;
     let printed = match arguments.output {
         Format::Text => text::render(&report),
-        Format::Json => serde_json::to_string_pretty(&report).map_err(|error| Error::Print(error.to_string()))? + "\n",
+        Format::Json => print::json(&report)?,
         Format::Markdown => markdown::render(&report),
         Format::Yaml => yaml::render(&report)?,
     };
-    match std::io::stdout().lock().write_all(printed.as_bytes()) {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
-        done => done.map_err(|error| Error::Print(error.to_string()))?,
-    }
+    print::write(&printed)?;
     if arguments.output == Format::Yaml {
         for problem in &report.problems {
             eprintln!("{problem}");
@@ -183,7 +178,7 @@ fn report(arguments: &Arguments) -> Result<Report, Error> {
     let side = Side {
         schemas: Schemas::installed().map_err(Error::Derive)?,
         nodes,
-        snapshot: arguments.context.as_deref().map(cluster::snapshot).transpose()?,
+        snapshot: arguments.context.as_deref().map(snapshot::of_cluster).transpose()?,
         pools: files::read(&arguments.pools, arguments.recursive)?,
         arguments,
     };

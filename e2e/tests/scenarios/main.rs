@@ -32,6 +32,7 @@ mod harness;
 mod lifecycle;
 mod lifecycle_refusals;
 mod plan;
+mod plugin;
 mod pools;
 mod prometheus;
 mod quickstart;
@@ -84,6 +85,7 @@ fn main() {
     trials.extend(lifecycle::scenarios(&suite));
     trials.extend(lifecycle_refusals::scenarios(&suite));
     trials.extend(plan::scenarios(&suite));
+    trials.extend(plugin::scenarios(&suite));
     trials.extend(pools::scenarios(&suite));
     trials.extend(quickstart::scenarios(&suite));
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -8,7 +8,7 @@ use kube::api::ListParams;
 use kube::{Api, Client, Config, ResourceExt as _};
 
 use super::Error;
-use super::cluster::plainly;
+use crate::cli::cluster::plainly;
 use crate::explain::{self, Document};
 
 /// From the first look for the operator's pods to its answer. It takes itself less than half of that.

@@ -541,8 +541,8 @@ fn messages_name_what_there_is() {
     );
     let codes = [
         unknown(&[]).code(),
-        Error::NotInstalled.code(),
-        Error::NoCluster(String::new()).code(),
+        cluster::Error::NotInstalled.code(),
+        cluster::Error::NoCluster(String::new()).code(),
     ];
     assert_eq!(codes, [3, 5, 6]);
 }

@@ -1,5 +1,6 @@
 //! The objects that the operator would apply.
 
+use super::super::print;
 use super::Error;
 use crate::plan::report::Report;
 
@@ -14,7 +15,7 @@ pub(super) fn render(report: &Report) -> Result<String, Error> {
     let mut text = HEAD.to_owned();
     let children = report.after.pipelines.iter().flat_map(|pipeline| &pipeline.children);
     for child in children {
-        let yaml = serde_saphyr::to_string(&child.manifest).map_err(|error| Error::Print(error.to_string()))?;
+        let yaml = print::yaml(&child.manifest)?;
         text.push_str("---\n");
         text.push_str(yaml.trim_end());
         text.push('\n');

@@ -1,0 +1,216 @@
+//! The tables of `top`: pools with their room and cost, stages with their replicas; sorted and filtered.
+
+use std::cmp::Ordering;
+
+use kube::ResourceExt as _;
+
+use super::table::{Cell, Layout, Row};
+use super::tree::Tree;
+use super::{State, Style, Tone};
+use crate::api::ComputePool;
+use crate::api::compute_pool::{CapacityType, Tier};
+
+/// What a line is sorted by in one column.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Key {
+    /// As words.
+    Text(String),
+    /// As a number; what is not known comes last.
+    Number(Option<f64>),
+}
+
+impl Key {
+    fn compare(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Text(a), Self::Text(b)) => a.cmp(b),
+            (Self::Number(a), Self::Number(b)) => match (a, b) {
+                (Some(a), Some(b)) => a.total_cmp(b),
+                (None, None) => Ordering::Equal,
+                (None, _) => Ordering::Greater,
+                (_, None) => Ordering::Less,
+            },
+            (Self::Text(_), Self::Number(_)) => Ordering::Less,
+            (Self::Number(_), Self::Text(_)) => Ordering::Greater,
+        }
+    }
+}
+
+/// One line: what is shown, and what it is sorted by.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// One for each column.
+    pub cells: Vec<Cell>,
+    /// One for each column.
+    pub keys: Vec<Key>,
+}
+
+/// One table.
+#[derive(Clone, Debug)]
+pub struct Sheet {
+    /// Titles of the columns.
+    pub titles: Vec<&'static str>,
+    /// Columns of numbers.
+    pub right: Vec<usize>,
+    /// All lines.
+    pub lines: Vec<Line>,
+}
+
+/// Which lines, in which order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// Column; as they came if absent.
+    pub column: Option<usize>,
+    /// From the other end.
+    pub reverse: bool,
+    /// Part of what a line must hold, in any case of letters.
+    pub filter: String,
+}
+
+impl Sheet {
+    /// The lines that are asked for, sorted.
+    pub fn ordered(&self, order: &Order) -> Vec<&Line> {
+        let wanted = order.filter.to_lowercase();
+        let holds = |line: &&Line| {
+            let text: Vec<String> = line
+                .cells
+                .iter()
+                .map(|cell| cell.parts().map(|(_, text)| text).collect())
+                .collect();
+            wanted.is_empty() || text.join(" ").to_lowercase().contains(&wanted)
+        };
+        let mut lines: Vec<&Line> = self.lines.iter().filter(holds).collect();
+        if let Some(column) = order.column {
+            lines.sort_by(|a, b| match (a.keys.get(column), b.keys.get(column)) {
+                (Some(a), Some(b)) => a.compare(b),
+                _ => Ordering::Equal,
+            });
+        }
+        if order.reverse {
+            lines.reverse();
+        }
+        lines
+    }
+
+    /// As plain lines.
+    pub fn lines(&self, order: &Order, style: Style) -> Vec<String> {
+        let rows = self.ordered(order).into_iter().map(|line| Row(line.cells.clone()));
+        Layout {
+            titles: self.titles.clone(),
+            right: self.right.clone(),
+            rows: rows.collect(),
+        }
+        .lines(style)
+    }
+}
+
+fn text(text: impl Into<String>) -> (Cell, Key) {
+    let text = text.into();
+    (Cell::plain(text.clone()), Key::Text(text))
+}
+
+fn number(shown: Option<String>, value: Option<f64>) -> (Cell, Key) {
+    let cell = shown.map_or_else(|| Cell::toned(Tone::Quiet, "-"), Cell::plain);
+    (cell, Key::Number(value))
+}
+
+/// A decimal of the status.
+fn decimal(shown: Option<&String>) -> (Cell, Key) {
+    number(shown.cloned(), shown.and_then(|text| text.parse().ok()))
+}
+
+fn state(state: State, style: Style) -> (Cell, Key) {
+    (style.state(state), Key::Text(state.word().to_owned()))
+}
+
+fn line(columns: Vec<(Cell, Key)>) -> Line {
+    let (cells, keys) = columns.into_iter().unzip();
+    Line { cells, keys }
+}
+
+/// The pools.
+pub fn pools(pools: &[ComputePool], style: Style) -> Sheet {
+    let mut lines: Vec<Line> = pools.iter().map(|pool| self::pool(pool, style)).collect();
+    lines.sort_by(|a, b| match (a.keys.first(), b.keys.first()) {
+        (Some(a), Some(b)) => a.compare(b),
+        _ => Ordering::Equal,
+    });
+    Sheet {
+        titles: vec!["POOL", "STATE", "TIER", "CLASS", "NODES", "REPLICAS", "COST/H", "FREE"],
+        right: vec![4, 5, 6],
+        lines,
+    }
+}
+
+fn pool(pool: &ComputePool, style: Style) -> Line {
+    let status = pool.status.as_ref();
+    let holds = |type_: &str| {
+        let conditions = status.iter().flat_map(|status| &status.conditions);
+        conditions
+            .into_iter()
+            .find(|condition| condition.type_ == type_)
+            .map(|condition| condition.status == "True")
+    };
+    let word = match (holds("Ready"), holds("CapacityAvailable")) {
+        (None, _) => State::Unknown,
+        (Some(false), _) => State::Failing,
+        (_, Some(false)) => State::Waiting,
+        _ => State::Ready,
+    };
+    let bought = match pool.spec.capacity_type {
+        CapacityType::OnDemand => "",
+        CapacityType::Spot => " spot",
+        CapacityType::Reserved => " reserved",
+    };
+    let tier = match pool.spec.tier {
+        Tier::Cpu => "CPU",
+        Tier::Accelerator => "Accelerator",
+    };
+    let (nodes, ready) = status.map_or((0, 0), |status| (status.nodes, status.ready_nodes));
+    let nodes_shown = if ready == nodes {
+        nodes.to_string()
+    } else {
+        format!("{ready}/{nodes}")
+    };
+    let replicas = status.map(|status| status.replicas);
+    let free = status.and_then(|status| status.free.clone()).unwrap_or_default();
+    line(vec![
+        text(pool.name_any()),
+        state(word, style),
+        text(format!("{tier}{bought}")),
+        text(pool.spec.class.clone().unwrap_or_default()),
+        number(Some(nodes_shown), Some(f64::from(nodes))),
+        number(replicas.map(|count| count.to_string()), replicas.map(f64::from)),
+        decimal(status.and_then(|status| status.cost_per_hour.as_ref())),
+        text(free),
+    ])
+}
+
+/// The stages of all pipelines.
+pub fn stages(tree: &Tree, style: Style) -> Sheet {
+    let lines = tree.pipelines.iter().flat_map(|pipeline| {
+        pipeline.stages.iter().map(|stage| {
+            let places = stage.pools.iter().filter(|pool| pool.replicas > 0);
+            let places: Vec<String> = places.map(|pool| format!("{} {}", pool.name, pool.replicas)).collect();
+            let mut place = Cell::plain(places.join(", "));
+            if stage.bottleneck {
+                let gap = if places.is_empty() { "" } else { style.dot() };
+                place = place.and(Tone::Plain, gap).and(Tone::Warn, "bottleneck");
+            }
+            line(vec![
+                text(format!("{}/{}", pipeline.namespace, pipeline.name)),
+                text(stage.name.as_str()),
+                state(stage.state, style),
+                number(
+                    Some(format!("{}/{}", stage.ready, stage.replicas)),
+                    Some(f64::from(stage.replicas)),
+                ),
+                (place, Key::Text(places.join(", "))),
+            ])
+        })
+    });
+    Sheet {
+        titles: vec!["PIPELINE", "STAGE", "STATE", "READY", "POOLS"],
+        right: vec![3],
+        lines: lines.collect(),
+    }
+}

@@ -1,0 +1,290 @@
+//! Every command that asks a cluster, against every way in which one can fail to answer: one line that says what to do, the exit
+//! code that the documentation promises, and nothing on standard output. The real program, and a server on loopback.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A command that asks a cluster. With the name of a pipeline, it ends in it.
+struct Asked {
+    words: &'static [&'static str],
+    /// It is about one pipeline.
+    named: bool,
+}
+
+const fn asked(words: &'static [&'static str], named: bool) -> Asked {
+    Asked { words, named }
+}
+
+const COMMANDS: [Asked; 12] = [
+    asked(&["get"], false),
+    asked(&["get", "-A", "-o", "json"], false),
+    asked(&["get", "-w"], false),
+    asked(&["get", "chat"], true),
+    asked(&["status", "chat", "-o", "yaml"], true),
+    asked(&["explain", "chat"], true),
+    asked(&["pause", "chat"], true),
+    asked(&["resume", "chat", "--scale-in"], true),
+    asked(&["report", "chat", "--file", "never-written.zip"], true),
+    asked(&["top"], false),
+    asked(&["discover"], false),
+    asked(&["discover", "--apply"], false),
+];
+
+/// How a server answers: status and body by path.
+type Answers = fn(&str) -> (u16, String);
+
+fn status(code: u16, message: &str, name: &str) -> (u16, String) {
+    let body = format!(
+        r#"{{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"X","message":"{message}","code":{code},"details":{{"name":"{name}"}}}}"#
+    );
+    (code, body)
+}
+
+fn list() -> (u16, String) {
+    (
+        200,
+        r#"{"kind":"List","apiVersion":"v1","metadata":{},"items":[]}"#.to_owned(),
+    )
+}
+
+/// A server of its own port, for as long as the test runs.
+fn serve(answers: Answers) -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || answer(stream, answers));
+        }
+    });
+    url
+}
+
+fn answer(stream: TcpStream, answers: Answers) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut line = String::new();
+    let _ = reader.read_line(&mut line);
+    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    let mut length = 0;
+    loop {
+        let mut header = String::new();
+        let _ = reader.read_line(&mut header);
+        if let Some(value) = header.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap_or(0);
+        }
+        if header.trim().is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    let _ = reader.read_exact(&mut body);
+    let (code, body) = answers(&path);
+    let head = format!(
+        "HTTP/1.1 {code} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    let mut stream = stream;
+    let _ = stream.write_all(format!("{head}{body}").as_bytes());
+}
+
+fn kubeconfig(folder: &Path, url: &str) -> PathBuf {
+    let path = folder.join("kubeconfig");
+    let text = format!(
+        "apiVersion: v1\nkind: Config\nclusters: [{{name: c, cluster: {{server: '{url}'}}}}]\n\
+         contexts: [{{name: c, context: {{cluster: c, user: u, namespace: rag}}}}]\nusers: [{{name: u, user: {{}}}}]\n\
+         current-context: c\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn run(folder: &Path, kubeconfig: &Path, words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kubectl-tiercel"))
+        .args(words)
+        .current_dir(folder)
+        .env("KUBECONFIG", kubeconfig)
+        .env_remove("HTTP_PROXY")
+        .env_remove("http_proxy")
+        .output()
+        .unwrap()
+}
+
+/// One line, no stack trace, no debug print, this exit code.
+fn refused(output: &Output, words: &[&str], code: i32, says: &str) {
+    let (out, error) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    let seen = format!("{words:?}: {:?}\n{out}---\n{error}", output.status.code());
+    assert_eq!(output.status.code(), Some(code), "{seen}");
+    assert_eq!((out.as_ref(), error.lines().count()), ("", 1), "{seen}");
+    assert!(
+        error.starts_with("tiercel: ") && error.contains(says),
+        "'{says}' is missing: {seen}"
+    );
+    for raw in ["panicked", "Error(", "Error {", "Some(", "Status {", "\\n"] {
+        assert!(!error.contains(raw), "{seen}");
+    }
+}
+
+#[test]
+fn every_command_says_what_is_wrong_in_one_line_with_the_promised_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases: [(&str, Answers, bool, i32, &str); 6] = [
+        (
+            "no such pipeline",
+            |path| {
+                if path.contains("/tieredpipelines/chat") {
+                    status(404, "tieredpipelines chat not found", "chat")
+                } else {
+                    list()
+                }
+            },
+            true,
+            3,
+            "there is no pipeline 'chat' in namespace 'rag'",
+        ),
+        (
+            "no right",
+            |_| status(403, "User ann cannot do that", ""),
+            false,
+            4,
+            "not permitted: User ann",
+        ),
+        (
+            "unknown user",
+            |_| status(401, "Unauthorized", ""),
+            false,
+            4,
+            "log in again",
+        ),
+        (
+            "no definitions",
+            |path| {
+                if path.contains("tiercel.dev") {
+                    (404, "404 page not found\n".to_owned())
+                } else {
+                    list()
+                }
+            },
+            false,
+            5,
+            "tiercel is not installed there",
+        ),
+        (
+            "broken server",
+            |_| status(500, "etcd is away", ""),
+            false,
+            1,
+            "etcd is away",
+        ),
+        (
+            "no server of Kubernetes",
+            |_| (200, "<html>hello</html>".to_owned()),
+            false,
+            1,
+            "cannot be read",
+        ),
+    ];
+    for (case, answers, named_only, code, says) in cases {
+        let config = kubeconfig(folder.path(), &serve(answers));
+        for command in COMMANDS.iter().filter(|command| command.named || !named_only) {
+            let output = run(folder.path(), &config, command.words);
+            println!("{case}");
+            refused(&output, command.words, code, says);
+        }
+    }
+    assert!(!folder.path().join("never-written.zip").exists());
+}
+
+#[test]
+fn nobody_answers_or_nobody_is_configured() {
+    let folder = tempfile::tempdir().unwrap();
+    let closed = {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let url = format!("http://127.0.0.1:{closed}");
+    let config = kubeconfig(folder.path(), &url);
+    let missing = folder.path().join("no-such-file");
+    for command in &COMMANDS {
+        refused(&run(folder.path(), &config, command.words), command.words, 6, &url);
+        refused(
+            &run(folder.path(), &missing, command.words),
+            command.words,
+            6,
+            "set KUBECONFIG",
+        );
+        let words = [command.words, &["--context", "none"]].concat();
+        refused(&run(folder.path(), &config, &words), &words, 6, "--context");
+    }
+}
+
+#[test]
+fn arguments_and_files_that_make_no_sense_are_code_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = kubeconfig(folder.path(), &serve(|_| list()));
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("broken.yaml", "kind: TieredPipeline\n---\nspec: {stages: [\n");
+    write("twice.yaml", "kind: A\nkind: B\n");
+    write("prices.yaml", "instances: [{type: a, costPerNodeHour: \"1,5\"}]\n");
+    for (words, says) in [
+        (&["lint", "-f", "broken.yaml"][..], "broken.yaml: not YAML: "),
+        (&["lint", "-f", "twice.yaml"], "twice.yaml: not YAML: "),
+        (&["lint", "-f", "no-such.yaml"], "cannot read no-such.yaml"),
+        (&["discover", "--prices", "no-such.yaml"], "cannot read no-such.yaml"),
+        (&["discover", "--prices", "prices.yaml"], "price of 'a'"),
+        (&["get", "-w", "-o", "json"], "leave it out"),
+        (&["get", "chat", "-A"], "leave out -A"),
+        (&["get", "../nodes"], "not the name of a pipeline"),
+        (&["status", "a/b"], "not the name of a pipeline"),
+        (&["pause", "Chat"], "not the name of a pipeline"),
+        (&["report", ""], "not the name of a pipeline"),
+        (&["explain", "a/b/c"], "NAME/STAGE"),
+    ] {
+        refused(&run(folder.path(), &config, words), words, 2, says);
+    }
+    // What clap says takes more lines, and names the command as kubectl does.
+    let output = run(folder.path(), &config, &["status"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("Usage: kubectl tiercel status"), "{text}");
+}
+
+#[test]
+fn an_empty_cluster_is_no_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = kubeconfig(folder.path(), &serve(|_| list()));
+    for (words, out, error) in [
+        (
+            &["get"][..],
+            "",
+            "no pipelines in namespace 'rag'; -A shows those of every namespace\n",
+        ),
+        (&["get", "-A"], "", "no pipelines in any namespace\n"),
+        (&["discover"], "no pool to propose\n", ""),
+    ] {
+        let output = run(folder.path(), &config, words);
+        assert_eq!(output.status.code(), Some(0), "{words:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), out, "{words:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), error, "{words:?}");
+    }
+}
+
+#[test]
+fn kubectl_gets_candidates_also_where_no_cluster_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = kubeconfig(folder.path(), "http://127.0.0.1:1");
+    for (words, begins) in [
+        (&["__complete", "--", "disc"][..], "discover\t"),
+        (&["__complete", "--", "status", ""], ":4\n"),
+    ] {
+        let output = run(folder.path(), &config, words);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success() && text.starts_with(begins) && output.stderr.is_empty(),
+            "{words:?}: {output:?}"
+        );
+    }
+}
