@@ -23,6 +23,8 @@ pub mod explain;
 pub(crate) mod fixtures;
 pub mod quantity;
 pub mod rebalance;
+#[cfg(test)]
+mod reference;
 pub mod signals;
 pub mod simulate;
 pub mod telemetry;
