@@ -1,7 +1,7 @@
 # `make help` is the manual. Targets are one-liners: what takes thought lives in the binaries they call.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test bugs fuzz soak cluster cluster-down bench crds lint fmt release-check tools cargo go
+.PHONY: reference help demo test bugs fuzz soak cluster cluster-down bench crds lint fmt release-check tools cargo go
 
 CARGO ?= cargo
 # Worlds of each campaign of the core in `make release-check`; `make test` has 256.
@@ -44,6 +44,9 @@ bench: cargo go ## Reaction times, requests, memory, start-up, beside a bare cli
 crds: cargo ## Write the definitions and their reference page from the Rust types: crds/, chart, docs/reference/.
 	@mkdir -p crds charts/tiercel/templates/crds docs/reference
 	@$(CARGO) run -q --bin tiercel -- crd --out crds --helm charts/tiercel/templates/crds --markdown docs/reference/api.md
+
+reference: cargo ## Write the reference pages that come from the code: docs/reference/metrics.md, conditions.md, flags.md.
+	TIERCEL_WRITE_REFERENCE=1 $(CARGO) test -q -p tiercel --lib reference::
 
 lint: cargo ## Format check and clippy with denied warnings.
 	$(CARGO) fmt --all -- --check

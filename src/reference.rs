@@ -97,7 +97,7 @@ fn every_family_of_metrics_is_on_its_page_and_no_other() {
          * Series of pipelines and pools are shown by the process that leads, and go with their object.\n\
          * What is unknown has no series; it is never zero.\n\
          * No label holds a pod, an image, an id or free text. A pipeline has 13 series, a stage seven and each stage on each of its pools \
-         five; beyond 50,000 together, whole pipelines are left out and counted in `tiercel_telemetry_series_dropped_total`.\n\
+         six; beyond 50,000 together, whole pipelines are left out and counted in `tiercel_telemetry_series_dropped_total`.\n\
          * What is free of a pool is `tiercel_pool_capacity - tiercel_pool_used`.\n\n\
          | metric | type | labels | what it says |\n| --- | --- | --- | --- |\n"
     );
@@ -201,8 +201,8 @@ fn every_flag_is_on_its_page() {
             let takes = argument.get_action().takes_values();
             let value = if takes { named.join(" ") } else { String::new() };
             let flag = match argument.get_long() {
-                Some(long) => format!("`--{long} {value}`").replace(" `", "`"),
-                None => format!("`{value}`"),
+                Some(long) => line(&format!("`--{long} {value}`").replace(" `", "`")),
+                None => line(&format!("`{value}`")),
             };
             let variable = argument
                 .get_env()

@@ -204,6 +204,11 @@ pub(super) const VARIANT: &[Family<VariantSample>] = &[
         "1 where a pool does not deliver replicas to a stage.",
         |variant| Some(flag(variant.dry)),
     ),
+    Family::new(
+        "stage_cost_dollars_per_hour",
+        "What the replicas of a stage on a pool cost per hour.",
+        |variant| Some(millionths(variant.cost_per_hour_micros)),
+    ),
 ];
 
 pub(super) const RESOURCE: &[Family<ResourceSample>] = &[

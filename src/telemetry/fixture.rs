@@ -12,6 +12,7 @@ pub(crate) fn variant(pool: &str) -> VariantSample {
         pool,
         tier: "CPU",
         capacity_millis: 2_500,
+        cost_per_hour_micros: 90_000,
         replicas: 3,
         ready_replicas: 2,
         dry: true,

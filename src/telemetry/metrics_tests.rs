@@ -38,6 +38,7 @@ fn a_pipeline_shows_all_its_series_with_units() {
             format!("tiercel_stage_replicas{{{on_pool}}} 3"),
             format!("tiercel_stage_ready_replicas{{{on_pool}}} 2"),
             format!("tiercel_stage_dry{{{on_pool}}} 1"),
+            format!("tiercel_stage_cost_dollars_per_hour{{{on_pool}}} 0.09"),
             format!("tiercel_stage_moved_replicas_total{{{on_pool}}} 0"),
         ]
     );
@@ -81,12 +82,12 @@ fn series_go_with_their_object_stage_and_pool() {
     let metrics = Metrics::default();
     metrics.set_pipeline("ai", "agent", sample(&["arm", "l4"]));
     metrics.set_pipeline("ai", "other", sample(&["arm"]));
-    assert_eq!(series_of(&metrics, "pool=\"l4\"").len(), 5);
+    assert_eq!(series_of(&metrics, "pool=\"l4\"").len(), 6);
     metrics.set_pipeline("ai", "agent", sample(&["arm"]));
     assert_eq!(series_of(&metrics, "pool=\"l4\"").len(), 0);
     metrics.forget_pipeline("ai", "agent");
     assert_eq!(series_of(&metrics, "agent").len(), 0);
-    assert_eq!(series_of(&metrics, "other").len(), 12);
+    assert_eq!(series_of(&metrics, "other").len(), 13);
     metrics.forget_pipeline("ai", "never-seen");
 
     metrics.set_pool("arm", pool());
@@ -107,7 +108,7 @@ fn series_go_with_their_object_stage_and_pool() {
 
 #[test]
 fn series_beyond_the_limit_are_left_out_and_counted() {
-    // Each pipeline has 12 and keeps room for nine conditions.
+    // Each pipeline has 13 and keeps room for nine conditions.
     let metrics = Metrics::new(45);
     metrics.set_pipeline("ai", "a", sample(&["arm"]));
     metrics.set_pipeline("ai", "b", sample(&["arm"]));
@@ -115,14 +116,14 @@ fn series_beyond_the_limit_are_left_out_and_counted() {
     assert_eq!(series_of(&metrics, "pipeline=\"c\"").len(), 0);
     assert_eq!(
         series_of(&metrics, "series_dropped"),
-        ["tiercel_telemetry_series_dropped_total 21"]
+        ["tiercel_telemetry_series_dropped_total 22"]
     );
     // The same again is a replacement, not an addition; room that gets free is used.
     metrics.set_pipeline("ai", "b", sample(&["arm"]));
-    assert_eq!(series_of(&metrics, "pipeline=\"b\"").len(), 12);
+    assert_eq!(series_of(&metrics, "pipeline=\"b\"").len(), 13);
     metrics.forget_pipeline("ai", "a");
     metrics.set_pipeline("ai", "c", sample(&["arm"]));
-    assert_eq!(series_of(&metrics, "pipeline=\"c\"").len(), 12);
+    assert_eq!(series_of(&metrics, "pipeline=\"c\"").len(), 13);
 }
 
 #[test]
@@ -131,7 +132,7 @@ fn a_former_leader_no_longer_shows_objects() {
     metrics.set_leading(true);
     metrics.set_pipeline("ai", "agent", sample(&["arm"]));
     metrics.set_leading(true);
-    assert_eq!(series_of(&metrics, "agent").len(), 12);
+    assert_eq!(series_of(&metrics, "agent").len(), 13);
     metrics.set_leading(false);
     assert_eq!(series_of(&metrics, "agent").len(), 0);
     assert_eq!(series_of(&metrics, "lease_leading"), ["tiercel_lease_leading 0"]);
@@ -145,7 +146,7 @@ fn every_family_is_named_by_the_convention_and_explains_itself() {
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
         .collect();
-    assert!(families.len() >= 43, "{families:?}");
+    assert!(families.len() >= 44, "{families:?}");
     let mut names: Vec<&str> = families.iter().map(|(name, _)| *name).collect();
     names.sort_unstable();
     names.dedup();
@@ -196,9 +197,9 @@ fn series_grow_with_stages_and_pools_and_with_nothing_else() {
         metrics.set_pool(name, pool());
     }
     let first = series(&metrics);
-    // Four of a pipeline and nine conditions; seven of a stage; five of a stage on a pool. Two of a resource, three of a
+    // Four of a pipeline and nine conditions; seven of a stage; six of a stage on a pool. Two of a resource, three of a
     // pool and one condition. And one counter of holds.
-    let (of_pipelines, of_pools) = (2 * (4 + 9 + 3 * (7 + 4 * 5)), 4 * (2 + 3 + 1));
+    let (of_pipelines, of_pools) = (2 * (4 + 9 + 3 * (7 + 4 * 6)), 4 * (2 + 3 + 1));
     assert_eq!(first.len() - before, of_pipelines + of_pools + 1);
     // Time goes on: other numbers, other reasons, the same number of series.
     for pass in 0..50_u32 {

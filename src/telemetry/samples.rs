@@ -52,6 +52,8 @@ pub struct VariantSample {
     pub tier: Word,
     /// Of Ready replicas, thousandths of the stage's unit.
     pub capacity_millis: u64,
+    /// Of the replicas asked for, millionths of a dollar.
+    pub cost_per_hour_micros: u64,
     /// Asked for.
     pub replicas: u32,
     /// Ready to serve.

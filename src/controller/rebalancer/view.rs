@@ -260,7 +260,8 @@ pub fn sample(
         let variants = (entry.variants.0..entry.variants.1).filter_map(|at| {
             let (reference, variant) = (index.variant(VariantIdx(at))?, world.variants.get(at as usize)?);
             let now = have(VariantIdx(at));
-            cost = cost.saturating_add(variant.cost_micros.saturating_mul(u64::from(now.desired)));
+            let here = variant.cost_micros.saturating_mul(u64::from(now.desired));
+            cost = cost.saturating_add(here);
             if now.desired > 0 {
                 let drawn = variant
                     .power_milliwatts
@@ -276,6 +277,7 @@ pub fn sample(
                     "CPU"
                 },
                 capacity_millis: variant.capacity_millis.saturating_mul(u64::from(now.ready)),
+                cost_per_hour_micros: here,
                 replicas: now.desired,
                 ready_replicas: now.ready,
                 dry: now.dry,
