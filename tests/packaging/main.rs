@@ -7,6 +7,7 @@
 mod chart;
 mod dependencies;
 mod kustomize;
+mod monitoring;
 mod programs;
 mod samples;
 mod values;
