@@ -6,6 +6,7 @@
 
 mod chart;
 mod dependencies;
+mod docs;
 mod kustomize;
 mod monitoring;
 mod programs;

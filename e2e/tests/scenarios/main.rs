@@ -31,6 +31,7 @@ mod hardware;
 mod harness;
 mod lifecycle;
 mod lifecycle_refusals;
+mod monitoring;
 mod pools;
 mod prometheus;
 mod quickstart;
@@ -82,6 +83,7 @@ fn main() {
     trials.extend(harness::scenarios(&suite));
     trials.extend(lifecycle::scenarios(&suite));
     trials.extend(lifecycle_refusals::scenarios(&suite));
+    trials.extend(monitoring::scenarios(&suite));
     trials.extend(pools::scenarios(&suite));
     trials.extend(quickstart::scenarios(&suite));
     let conclusion = libtest_mimic::run(&arguments, trials);
