@@ -1,7 +1,7 @@
 # `make help` is the manual. Targets are one-liners: what takes thought lives in the binaries they call.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test bugs fuzz soak cluster cluster-down bench crds lint fmt release-check tools cargo go
+.PHONY: reference docs install-yaml alerts help demo test bugs fuzz soak cluster cluster-down bench crds lint fmt release-check tools cargo go
 
 CARGO ?= cargo
 # Worlds of each campaign of the core in `make release-check`; `make test` has 256.
@@ -45,6 +45,17 @@ crds: cargo ## Write the definitions and their reference page from the Rust type
 	@mkdir -p crds charts/tiercel/templates/crds docs/reference
 	@$(CARGO) run -q --bin tiercel -- crd --out crds --helm charts/tiercel/templates/crds --markdown docs/reference/api.md
 
+reference: crds ## Write all reference pages that come from the code: API, metrics, conditions, flags, values of the chart.
+	TIERCEL_WRITE_REFERENCE=1 $(CARGO) test -q -p tiercel --lib reference::
+	TIERCEL_WRITE_REFERENCE=1 $(CARGO) test -q -p tiercel --test packaging the_charts_readme
+
+docs: ## The documentation as a site in target/book. Needs mdBook: cargo install mdbook --locked
+	@command -v mdbook >/dev/null || { echo "mdbook is missing: cargo install mdbook --locked"; exit 1; }
+	mdbook build
+
+install-yaml: cargo go ## Definitions, roles and operator in one file for `kubectl apply`: target/install.yaml.
+	@mkdir -p target && "$$($(LOCAL_CLUSTER) tools)/kubectl" kustomize config/default > target/install.yaml && echo target/install.yaml
+
 lint: cargo ## Format check and clippy with denied warnings.
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
@@ -61,7 +72,12 @@ fuzz: cargo ## Every property of the decision core on CASES_FUZZ random cases, t
 soak: cargo ## EPISODES short simulated episodes of the decision core under faults; a failure prints SIM_SEED.
 	SIM_EPISODES=$(EPISODES) $(CARGO) test -p tiercel --lib --release rebalance::episodes:: -- --nocapture
 
-release-check: test ## `make test`, then cargo-deny, cargo-audit and the core's campaigns on CASES worlds.
+alerts: cargo go ## Alerts by promtool, then every expression of dashboard and alerts by a real Prometheus beside the operator under load. Builds Prometheus once.
+	@bin="$$($(LOCAL_CLUSTER) prometheus)" && tools="$$($(LOCAL_CLUSTER) tools)" && \
+	"$$bin/promtool" check rules charts/tiercel/rules/alerts.yaml && "$$bin/promtool" test rules tests/alerts/alerts_test.yaml && \
+	$(CARGO) build -q --bin tiercel && TIERCEL_TOOLS_BIN="$$tools" TIERCEL_PROMETHEUS_BIN="$$bin" $(CARGO) test -p tiercel-e2e --test scenarios -- --ignored monitoring::
+
+release-check: test alerts docs ## `make test`, `make alerts` and `make docs`, then cargo-deny, cargo-audit and the core's campaigns on CASES worlds.
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install cargo-deny --locked"; exit 1; }
 	cargo-deny --workspace --offline check licenses bans sources
 	@command -v cargo-audit >/dev/null || { echo "cargo-audit is missing: cargo install cargo-audit --locked"; exit 1; }

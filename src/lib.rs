@@ -27,6 +27,8 @@ pub mod plan;
 pub mod quantity;
 pub mod rebalance;
 pub mod redact;
+#[cfg(test)]
+mod reference;
 pub mod signals;
 pub mod simulate;
 pub mod telemetry;

@@ -78,6 +78,33 @@ fn is_test(path: &str) -> bool {
 }
 
 #[test]
+fn whatever_metrics_can_be_told_somebody_tells() {
+    let all = sources("src");
+    let metrics = all.iter().find(|file| file.path == "src/telemetry/metrics.rs").unwrap();
+    let foreign = |file: &&Source| {
+        !file.path.starts_with("src/telemetry/") && !is_test(&file.path) && file.path != "src/reference.rs"
+    };
+    let callers: Vec<&str> = all.iter().filter(foreign).map(|file| file.text.as_str()).collect();
+    let mut told = 0;
+    for (_, code) in metrics.code() {
+        let name = code
+            .trim()
+            .strip_prefix("pub fn ")
+            .and_then(|rest| rest.split('(').next());
+        let Some(name) = name.filter(|name| !["new", "encode"].contains(name)) else {
+            continue;
+        };
+        let call = format!(".{name}(");
+        assert!(
+            callers.iter().any(|text| text.contains(&call)),
+            "nobody calls Metrics::{name}: its series would never move"
+        );
+        told += 1;
+    }
+    assert!(told > 20, "only {told} functions were found");
+}
+
+#[test]
 fn rebalance_stays_free_of_the_outside() {
     let words = [
         "crate::api",

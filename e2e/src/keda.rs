@@ -101,7 +101,7 @@ fn build(module: &Path, folder: &Path, progress: &mut impl FnMut(&str)) -> Resul
     fs::copy(module.join("go.sum"), &sum_path).map_err(at(&sum_path))?;
     for (name, package) in PROGRAMS {
         progress(&format!("{name} (elapsed {})", minutes(start.elapsed())));
-        tools::build(folder, folder, name, &format!("{MODULE}/{package}"), "", || {
+        tools::build(folder, folder, name, &format!("{MODULE}/{package}"), "", "", || {
             progress(&format!(
                 "{name}, still building (elapsed {})",
                 minutes(start.elapsed())

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`tools`] | the control plane's programs, found or built once |
 //! | [`keda`] | another autoscaler's programs, for the benchmark that measures beside it |
+//! | [`prometheus`] | a real Prometheus, for the check of dashboard and alerts |
 //! | [`controlplane`] | a real control plane on loopback: start, clients, restart, stop |
 //! | [`slot`], [`certs`], [`process`], [`command`] | what it stands on: ports and addresses, certificates, child processes |
 //! | [`nodes`] | the hardware to simulate, as data; create, cordon, taint, fail, delete |
@@ -29,6 +30,7 @@ pub mod nodes;
 pub mod observe;
 pub mod operator;
 pub mod process;
+pub mod prometheus;
 pub mod report;
 pub mod slot;
 pub mod tools;

@@ -100,8 +100,12 @@ impl Tools {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum Error {
-    #[error("{folder} has no program {missing:?}: unset TIERCEL_TOOLS_BIN to have the control plane built")]
-    Incomplete { folder: PathBuf, missing: &'static str },
+    #[error("{folder} has no program {missing:?}: unset {variable} to have it built")]
+    Incomplete {
+        folder: PathBuf,
+        missing: &'static str,
+        variable: &'static str,
+    },
     #[error("no home folder to keep the built control plane in: set TIERCEL_TOOLS_DIR")]
     NoCacheFolder,
     #[error(
@@ -136,6 +140,7 @@ pub fn find_or_build(mut progress: impl FnMut(&str)) -> Result<Tools, Error> {
             Some(tool) => Err(Error::Incomplete {
                 folder,
                 missing: tool.name(),
+                variable: "TIERCEL_TOOLS_BIN",
             }),
         };
     }
@@ -223,7 +228,7 @@ fn build_missing(module: &Path, folder: &Path, progress: &mut impl FnMut(&str)) 
         }
         let step = format!("[{}/{total}] {}", index + 1, tool.name());
         progress(&format!("{step} (elapsed {})", minutes(start.elapsed())));
-        build(module, folder, tool.name(), tool.package(), &stamps, || {
+        build(module, folder, tool.name(), tool.package(), "", &stamps, || {
             progress(&format!(
                 "{step}, still building (elapsed {})",
                 minutes(start.elapsed())
@@ -238,13 +243,14 @@ pub(crate) fn minutes(elapsed: Duration) -> String {
     format!("{}:{:02} min", elapsed.as_secs() / 60, elapsed.as_secs() % 60)
 }
 
-/// Builds into a temporary name first: a build that is cut off leaves nothing that looks finished. `stamps` are further
-/// flags for the linker.
+/// Builds into a temporary name first: a build that is cut off leaves nothing that looks finished. `tags` are build tags,
+/// `stamps` further flags for the linker.
 pub(crate) fn build(
     module: &Path,
     folder: &Path,
     name: &'static str,
     package: &str,
+    tags: &str,
     stamps: &str,
     mut still_building: impl FnMut(),
 ) -> Result<(), Error> {
@@ -254,7 +260,7 @@ pub(crate) fn build(
     let mut child = go()
         .current_dir(module)
         .env("CGO_ENABLED", "0")
-        .args(["build", "-trimpath", "-ldflags"])
+        .args(["build", "-trimpath", "-tags", tags, "-ldflags"])
         .arg(format!("-s -w {stamps}"))
         .arg("-o")
         .args([partial.as_os_str(), package.as_ref()])

@@ -233,7 +233,7 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
         asker,
     };
     let watched = tokio::select! {
-        watched = watch_everything(&clients.watch, namespace.as_deref()) => watched?,
+        watched = watch_everything(&clients.watch, namespace.as_deref(), &metrics) => watched?,
         () = stopping.cancelled() => return Ok(()),
     };
     health.set_synced(true);

@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams},
@@ -32,7 +32,7 @@ use super::capacity::{PoolObservation, observe};
 use super::report::ShadowPrices;
 use super::view::{NodeView, PodView, coalesced, watcher_config};
 use crate::api::compute_pool::{ComputePoolStatus, Tier};
-use crate::api::{ComputePool, labels};
+use crate::api::{ComputePool, conditions, labels};
 use crate::telemetry::{Metrics, PoolSample, ResourceSample};
 
 /// Deadline of the one write.
@@ -172,7 +172,6 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ComputePool>>, ctx: Arc<Cont
     };
 
     ctx.remember(&uid, |memory| memory.name.clone_from(&observation.name));
-    ctx.metrics.set_pool(&observation.name, sample(observation));
     let (previous, last_write) = ctx.remember(&uid, |memory| match &memory.written {
         Some(written) if written.seen == pool.metadata.resource_version => {
             (Some(written.status.clone()), Some(written.at))
@@ -180,6 +179,8 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ComputePool>>, ctx: Arc<Cont
         written => (pool.status.clone(), written.as_ref().map(|written| written.at)),
     });
     let status = compute_status(pool, observation, &ctx.prices, previous.as_ref(), &now());
+    ctx.metrics
+        .set_pool(&observation.name, sample(observation, &status.conditions));
     let action = match urgency(previous.as_ref(), &status) {
         Urgency::Nothing => repeat(&uid),
         Urgency::Numbers if let Some(wait) = last_write.and_then(settling) => Action::requeue(wait),
@@ -193,7 +194,7 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ComputePool>>, ctx: Arc<Cont
 }
 
 /// State of a pool, as metrics tell it.
-fn sample(observed: &PoolObservation) -> PoolSample {
+fn sample(observed: &PoolObservation, conditions: &[Condition]) -> PoolSample {
     let (used, free) = (observed.totals.used_by_tiercel, observed.totals.free);
     let bytes_millis = |kib: u64| kib.saturating_mul(1_024 * 1_000);
     let sample = |resource: &str, used: u64, free: u64| ResourceSample {
@@ -214,6 +215,9 @@ fn sample(observed: &PoolObservation) -> PoolSample {
             Tier::Accelerator => "Accelerator",
         },
         price_per_hour_micros: observed.cost_per_node_micros,
+        nodes: observed.nodes,
+        usable_nodes: u32::try_from(observed.usable.len()).unwrap_or(u32::MAX),
+        conditions: conditions::verdicts(conditions),
         resources,
     }
 }

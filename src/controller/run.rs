@@ -139,6 +139,7 @@ pub async fn lead(
         views,
         events,
         outcomes: Outcomes::new(metrics.clone(), clock.clone()),
+        metrics: metrics.clone(),
         clock,
         allow_secrets: settings.allow_secrets,
     };

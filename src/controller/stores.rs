@@ -62,11 +62,12 @@ impl Stores {
 }
 
 /// Watches what tiercel manages of one kind, in all namespaces. `None` stands for a list read anew, after which anything
-/// may be gone without an item.
-pub fn watch_children<K: Kind>(
+/// may be gone without an item. `failed` hears of every failure, after which the watch is tried again.
+pub fn watch_children<K: Kind, F: FnMut(&watcher::Error) + Send>(
     client: &Client,
     namespace: Option<&str>,
-) -> (Children<K>, impl Stream<Item = Option<Arc<Live<K>>>> + Send + use<K>) {
+    mut failed: F,
+) -> (Children<K>, impl Stream<Item = Option<Arc<Live<K>>>> + Send + use<K, F>) {
     let ours = watcher_config().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER));
     let (store, mut writer) = Children::new();
     let events = watcher(scope::<Wire<K>>(client, namespace), ours).default_backoff();
@@ -84,10 +85,6 @@ pub fn watch_children<K: Kind>(
         })
     });
     (store, changes)
-}
-
-fn failed(error: &watcher::Error) {
-    tracing::warn!(%error, "a watch failed and is tried again");
 }
 
 /// Watches the labels of namespaces.
@@ -135,11 +132,12 @@ where
 }
 
 /// Objects that changed, from a stream of watch events; `None` stands for a list read anew, after which anything may be
-/// gone without an event.
+/// gone without an event. `failed` hears of every failure, after which the watch is tried again.
 pub fn touched<K: Send>(
     events: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send,
+    mut failed: impl FnMut(&watcher::Error) + Send,
 ) -> impl Stream<Item = Option<K>> + Send {
-    events.filter_map(|event| {
+    events.filter_map(move |event| {
         future::ready(match event {
             Ok(watcher::Event::Apply(object) | watcher::Event::Delete(object)) => Some(Some(object)),
             Ok(watcher::Event::InitDone) => Some(None),

@@ -8,6 +8,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::Client;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -16,6 +17,7 @@ use super::rebalancer::Notice;
 use super::stores::{self, Stores, touched};
 use super::view::{Change, watch_nodes, watch_pods, watch_pools};
 use crate::api::TieredPipeline;
+use crate::telemetry::Metrics;
 
 /// Reference to a pipeline that is to be reconciled.
 pub type Pipeline = ObjectRef<DeserializeGuard<TieredPipeline>>;
@@ -48,9 +50,22 @@ struct Sinks {
     wake: mpsc::UnboundedSender<Pipeline>,
     all: watch::Sender<()>,
     capacity: watch::Sender<()>,
+    metrics: Metrics,
 }
 
 impl Sinks {
+    /// A watch of this kind failed; it is tried again.
+    fn failed(&self, kind: &'static str, error: &watcher::Error) {
+        tracing::warn!(kind, %error, "a watch failed and is tried again");
+        self.metrics.watch_restarted(kind);
+    }
+
+    /// The same for streams that are read elsewhere.
+    fn failing(&self, kind: &'static str) -> impl FnMut(&watcher::Error) + Send + use<> {
+        let sinks = self.clone();
+        move |error| sinks.failed(kind, error)
+    }
+
     /// A receiver that is gone belongs to a loop that has ended: nobody needs the news.
     fn notice(&self, notice: Notice) {
         let _ = self.notices.send(notice);
@@ -74,7 +89,7 @@ impl Sinks {
 ///
 /// # Errors
 /// When a watch ends before that.
-pub async fn watch_everything(client: &Client, namespace: Option<&str>) -> Result<Watched, Ended> {
+pub async fn watch_everything(client: &Client, namespace: Option<&str>, metrics: &Metrics) -> Result<Watched, Ended> {
     let notices = mpsc::unbounded_channel();
     let wake = mpsc::unbounded_channel();
     let (all, everybody) = watch::channel(());
@@ -84,15 +99,16 @@ pub async fn watch_everything(client: &Client, namespace: Option<&str>) -> Resul
         wake: wake.0.clone(),
         all,
         capacity,
+        metrics: metrics.clone(),
     };
     let mut tasks = JoinSet::new();
     let stores = Stores {
         pipelines: pipelines(client, namespace, &sinks, &mut tasks),
         pools: pools(client, &sinks, &mut tasks),
         deployments: deployments(client, namespace, &sinks, &mut tasks),
-        services: children(client, namespace, &sinks, &mut tasks),
-        budgets: children(client, namespace, &sinks, &mut tasks),
-        accounts: children(client, namespace, &sinks, &mut tasks),
+        services: children(client, namespace, "Service", &sinks, &mut tasks),
+        budgets: children(client, namespace, "PodDisruptionBudget", &sinks, &mut tasks),
+        accounts: children(client, namespace, "ServiceAccount", &sinks, &mut tasks),
         namespaces: namespaces(client, &sinks, &mut tasks),
         nodes: nodes(client, &sinks, &mut tasks),
         pods: pods(client, &sinks, &mut tasks),
@@ -116,7 +132,8 @@ fn pipelines(
 ) -> Store<DeserializeGuard<TieredPipeline>> {
     let (store, stream) = stores::watch_pipelines(client, namespace);
     let sinks = sinks.clone();
-    tasks.spawn(touched(stream).for_each(move |object| {
+    let failing = sinks.failing("TieredPipeline");
+    tasks.spawn(touched(stream, failing).for_each(move |object| {
         sinks.notice(Notice::World);
         match object {
             Some(object) => sinks.wake(ObjectRef::from_obj(&object)),
@@ -130,7 +147,8 @@ fn pipelines(
 fn pools(client: &Client, sinks: &Sinks, tasks: &mut JoinSet<()>) -> Store<DeserializeGuard<crate::api::ComputePool>> {
     let (store, stream) = watch_pools(client.clone());
     let sinks = sinks.clone();
-    tasks.spawn(touched(stream).for_each(move |_| {
+    let failing = sinks.failing("ComputePool");
+    tasks.spawn(touched(stream, failing).for_each(move |_| {
         sinks.capacity.send_replace(());
         sinks.notice(Notice::World);
         ready(())
@@ -144,7 +162,7 @@ fn deployments(
     sinks: &Sinks,
     tasks: &mut JoinSet<()>,
 ) -> Children<Deployment> {
-    let (store, changes) = stores::watch_children(client, namespace);
+    let (store, changes) = stores::watch_children(client, namespace, sinks.failing("Deployment"));
     let sinks = sinks.clone();
     tasks.spawn(changes.for_each(move |object| {
         match &object {
@@ -159,8 +177,14 @@ fn deployments(
 }
 
 /// A child that changed wakes its owner; a list read anew wakes everybody.
-fn children<K: Kind>(client: &Client, namespace: Option<&str>, sinks: &Sinks, tasks: &mut JoinSet<()>) -> Children<K> {
-    let (store, changes) = stores::watch_children(client, namespace);
+fn children<K: Kind>(
+    client: &Client,
+    namespace: Option<&str>,
+    kind: &'static str,
+    sinks: &Sinks,
+    tasks: &mut JoinSet<()>,
+) -> Children<K> {
+    let (store, changes) = stores::watch_children(client, namespace, sinks.failing(kind));
     tasks.spawn(owned(changes, sinks.clone()));
     store
 }
@@ -182,7 +206,8 @@ fn namespaces(
 ) -> Store<kube::api::PartialObjectMeta<k8s_openapi::api::core::v1::Namespace>> {
     let (store, stream) = stores::watch_namespaces(client);
     let sinks = sinks.clone();
-    tasks.spawn(touched(stream).for_each(move |_| {
+    let failing = sinks.failing("Namespace");
+    tasks.spawn(touched(stream, failing).for_each(move |_| {
         sinks.notice(Notice::World);
         sinks.all.send_replace(());
         ready(())
@@ -199,7 +224,7 @@ fn nodes(client: &Client, sinks: &Sinks, tasks: &mut JoinSet<()>) -> Store<super
                 sinks.capacity.send_replace(());
                 sinks.notice(Notice::World);
             }
-            Err(error) => tracing::warn!(%error, "the watch of nodes failed and is tried again"),
+            Err(error) => sinks.failed("Node", &error),
         }
         ready(())
     }));
@@ -222,7 +247,7 @@ fn pods(client: &Client, sinks: &Sinks, tasks: &mut JoinSet<()>) -> Store<super:
                 sinks.capacity.send_replace(());
                 sinks.notice(Notice::Pod(Box::new(change)));
             }
-            Err(error) => tracing::warn!(%error, "the watch of pods failed and is tried again"),
+            Err(error) => sinks.failed("Pod", &error),
         }
         ready(())
     }));

@@ -16,8 +16,12 @@ use prometheus_client::{
 
 use super::{
     exposition::{Exposition, text_from_openmetrics},
-    objects::{Objects, PipelineSample, PoolSample, SERIES_MAX},
+    objects::{Objects, SERIES_MAX},
+    samples::{PipelineSample, PoolSample, Word},
 };
+
+/// What is said of a plan that failed its own check.
+pub const PLAN_REJECTED: Word = "PlanRejected";
 
 /// Seconds; from what the core needs to what a person notices.
 const DECISION_BUCKETS: &[f64] = &[
@@ -31,8 +35,6 @@ const REACTION_BUCKETS: &[f64] = &[
 const RECONCILE_BUCKETS: &[f64] = &[
     1e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
-
-type Word = &'static str;
 
 macro_rules! label_sets {
     ($($name:ident { $($label:ident),+ })+) => {
@@ -96,6 +98,7 @@ struct Inner {
     plan_solve_duration: Histogram,
     reaction: Histogram,
     scale_writes: Family<Outcome, Counter>,
+    scale_write_duration: Histogram,
     scaled_replicas: Family<Direction, Counter>,
     signal_errors: Family<SignalError, Counter>,
     events: Family<Event, Counter>,
@@ -135,6 +138,7 @@ impl Metrics {
             plan_gap: unknown,
             plan_solve_duration: Buckets(DECISION_BUCKETS).new_metric(),
             scale_writes: Family::default(),
+            scale_write_duration: Buckets(REACTION_BUCKETS).new_metric(),
             scaled_replicas: Family::default(),
             signal_errors: Family::default(),
             events: Family::default(),
@@ -212,16 +216,6 @@ impl Metrics {
         self.0.decision_duration.observe(took.as_secs_f64());
     }
 
-    /// A wanted change was held back.
-    pub fn held(&self, reason: Word) {
-        self.0.holds.get_or_create(&Reason { reason }).inc();
-    }
-
-    /// A plan failed its own check. An alarm: a defect.
-    pub fn plan_rejected(&self) {
-        self.0.plans_rejected.inc();
-    }
-
     /// Steps of the core are missing from the decision log.
     pub fn decision_log_lost(&self, steps: u64) {
         self.0.log_lost.inc_by(steps);
@@ -249,13 +243,20 @@ impl Metrics {
         self.0.scale_writes.get_or_create(&Outcome { outcome }).inc();
     }
 
-    /// An acknowledged write moved replicas.
-    pub fn scaled(&self, from: u32, to: u32) {
+    /// The request of such a write took so long, its wait for a turn left out.
+    pub fn scale_write_took(&self, took: Duration) {
+        self.0.scale_write_duration.observe(took.as_secs_f64());
+    }
+
+    /// An acknowledged write moved replicas of a stage on a pool. `pipeline` is namespace and name.
+    pub fn scaled(&self, pipeline: (&str, &str), stage: &str, pool: &Arc<str>, (from, to): (u32, u32)) {
         let direction = if to >= from { "up" } else { "down" };
+        let moved = to.abs_diff(from);
         self.0
             .scaled_replicas
             .get_or_create(&Direction { direction })
-            .inc_by(to.abs_diff(from).into());
+            .inc_by(moved.into());
+        self.0.objects.moved(pipeline, stage, pool, moved);
     }
 
     /// A signal could not be read.
@@ -269,8 +270,19 @@ impl Metrics {
     }
 
     /// Replaces the series of a pipeline: stages and pools that are not in the sample are gone from the next scrape.
+    /// Counts what holds its stages back since the last sample; a rejected plan is a defect.
     pub fn set_pipeline(&self, namespace: &str, pipeline: &str, sample: PipelineSample) {
-        self.0.objects.set_pipeline(namespace, pipeline, sample);
+        for reason in self.0.objects.set_pipeline(namespace, pipeline, sample) {
+            self.0.holds.get_or_create(&Reason { reason }).inc();
+            if reason == PLAN_REJECTED {
+                self.0.plans_rejected.inc();
+            }
+        }
+    }
+
+    /// Conditions of a pipeline that are true or false; what is unknown is left out.
+    pub fn set_conditions(&self, namespace: &str, pipeline: &str, conditions: Vec<(Word, bool)>) {
+        self.0.objects.set_conditions(namespace, pipeline, conditions);
     }
 
     /// The pipeline is gone, and with it its series.
@@ -351,6 +363,13 @@ impl Inner {
             "scale_writes",
             "Writes of replica counts by how they ended",
             self.scale_writes.clone(),
+        );
+        let help = "How long a write of a replica count took to be answered, its wait for a turn left out";
+        registry.register_with_unit(
+            "scale_write_duration",
+            help,
+            Unit::Seconds,
+            self.scale_write_duration.clone(),
         );
         registry.register(
             "scale_replicas",

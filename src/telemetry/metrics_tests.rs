@@ -1,31 +1,6 @@
 use super::*;
-use crate::telemetry::{ResourceSample, StageSample, VariantSample};
-
-fn variant(pool: &str) -> VariantSample {
-    let pool = pool.into();
-    VariantSample {
-        pool,
-        tier: "CPU",
-        capacity_millis: 2_500,
-        replicas: 3,
-        ready_replicas: 2,
-        dry: true,
-    }
-}
-
-fn sample(pools: &[&str]) -> PipelineSample {
-    let variants = pools.iter().map(|pool| variant(pool)).collect();
-    let stage = StageSample {
-        stage: "plan".into(),
-        demand_millis: Some(1_500),
-        signal_age_ms: Some(250),
-        variants,
-    };
-    PipelineSample {
-        cost_per_hour_micros: Some(1_250_000),
-        stages: vec![stage],
-    }
-}
+use crate::telemetry::fixture::{conditions, everything, pool, sample, stage, whole};
+use crate::telemetry::{PLAN_REJECTED, StageSample};
 
 /// Sample lines, without help and types.
 fn series(metrics: &Metrics) -> Vec<String> {
@@ -54,11 +29,17 @@ fn a_pipeline_shows_all_its_series_with_units() {
         [
             "tiercel_pipeline_cost_dollars_per_hour{namespace=\"ai\",pipeline=\"agent\"} 1.25".to_owned(),
             format!("tiercel_stage_demand{{{stage}}} 1.5"),
+            format!("tiercel_stage_unserved_demand{{{stage}}} 0.5"),
+            format!("tiercel_stage_below_preferred_tier{{{stage}}} 0"),
+            format!("tiercel_signal_fresh{{{stage}}} 1"),
             format!("tiercel_signal_age_seconds{{{stage}}} 0.25"),
+            format!("tiercel_stage_plan_reason{{{stage},reason=\"Cheapest\"}} 1"),
             format!("tiercel_stage_capacity{{{on_pool}}} 2.5"),
             format!("tiercel_stage_replicas{{{on_pool}}} 3"),
             format!("tiercel_stage_ready_replicas{{{on_pool}}} 2"),
             format!("tiercel_stage_dry{{{on_pool}}} 1"),
+            format!("tiercel_stage_cost_dollars_per_hour{{{on_pool}}} 0.09"),
+            format!("tiercel_stage_moved_replicas_total{{{on_pool}}} 0"),
         ]
     );
 }
@@ -74,8 +55,8 @@ fn what_is_unknown_has_no_series_rather_than_a_zero() {
         "ai",
         "agent",
         PipelineSample {
-            cost_per_hour_micros: None,
             stages: vec![stage],
+            ..PipelineSample::default()
         },
     );
     metrics.set_pool(
@@ -86,7 +67,14 @@ fn what_is_unknown_has_no_series_rather_than_a_zero() {
         },
     );
     assert_eq!(series_of(&metrics, "agent"), [""; 0]);
-    assert_eq!(series_of(&metrics, "arm"), [""; 0]);
+    assert_eq!(
+        series_of(&metrics, "arm"),
+        [
+            "tiercel_pool_nodes{pool=\"arm\",tier=\"CPU\"} 0",
+            "tiercel_pool_usable_nodes{pool=\"arm\",tier=\"CPU\"} 0"
+        ],
+        "that no node matches is known"
+    );
 }
 
 #[test]
@@ -94,33 +82,24 @@ fn series_go_with_their_object_stage_and_pool() {
     let metrics = Metrics::default();
     metrics.set_pipeline("ai", "agent", sample(&["arm", "l4"]));
     metrics.set_pipeline("ai", "other", sample(&["arm"]));
-    assert_eq!(series_of(&metrics, "pool=\"l4\"").len(), 4);
+    assert_eq!(series_of(&metrics, "pool=\"l4\"").len(), 6);
     metrics.set_pipeline("ai", "agent", sample(&["arm"]));
     assert_eq!(series_of(&metrics, "pool=\"l4\"").len(), 0);
     metrics.forget_pipeline("ai", "agent");
     assert_eq!(series_of(&metrics, "agent").len(), 0);
-    assert_eq!(series_of(&metrics, "other").len(), 7);
+    assert_eq!(series_of(&metrics, "other").len(), 13);
     metrics.forget_pipeline("ai", "never-seen");
 
-    let resources = vec![ResourceSample {
-        resource: "cpu".into(),
-        capacity_millis: 64_000,
-        used_millis: 500,
-    }];
-    metrics.set_pool(
-        "arm",
-        PoolSample {
-            tier: "CPU",
-            price_per_hour_micros: Some(36_000),
-            resources,
-        },
-    );
+    metrics.set_pool("arm", pool());
     assert_eq!(
         series_of(&metrics, "tiercel_pool"),
         [
             "tiercel_pool_capacity{pool=\"arm\",tier=\"CPU\",resource=\"cpu\"} 64.0",
             "tiercel_pool_used{pool=\"arm\",tier=\"CPU\",resource=\"cpu\"} 0.5",
             "tiercel_pool_price_dollars_per_hour{pool=\"arm\",tier=\"CPU\"} 0.036",
+            "tiercel_pool_nodes{pool=\"arm\",tier=\"CPU\"} 3",
+            "tiercel_pool_usable_nodes{pool=\"arm\",tier=\"CPU\"} 2",
+            "tiercel_pool_condition{pool=\"arm\",tier=\"CPU\",condition=\"Ready\"} 1",
         ]
     );
     metrics.forget_pool("arm");
@@ -129,21 +108,22 @@ fn series_go_with_their_object_stage_and_pool() {
 
 #[test]
 fn series_beyond_the_limit_are_left_out_and_counted() {
-    let metrics = Metrics::new(15);
+    // Each pipeline has 13 and keeps room for nine conditions.
+    let metrics = Metrics::new(45);
     metrics.set_pipeline("ai", "a", sample(&["arm"]));
     metrics.set_pipeline("ai", "b", sample(&["arm"]));
     metrics.set_pipeline("ai", "c", sample(&["arm"]));
     assert_eq!(series_of(&metrics, "pipeline=\"c\"").len(), 0);
     assert_eq!(
         series_of(&metrics, "series_dropped"),
-        ["tiercel_telemetry_series_dropped_total 7"]
+        ["tiercel_telemetry_series_dropped_total 22"]
     );
     // The same again is a replacement, not an addition; room that gets free is used.
     metrics.set_pipeline("ai", "b", sample(&["arm"]));
-    assert_eq!(series_of(&metrics, "pipeline=\"b\"").len(), 7);
+    assert_eq!(series_of(&metrics, "pipeline=\"b\"").len(), 13);
     metrics.forget_pipeline("ai", "a");
     metrics.set_pipeline("ai", "c", sample(&["arm"]));
-    assert_eq!(series_of(&metrics, "pipeline=\"c\"").len(), 7);
+    assert_eq!(series_of(&metrics, "pipeline=\"c\"").len(), 13);
 }
 
 #[test]
@@ -152,7 +132,7 @@ fn a_former_leader_no_longer_shows_objects() {
     metrics.set_leading(true);
     metrics.set_pipeline("ai", "agent", sample(&["arm"]));
     metrics.set_leading(true);
-    assert_eq!(series_of(&metrics, "agent").len(), 7);
+    assert_eq!(series_of(&metrics, "agent").len(), 13);
     metrics.set_leading(false);
     assert_eq!(series_of(&metrics, "agent").len(), 0);
     assert_eq!(series_of(&metrics, "lease_leading"), ["tiercel_lease_leading 0"]);
@@ -160,28 +140,13 @@ fn a_former_leader_no_longer_shows_objects() {
 
 #[test]
 fn every_family_is_named_by_the_convention_and_explains_itself() {
-    let metrics = Metrics::default();
-    metrics.reconcile_started("pipeline");
-    metrics.reconciled("pipeline", "Applied", Duration::from_millis(20));
-    metrics.watch_restarted("Node");
-    metrics.api_request("fast", "patch_scale", 200);
-    metrics.throttled("calls", Duration::from_millis(1_500));
-    metrics.decided("DemandRose", "Cheapest");
-    metrics.decision_took(Duration::from_micros(40));
-    metrics.held("CoolingDown");
-    metrics.plan_rejected();
-    metrics.reacted(Duration::from_millis(7));
-    metrics.scale_write("Acknowledged");
-    metrics.scaled(5, 2);
-    metrics.signal_error("vllm", "Timeout");
-    metrics.event("Published");
-    metrics.set_pipeline("ai", "agent", sample(&["arm"]));
+    let metrics = everything();
     let text = metrics.encode(Exposition::OpenMetrics);
     let families: Vec<(&str, &str)> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
         .collect();
-    assert!(families.len() >= 24, "{families:?}");
+    assert!(families.len() >= 44, "{families:?}");
     let mut names: Vec<&str> = families.iter().map(|(name, _)| *name).collect();
     names.sort_unstable();
     names.dedup();
@@ -205,6 +170,10 @@ fn every_family_is_named_by_the_convention_and_explains_itself() {
         "tiercel_api_requests_total{client=\"fast\",verb=\"patch_scale\",code=\"200\"} 1",
         "tiercel_api_throttle_wait_seconds_total{client=\"calls\"} 1.5",
         "tiercel_scale_replicas_total{direction=\"down\"} 3",
+        "tiercel_stage_moved_replicas_total{namespace=\"ai\",pipeline=\"agent\",stage=\"plan\",pool=\"arm\",tier=\"CPU\"} 3",
+        "tiercel_scale_write_duration_seconds_bucket{le=\"0.005\"} 1",
+        "tiercel_pipeline_power_watts{namespace=\"ai\",pipeline=\"agent\"} 75.0",
+        "tiercel_pipeline_condition{namespace=\"ai\",pipeline=\"agent\",condition=\"Stalled\"} 1",
         "tiercel_scale_reaction_seconds_bucket{le=\"0.01\"} 1",
         "tiercel_scale_reaction_seconds_bucket{le=\"0.005\"} 0",
     ] {
@@ -213,4 +182,126 @@ fn every_family_is_named_by_the_convention_and_explains_itself() {
             "{expected} is not in\n{text}"
         );
     }
+}
+
+#[test]
+fn series_grow_with_stages_and_pools_and_with_nothing_else() {
+    let (stages, pools) = (["parse", "plan", "answer"], ["arm", "x86", "l4", "h100"]);
+    let metrics = Metrics::default();
+    let before = series(&metrics).len();
+    for pipeline in ["a", "b"] {
+        metrics.set_conditions("ai", pipeline, conditions());
+        metrics.set_pipeline("ai", pipeline, whole(&stages, &pools));
+    }
+    for name in pools {
+        metrics.set_pool(name, pool());
+    }
+    let first = series(&metrics);
+    // Four of a pipeline and nine conditions; seven of a stage; six of a stage on a pool. Two of a resource, three of a
+    // pool and one condition. And one counter of holds.
+    let (of_pipelines, of_pools) = (2 * (4 + 9 + 3 * (7 + 4 * 6)), 4 * (2 + 3 + 1));
+    assert_eq!(first.len() - before, of_pipelines + of_pools + 1);
+    // Time goes on: other numbers, other reasons, the same number of series.
+    for pass in 0..50_u32 {
+        let mut sample = whole(&stages, &pools);
+        for stage in &mut sample.stages {
+            stage.hold = Some(["CoolingDown", "NoCapacity"][pass as usize % 2]);
+            stage.reason = Some(["Cheapest", "PoolFull", "PoolDry"][pass as usize % 3]);
+        }
+        metrics.set_pipeline("ai", "a", sample);
+        metrics.scaled(("ai", "a"), "plan", &Arc::from("arm"), (pass, pass + 1));
+    }
+    assert_eq!(
+        series(&metrics).len(),
+        first.len() + 2,
+        "one more reason to hold, and one direction"
+    );
+    // And every name of a label is one that is meant.
+    let known = [
+        "namespace",
+        "pipeline",
+        "stage",
+        "pool",
+        "tier",
+        "resource",
+        "condition",
+        "reason",
+        "direction",
+        "le",
+        "version",
+        "controller",
+        "outcome",
+        "trigger",
+        "client",
+        "verb",
+        "code",
+        "kind",
+        "source",
+        "why",
+    ];
+    for line in series(&everything()) {
+        let labels = line
+            .split_once('{')
+            .map_or("", |(_, rest)| rest.split_once('}').unwrap().0);
+        for label in labels.split(',').filter(|label| !label.is_empty()) {
+            let name = label.split_once('=').unwrap().0;
+            assert!(known.contains(&name), "{name} is a new label, is it closed? {line}");
+        }
+    }
+}
+
+#[test]
+fn what_holds_a_stage_back_is_counted_when_it_begins() {
+    let metrics = Metrics::default();
+    let tell = |hold| {
+        let stages = vec![StageSample {
+            hold,
+            ..stage("plan", &["arm"])
+        }];
+        metrics.set_pipeline("ai", "agent", PipelineSample { stages, ..sample(&[]) });
+    };
+    for hold in [
+        None,
+        Some("CoolingDown"),
+        Some("CoolingDown"),
+        None,
+        Some("CoolingDown"),
+        Some(PLAN_REJECTED),
+    ] {
+        tell(hold);
+    }
+    assert_eq!(
+        series_of(&metrics, "reason=\"CoolingDown\""),
+        ["tiercel_decision_held_total{reason=\"CoolingDown\"} 2"]
+    );
+    assert_eq!(
+        series_of(&metrics, "tiercel_decision_rejected_plans"),
+        ["tiercel_decision_rejected_plans_total 1"]
+    );
+    assert_eq!(series_of(&metrics, "tiercel_stage_hold").len(), 1);
+    tell(None);
+    assert_eq!(series_of(&metrics, "tiercel_stage_hold").len(), 0);
+}
+
+#[test]
+fn conditions_show_with_their_pipeline_and_go_with_it() {
+    let metrics = Metrics::default();
+    let shown = |name: &str| {
+        series_of(&metrics, "tiercel_pipeline_condition")
+            .iter()
+            .filter(|line| line.contains(name))
+            .count()
+    };
+    metrics.set_conditions("ai", "agent", vec![("Ready", true), ("Balanced", false)]);
+    assert_eq!(shown("agent"), 0, "nobody has planned it yet");
+    metrics.set_pipeline("ai", "agent", sample(&["arm"]));
+    assert_eq!(shown("agent"), 2);
+    metrics.set_conditions("ai", "agent", vec![("Ready", false)]);
+    assert_eq!(
+        series_of(&metrics, "tiercel_pipeline_condition"),
+        ["tiercel_pipeline_condition{namespace=\"ai\",pipeline=\"agent\",condition=\"Ready\"} 0"]
+    );
+    metrics.forget_pipeline("ai", "agent");
+    metrics.set_pipeline("ai", "agent", sample(&["arm"]));
+    assert_eq!(shown("agent"), 0, "of the one that went");
 }

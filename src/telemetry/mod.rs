@@ -5,13 +5,17 @@ use std::{io::IsTerminal as _, panic::PanicHookInfo};
 use tracing_subscriber::{EnvFilter, Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
 
 mod exposition;
+mod families;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod metrics;
 mod objects;
+mod samples;
 mod server;
 
 pub use exposition::Exposition;
-pub use metrics::Metrics;
-pub use objects::{PipelineSample, PoolSample, ResourceSample, StageSample, VariantSample};
+pub use metrics::{Metrics, PLAN_REJECTED};
+pub use samples::{PipelineSample, PoolSample, ResourceSample, StageSample, VariantSample};
 pub use server::{Health, serve};
 
 /// How log lines look.

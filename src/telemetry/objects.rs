@@ -8,89 +8,48 @@ use std::{
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric as _},
+    encoding::{DescriptorEncoder, EncodeMetric as _},
     metrics::{MetricType, counter::ConstCounter},
-    registry::Unit,
 };
 
-/// Series over all objects. 100 pipelines of 6 stages on 5 pools make 15,200.
+use super::{
+    families::{
+        Family, HOLD, Labels, MOVED, PIPELINE, PIPELINE_CONDITION, PLAN_REASON, POOL, POOL_CONDITION, RESOURCE, STAGE,
+        VARIANT, counters, words,
+    },
+    samples::{PipelineSample, PoolSample, StageSample, VariantSample, Word},
+};
+
+/// Series over all objects. 100 pipelines of 6 stages on 5 pools make 23,500.
 pub(super) const SERIES_MAX: usize = 50_000;
-
-/// State of a pipeline.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PipelineSample {
-    /// Millionths of a dollar; absent while a price is unknown.
-    pub cost_per_hour_micros: Option<u64>,
-    /// Its stages.
-    pub stages: Vec<StageSample>,
-}
-
-/// State of a stage.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StageSample {
-    /// Name within the pipeline.
-    pub stage: String,
-    /// Thousandths of the stage's unit; absent while no signal has been seen.
-    pub demand_millis: Option<u64>,
-    /// Age of the newest reading, milliseconds; absent if there is none.
-    pub signal_age_ms: Option<u64>,
-    /// The stage on each of its pools.
-    pub variants: Vec<VariantSample>,
-}
-
-/// State of a stage on a pool.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct VariantSample {
-    /// Name of the pool.
-    pub pool: Arc<str>,
-    /// `CPU` or `Accelerator`.
-    pub tier: &'static str,
-    /// Of Ready replicas, thousandths of the stage's unit.
-    pub capacity_millis: u64,
-    /// Asked for.
-    pub replicas: u32,
-    /// Ready to serve.
-    pub ready_replicas: u32,
-    /// The pool does not deliver replicas to this stage at the moment.
-    pub dry: bool,
-}
+/// Conditions of one pipeline: one per type.
+const CONDITIONS_MAX: usize = 9;
 
 impl PipelineSample {
     fn series_count(&self) -> usize {
+        let variant = |variant: &VariantSample| Family::count(VARIANT, variant) + 1;
         let stage = |stage: &StageSample| {
-            usize::from(stage.demand_millis.is_some())
-                + usize::from(stage.signal_age_ms.is_some())
-                + 4 * stage.variants.len()
+            Family::count(STAGE, stage)
+                + usize::from(stage.reason.is_some())
+                + usize::from(stage.hold.is_some())
+                + stage.variants.iter().map(variant).sum::<usize>()
         };
-        usize::from(self.cost_per_hour_micros.is_some()) + self.stages.iter().map(stage).sum::<usize>()
+        CONDITIONS_MAX + Family::count(PIPELINE, self) + self.stages.iter().map(stage).sum::<usize>()
     }
-}
 
-/// State of a pool.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PoolSample {
-    /// `CPU` or `Accelerator`.
-    pub tier: &'static str,
-    /// Of a node, millionths of a dollar; absent if unknown.
-    pub price_per_hour_micros: Option<u64>,
-    /// By resource: `cpu`, `memory`, `nvidia.com/gpu`.
-    pub resources: Vec<ResourceSample>,
-}
-
-/// One resource of a pool, thousandths of its base unit (cores, bytes, devices).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ResourceSample {
-    /// Name of the resource.
-    pub resource: String,
-    /// What pods of the pipelines may use.
-    pub capacity_millis: u64,
-    /// What they have asked for.
-    pub used_millis: u64,
+    /// What holds stages back now and did not in `before`.
+    fn new_holds(&self, before: Option<&Self>) -> Vec<Word> {
+        let held = |stage: &StageSample| {
+            let before = before.and_then(|sample| sample.stages.iter().find(|old| old.stage == stage.stage));
+            stage.hold.filter(|_| before.and_then(|old| old.hold) != stage.hold)
+        };
+        self.stages.iter().filter_map(held).collect()
+    }
 }
 
 impl PoolSample {
     fn series_count(&self) -> usize {
-        usize::from(self.price_per_hour_micros.is_some()) + 2 * self.resources.len()
+        Family::count(POOL, self) + self.conditions.len() + RESOURCE.len() * self.resources.len()
     }
 }
 
@@ -101,9 +60,16 @@ pub(super) struct Objects {
     series_max: usize,
 }
 
+/// Namespace and name.
+type Key = (String, String);
+
 #[derive(Debug, Default)]
 struct Samples {
-    pipelines: BTreeMap<(String, String), PipelineSample>,
+    pipelines: BTreeMap<Key, PipelineSample>,
+    /// Told by another controller than the sample; shown while there is a sample.
+    conditions: BTreeMap<Key, Vec<(Word, bool)>>,
+    /// Replicas moved since this process leads, by pipeline, then stage and pool.
+    moved: BTreeMap<Key, BTreeMap<(String, Arc<str>), u64>>,
     pools: BTreeMap<String, PoolSample>,
     series_count: usize,
     series_dropped: u64,
@@ -121,11 +87,13 @@ impl Objects {
         self.samples.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Replaces what is known of a pipeline. Beyond the limit it is left out, old sample included, and counted.
-    pub(super) fn set_pipeline(&self, namespace: &str, pipeline: &str, sample: PipelineSample) {
+    /// Replaces what is known of a pipeline, and says what holds its stages back since. Beyond the limit it is left out,
+    /// old sample included, and counted.
+    pub(super) fn set_pipeline(&self, namespace: &str, pipeline: &str, sample: PipelineSample) -> Vec<Word> {
         let key = (namespace.to_owned(), pipeline.to_owned());
         let mut samples = self.samples();
         let old = samples.pipelines.remove(&key);
+        let held = sample.new_holds(old.as_ref());
         if samples.admit(
             old.map_or(0, |old| old.series_count()),
             sample.series_count(),
@@ -133,6 +101,20 @@ impl Objects {
         ) {
             samples.pipelines.insert(key, sample);
         }
+        held
+    }
+
+    pub(super) fn set_conditions(&self, namespace: &str, pipeline: &str, mut conditions: Vec<(Word, bool)>) {
+        conditions.truncate(CONDITIONS_MAX);
+        let key = (namespace.to_owned(), pipeline.to_owned());
+        self.samples().conditions.insert(key, conditions);
+    }
+
+    pub(super) fn moved(&self, (namespace, pipeline): (&str, &str), stage: &str, pool: &Arc<str>, count: u32) {
+        let key = (namespace.to_owned(), pipeline.to_owned());
+        let mut samples = self.samples();
+        let of_pipeline = samples.moved.entry(key).or_default();
+        *of_pipeline.entry((stage.to_owned(), Arc::clone(pool))).or_default() += u64::from(count);
     }
 
     pub(super) fn set_pool(&self, pool: &str, sample: PoolSample) {
@@ -149,8 +131,15 @@ impl Objects {
 
     pub(super) fn forget_pipeline(&self, namespace: &str, pipeline: &str) {
         let mut samples = self.samples();
-        let old = samples.pipelines.remove(&(namespace.to_owned(), pipeline.to_owned()));
+        let key = (namespace.to_owned(), pipeline.to_owned());
+        let old = samples.pipelines.remove(&key);
         samples.series_count -= old.map_or(0, |old| old.series_count());
+        samples.moved.remove(&key);
+        // A pass that ends after its pipeline went tells once more: that goes with the next pipeline that does.
+        let Samples {
+            pipelines, conditions, ..
+        } = &mut *samples;
+        conditions.retain(|known, _| pipelines.contains_key(known));
     }
 
     pub(super) fn forget_pool(&self, pool: &str) {
@@ -182,43 +171,11 @@ impl Samples {
     }
 }
 
-/// Thousandths as a number. Only readers of metrics see the rounding.
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float by its format")]
-fn thousandths(value: u64) -> f64 {
-    value as f64 / 1e3
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float by its format")]
-fn millionths(value: u64) -> f64 {
-    value as f64 / 1e6
-}
-
-type Labels<'a> = Vec<(&'static str, &'a str)>;
-
-/// One gauge family. Nothing is written for a family without series.
-fn gauges<'a, V: EncodeGaugeValue>(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    unit: Option<&Unit>,
-    series: impl Iterator<Item = (Labels<'a>, V)>,
-) -> fmt::Result {
-    let mut series = series.peekable();
-    if series.peek().is_none() {
-        return Ok(());
-    }
-    let mut family = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
-    for (labels, value) in series {
-        family.encode_family(&labels)?.encode_gauge(&value)?;
-    }
-    Ok(())
-}
-
 impl Collector for Objects {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let samples = self.samples();
+        samples.encode_pipelines(&mut encoder)?;
         samples.encode_stages(&mut encoder)?;
-        samples.encode_variants(&mut encoder)?;
         samples.encode_pools(&mut encoder)?;
         let dropped = ConstCounter::new(samples.series_dropped);
         let help = "Series left out because all objects together have too many.";
@@ -227,128 +184,108 @@ impl Collector for Objects {
 }
 
 impl Samples {
+    fn pipelines(&self) -> impl Iterator<Item = (Labels<'_>, &PipelineSample)> {
+        self.pipelines.iter().map(|(key, sample)| (labels(key), sample))
+    }
+
     fn stages(&self) -> impl Iterator<Item = (Labels<'_>, &StageSample)> {
-        self.pipelines.iter().flat_map(|((namespace, pipeline), sample)| {
-            let labels = |stage| {
-                vec![
-                    ("namespace", namespace.as_str()),
-                    ("pipeline", pipeline.as_str()),
-                    ("stage", stage),
-                ]
-            };
-            sample
-                .stages
-                .iter()
-                .map(move |stage| (labels(stage.stage.as_str()), stage))
+        self.pipelines.iter().flat_map(|(key, sample)| {
+            sample.stages.iter().map(move |stage| {
+                let mut labels = labels(key);
+                labels.push(("stage", stage.stage.as_str()));
+                (labels, stage)
+            })
         })
     }
 
     fn variants(&self) -> impl Iterator<Item = (Labels<'_>, &VariantSample)> {
         self.stages().flat_map(|(labels, stage)| {
-            stage.variants.iter().map(move |variant| {
-                let mut labels = labels.clone();
-                labels.extend([("pool", &*variant.pool), ("tier", variant.tier)]);
-                (labels, variant)
+            stage
+                .variants
+                .iter()
+                .map(move |variant| (on_pool(labels.clone(), variant), variant))
+        })
+    }
+
+    /// How often replicas of each stage on each pool have moved; zero where they have not.
+    fn moves(&self) -> impl Iterator<Item = (Labels<'_>, u64)> {
+        self.pipelines.iter().flat_map(|(key, sample)| {
+            let moved = self.moved.get(key);
+            sample.stages.iter().flat_map(move |stage| {
+                stage.variants.iter().map(move |variant| {
+                    let mut labels = labels(key);
+                    labels.push(("stage", stage.stage.as_str()));
+                    let at = (stage.stage.clone(), Arc::clone(&variant.pool));
+                    let count = moved.and_then(|moved| moved.get(&at)).copied();
+                    (on_pool(labels, variant), count.unwrap_or_default())
+                })
             })
         })
     }
 
-    fn encode_stages(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let cost = self.pipelines.iter().filter_map(|((namespace, pipeline), sample)| {
-            let labels = vec![("namespace", namespace.as_str()), ("pipeline", pipeline.as_str())];
-            Some((labels, millionths(sample.cost_per_hour_micros?)))
-        });
-        let help = "What the replicas of a pipeline cost per hour.";
-        gauges(encoder, "pipeline_cost_dollars_per_hour", help, None, cost)?;
-        let demand = self
-            .stages()
-            .filter_map(|(labels, stage)| Some((labels, thousandths(stage.demand_millis?))));
-        gauges(
-            encoder,
-            "stage_demand",
-            "Demand on a stage in the unit of its signal.",
-            None,
-            demand,
-        )?;
-        let age = self
-            .stages()
-            .filter_map(|(labels, stage)| Some((labels, thousandths(stage.signal_age_ms?))));
-        gauges(
-            encoder,
-            "signal_age",
-            "Age of a stage's newest reading.",
-            Some(&Unit::Seconds),
-            age,
-        )
+    fn encode_pipelines(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for family in PIPELINE {
+            family.encode(encoder, self.pipelines())?;
+        }
+        let conditions = self
+            .conditions
+            .iter()
+            .filter(|(key, _)| self.pipelines.contains_key(*key));
+        let conditions =
+            conditions.flat_map(|(key, all)| all.iter().map(move |&(word, holds)| (labels(key), word, holds)));
+        words(encoder, PIPELINE_CONDITION, "condition", conditions)
     }
 
-    fn encode_variants(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let capacity = self
-            .variants()
-            .map(|(labels, variant)| (labels, thousandths(variant.capacity_millis)));
-        let help = "What Ready replicas of a stage on a pool can serve, in the unit of the stage's signal.";
-        gauges(encoder, "stage_capacity", help, None, capacity)?;
-        let replicas = self.variants().map(|(labels, variant)| (labels, variant.replicas));
-        gauges(
-            encoder,
-            "stage_replicas",
-            "Replicas asked for, by stage and pool.",
-            None,
-            replicas,
-        )?;
-        let ready = self
-            .variants()
-            .map(|(labels, variant)| (labels, variant.ready_replicas));
-        gauges(
-            encoder,
-            "stage_ready_replicas",
-            "Ready replicas, by stage and pool.",
-            None,
-            ready,
-        )?;
-        let dry = self
-            .variants()
-            .map(|(labels, variant)| (labels, u32::from(variant.dry)));
-        gauges(
-            encoder,
-            "stage_dry",
-            "1 where a pool does not deliver replicas to a stage.",
-            None,
-            dry,
-        )
+    fn encode_stages(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for family in STAGE {
+            family.encode(encoder, self.stages())?;
+        }
+        let reasons = self
+            .stages()
+            .filter_map(|(labels, stage)| Some((labels, stage.reason?, true)));
+        words(encoder, PLAN_REASON, "reason", reasons)?;
+        let holds = self
+            .stages()
+            .filter_map(|(labels, stage)| Some((labels, stage.hold?, true)));
+        words(encoder, HOLD, "reason", holds)?;
+        for family in VARIANT {
+            family.encode(encoder, self.variants())?;
+        }
+        counters(encoder, MOVED.0, MOVED.1, self.moves())
     }
 
     fn encode_pools(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let resources = || {
-            self.pools.iter().flat_map(|(pool, sample)| {
-                let labels = |resource| vec![("pool", pool.as_str()), ("tier", sample.tier), ("resource", resource)];
-                sample
-                    .resources
-                    .iter()
-                    .map(move |resource| (labels(resource.resource.as_str()), resource))
-            })
+        let pools = || {
+            self.pools
+                .iter()
+                .map(|(pool, sample)| (vec![("pool", pool.as_str()), ("tier", sample.tier)], sample))
         };
-        let capacity = resources().map(|(labels, resource)| (labels, thousandths(resource.capacity_millis)));
-        let help = "What pods of pipelines may use of a pool, in base units of the resource.";
-        gauges(encoder, "pool_capacity", help, None, capacity)?;
-        let used = resources().map(|(labels, resource)| (labels, thousandths(resource.used_millis)));
-        gauges(
-            encoder,
-            "pool_used",
-            "What pods of pipelines ask for on a pool.",
-            None,
-            used,
-        )?;
-        let price = self.pools.iter().filter_map(|(pool, sample)| {
-            let labels = vec![("pool", pool.as_str()), ("tier", sample.tier)];
-            Some((labels, millionths(sample.price_per_hour_micros?)))
+        for family in RESOURCE {
+            let resources = pools().flat_map(|(labels, sample)| {
+                sample.resources.iter().map(move |resource| {
+                    let mut labels = labels.clone();
+                    labels.push(("resource", resource.resource.as_str()));
+                    (labels, resource)
+                })
+            });
+            family.encode(encoder, resources)?;
+        }
+        for family in POOL {
+            family.encode(encoder, pools())?;
+        }
+        let conditions = pools().flat_map(|(labels, sample)| {
+            let of_pool = move |&(word, holds): &(Word, bool)| (labels.clone(), word, holds);
+            sample.conditions.iter().map(of_pool)
         });
-        gauges(
-            encoder,
-            "pool_price_dollars_per_hour",
-            "Price of a node of a pool.",
-            None,
-            price,
-        )
+        words(encoder, POOL_CONDITION, "condition", conditions)
     }
+}
+
+fn labels((namespace, pipeline): &Key) -> Labels<'_> {
+    vec![("namespace", namespace.as_str()), ("pipeline", pipeline.as_str())]
+}
+
+fn on_pool<'a>(mut labels: Labels<'a>, variant: &'a VariantSample) -> Labels<'a> {
+    labels.extend([("pool", &*variant.pool), ("tier", variant.tier)]);
+    labels
 }

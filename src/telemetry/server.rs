@@ -222,7 +222,7 @@ mod tests {
     #[tokio::test]
     async fn metrics_come_in_the_format_asked_for() {
         let (address, metrics, ..) = start().await;
-        metrics.plan_rejected();
+        metrics.decision_log_lost(1);
         let openmetrics = fetch(address, "/metrics", "*/*").await;
         assert!(openmetrics.starts_with("HTTP/1.1 200"), "{openmetrics}");
         assert!(
@@ -233,10 +233,10 @@ mod tests {
         let text = fetch(address, "/metrics", "text/plain").await;
         assert!(text.contains("content-type: text/plain; version=0.0.4"), "{text}");
         assert!(
-            text.contains("# TYPE tiercel_decision_rejected_plans_total counter\n"),
+            text.contains("# TYPE tiercel_decision_log_lost_steps_total counter\n"),
             "{text}"
         );
-        assert!(text.contains("tiercel_decision_rejected_plans_total 1\n"), "{text}");
+        assert!(text.contains("tiercel_decision_log_lost_steps_total 1\n"), "{text}");
         assert!(!text.contains("# EOF"), "{text}");
     }
 

@@ -6,7 +6,9 @@
 
 mod chart;
 mod dependencies;
+mod docs;
 mod kustomize;
+mod monitoring;
 mod programs;
 mod samples;
 mod values;

@@ -49,7 +49,7 @@ fn lost(path: &str, written: &Value, understood: &Value, into: &mut Vec<String>)
     }
 }
 
-fn assert_understood<T: DeserializeOwned + Serialize>(name: &str, document: &Value) {
+pub(crate) fn assert_understood<T: DeserializeOwned + Serialize>(name: &str, document: &Value) {
     let understood: T = serde_json::from_value(document.clone()).unwrap_or_else(|error| panic!("{name}: {error}"));
     let mut faults = Vec::new();
     lost("", document, &serde_json::to_value(understood).unwrap(), &mut faults);

@@ -12,6 +12,7 @@ use tiercel_e2e::helm::Helm;
 use tiercel_e2e::nodes::{self, Shape};
 use tiercel_e2e::operator::{self, Operator};
 use tiercel_e2e::process::Remembered;
+use tiercel_e2e::prometheus;
 use tiercel_e2e::slot::Port;
 use tiercel_e2e::tools::{self, Tool, Tools};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -38,6 +39,8 @@ enum Command {
     Status,
     /// Build the control plane's programs if they are not there, and print their folder.
     Tools,
+    /// Build Prometheus and promtool if they are not there, and print their folder.
+    Prometheus,
 }
 
 #[derive(clap::Args, Clone)]
@@ -134,6 +137,7 @@ async fn main() -> ExitCode {
             .await
             .map(|tools| println!("{}", tools.folder().display()))
             .map(|()| ExitCode::SUCCESS),
+        Some(Command::Prometheus) => find_prometheus().await,
     };
     match done {
         Ok(code) => code,
@@ -147,6 +151,13 @@ async fn main() -> ExitCode {
 /// Progress goes to standard error: the output of `tools` is the folder and nothing else.
 async fn find_tools() -> Result<Tools, Failure> {
     Ok(tokio::task::spawn_blocking(|| tools::find_or_build(|line| eprintln!("{line}"))).await??)
+}
+
+/// Likewise.
+async fn find_prometheus() -> Result<ExitCode, Failure> {
+    let found = tokio::task::spawn_blocking(|| prometheus::find_or_build(|line| eprintln!("{line}"))).await??;
+    println!("{}", found.folder().display());
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Claims the folder, and gives it free again unless the cluster is left running.

@@ -31,6 +31,7 @@ mod hardware;
 mod harness;
 mod lifecycle;
 mod lifecycle_refusals;
+mod monitoring;
 mod plan;
 mod plugin;
 mod pools;
@@ -84,6 +85,7 @@ fn main() {
     trials.extend(harness::scenarios(&suite));
     trials.extend(lifecycle::scenarios(&suite));
     trials.extend(lifecycle_refusals::scenarios(&suite));
+    trials.extend(monitoring::scenarios(&suite));
     trials.extend(plan::scenarios(&suite));
     trials.extend(plugin::scenarios(&suite));
     trials.extend(pools::scenarios(&suite));

@@ -373,7 +373,11 @@ async fn a_pass_writes_once_and_not_again_while_nothing_changes() {
     let series = shown
         .lines()
         .filter(|line| line.starts_with("tiercel_pool_") && line.contains("pool=\"a\""));
-    assert_eq!(series.count(), 5, "price, and room and use of CPU and memory: {shown}");
+    assert_eq!(
+        series.count(),
+        9,
+        "price, nodes of two kinds, two conditions, room and use of CPU and memory: {shown}"
+    );
 
     // The watch has not shown the write yet: the object at hand is the old one.
     assert_eq!(reconcile(guard(pool), ctx.clone()).await.expect("a pass"), action);

@@ -24,7 +24,8 @@ use super::outcome::{self, Outcome, Outcomes};
 use super::pools::Look;
 use super::report::Views;
 use super::stores::Stores;
-use crate::api::TieredPipeline;
+use crate::api::{TieredPipeline, conditions};
+use crate::telemetry::Metrics;
 
 /// What passes share.
 pub struct Context {
@@ -40,6 +41,8 @@ pub struct Context {
     pub events: Events,
     /// Counts passes and backs off.
     pub outcomes: Outcomes,
+    /// Shows the conditions.
+    pub metrics: Metrics,
     /// The clock; here for display only.
     pub clock: Clock,
     /// Whether containers may name secrets.
@@ -94,6 +97,11 @@ async fn reconcile(object: Arc<DeserializeGuard<TieredPipeline>>, ctx: Arc<Conte
     let view = ctx.views.get(&valid.id.uid);
     let now = Time(ctx.clock.wall());
     let status = status::compute_status(&valid, &report, view.as_deref(), raw.status.as_ref(), &now);
+    ctx.metrics.set_conditions(
+        &valid.id.namespace,
+        &valid.id.name,
+        conditions::verdicts(&status.conditions),
+    );
     status::tell(&ctx.events, raw, &status);
     status::update(&ctx.client, raw, status).await?;
     Ok(if report.refused.is_empty() {

@@ -129,17 +129,32 @@ impl Rebalancer {
         let priority = self.state.world().pipelines.get(pipeline.0 as usize);
         let priority = priority.map_or(0, |pipeline| pipeline.priority);
         for write in sent {
-            self.ctx.metrics.scaled(write.from, write.to);
             let (client, place, turns) = (self.ctx.client.clone(), order.place(&write), self.turns.clone());
+            let (metrics, clock) = (self.ctx.metrics.clone(), self.ctx.clock.clone());
             let value = Value::new(priority, write.from, write.to);
             self.writes.spawn(async move {
                 let in_turn = || async {
                     let _turn = turns.take(value).await;
-                    writes::scale(&client, &write).await
+                    let started = clock.now();
+                    let outcome = writes::scale(&client, &write).await;
+                    metrics.scale_write_took(started.elapsed());
+                    outcome
                 };
                 let outcome = place.take(in_turn).await;
                 (write, outcome)
             });
+        }
+    }
+
+    /// Counts what an acknowledged write changed.
+    fn moved(&self, at: VariantIdx, change: (u32, u32)) {
+        let found = self.index.variant(at).and_then(|variant| {
+            let stage = self.index.stage(variant.stage)?;
+            Some((variant, stage, self.index.pipeline(stage.pipeline)?))
+        });
+        if let Some((variant, stage, id)) = found {
+            let pipeline = (id.namespace.as_str(), id.name.as_str());
+            self.ctx.metrics.scaled(pipeline, &stage.name, &variant.pool, change);
         }
     }
 
@@ -179,6 +194,7 @@ impl Rebalancer {
             Outcome::Written(version) => {
                 child.acknowledge(write.to, version);
                 self.ctx.metrics.scale_write("written");
+                self.moved(variant, (write.from, write.to));
                 if let Some(sampled_ms) = write.sampled_ms {
                     self.ctx
                         .metrics

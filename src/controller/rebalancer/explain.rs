@@ -202,7 +202,7 @@ fn named(driver: Driver, of: &world::StageRef, asks: f64) -> Need {
 }
 
 /// The word for what holds a change.
-const fn hold_word(hold: HoldReason) -> &'static str {
+pub(super) const fn hold_word(hold: HoldReason) -> &'static str {
     match hold {
         HoldReason::MetricsStale => "MetricsStale",
         HoldReason::Paused => "Paused",
@@ -214,7 +214,7 @@ const fn hold_word(hold: HoldReason) -> &'static str {
         HoldReason::WithinTolerance => "WithinTolerance",
         HoldReason::AwaitingReady => "AwaitingReady",
         HoldReason::AtFloor => "AtFloor",
-        HoldReason::PlanRejected => "PlanRejected",
+        HoldReason::PlanRejected => crate::telemetry::PLAN_REJECTED,
     }
 }
 

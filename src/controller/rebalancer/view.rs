@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::super::report::{Foreign, PipelineView, PoolLearned, Prospect, Signals, StageView};
+use super::explain::hold_word;
 use super::learned::on_record;
 use super::world::{Index, StageRef};
 use crate::api::decimal::money;
@@ -250,7 +251,7 @@ pub fn sample(
     have: impl Fn(VariantIdx) -> Have,
 ) -> PipelineSample {
     let world = state.world();
-    let mut cost = 0_u64;
+    let (mut cost, mut power) = (0_u64, Some(0_u64));
     let mut stages = Vec::new();
     for at in index.stages_of(pipeline) {
         let (Some(named), Some(entry)) = (index.stage(StageIdx(at)), world.stages.get(at as usize)) else {
@@ -259,7 +260,14 @@ pub fn sample(
         let variants = (entry.variants.0..entry.variants.1).filter_map(|at| {
             let (reference, variant) = (index.variant(VariantIdx(at))?, world.variants.get(at as usize)?);
             let now = have(VariantIdx(at));
-            cost = cost.saturating_add(variant.cost_micros.saturating_mul(u64::from(now.desired)));
+            let here = variant.cost_micros.saturating_mul(u64::from(now.desired));
+            cost = cost.saturating_add(here);
+            if now.desired > 0 {
+                let drawn = variant
+                    .power_milliwatts
+                    .map(|each| each.saturating_mul(u64::from(now.desired)));
+                power = power.zip(drawn).map(|(sum, drawn)| sum.saturating_add(drawn));
+            }
             let tier = world.pools.get(variant.pool.0 as usize).map(|pool| pool.tier);
             Some(VariantSample {
                 pool: reference.pool.clone(),
@@ -269,6 +277,7 @@ pub fn sample(
                     "CPU"
                 },
                 capacity_millis: variant.capacity_millis.saturating_mul(u64::from(now.ready)),
+                cost_per_hour_micros: here,
                 replicas: now.desired,
                 ready_replicas: now.ready,
                 dry: now.dry,
@@ -279,12 +288,65 @@ pub fn sample(
         stages.push(StageSample {
             stage: named.name.clone(),
             demand_millis: report.and_then(|report| report.demand_millis),
+            unserved_millis: report
+                .filter(|report| report.demand_millis.is_some())
+                .map(|report| report.unserved_millis),
             signal_age_ms: report.and_then(|report| report.signal_age_ms),
+            signals_fresh: report.map(|report| report.signals_fresh),
+            below_preferred_tier: report.map(|report| report.below_hint),
+            reason: report.map(|report| reason_word(report.reason)),
+            hold: report.and_then(|report| report.hold).map(hold_word),
             variants,
         });
     }
     PipelineSample {
         cost_per_hour_micros: Some(cost),
+        cost_per_thousand_micros: per_thousand(cost, arriving(pipeline, index, state)),
+        budget_micros: world
+            .pipelines
+            .get(pipeline.0 as usize)
+            .and_then(|pipeline| pipeline.budget_micros),
+        power_milliwatts: power.filter(|_| !stages.is_empty()),
         stages,
+    }
+}
+
+/// Requests that enter the pipeline, thousandths per second: the demand on the stages that nobody calls. Absent unless all of
+/// them count requests per second.
+fn arriving(pipeline: PipelineIdx, index: &Index, state: &State) -> Option<u64> {
+    let entries = index.stages_of(pipeline).filter_map(|at| {
+        let stage = state.world().stages.get(at as usize)?;
+        stage.after.is_empty().then_some((StageIdx(at), stage.rated))
+    });
+    let mut entries = entries.peekable();
+    entries.peek()?;
+    entries
+        .map(|(at, rated)| state.report(at)?.demand_millis.filter(|_| rated))
+        .try_fold(0_u64, |sum, demand| Some(sum.saturating_add(demand?)))
+}
+
+/// Cost of a thousand requests, from the cost of an hour and the rate, thousandths per second.
+fn per_thousand(cost_per_hour_micros: u64, rate_millis: Option<u64>) -> Option<u64> {
+    let requests_per_hour_millis = u128::from(rate_millis?) * 3_600;
+    let micros = (u128::from(cost_per_hour_micros) * 1_000_000).checked_div(requests_per_hour_millis)?;
+    u64::try_from(micros).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thousand_requests_cost_their_share_of_the_hour() {
+        // 1.25 dollars an hour for 5,400 requests.
+        assert_eq!(per_thousand(1_250_000, Some(1_500)), Some(231_481));
+        assert_eq!(per_thousand(0, Some(1_500)), Some(0));
+        assert_eq!(
+            per_thousand(1_250_000, Some(0)),
+            None,
+            "nothing arrives: no price per request"
+        );
+        assert_eq!(per_thousand(1_250_000, None), None);
+        assert_eq!(per_thousand(u64::MAX, Some(1)), None, "beyond what can be said");
     }
 }
