@@ -32,7 +32,7 @@ test: cargo go ## Everything CI runs: format, lint, unit tests, chart, scenarios
 	@$(MAKE) --no-print-directory bugs
 
 cluster: cargo go ## The same cluster and pools to try things by hand, until Ctrl-C. DETACH=1: returns once ready. PLAIN=1: no operator, no pools.
-	@$(CARGO) build -q --bin tiercel
+	@$(CARGO) build -q --workspace --bin tiercel
 	@$(LOCAL_CLUSTER) up
 
 cluster-down: cargo ## End the cluster that `make cluster` started.
@@ -64,7 +64,7 @@ fmt: cargo ## Format the code.
 	$(CARGO) fmt --all
 
 bugs: cargo ## Every seeded bug of the decision core must be caught by the tests that are named for it.
-	$(CARGO) test -q -p tiercel --lib --features seeded-bugs rebalance::bug:: -- --nocapture
+	$(CARGO) test -q --workspace --lib --features tiercel/seeded-bugs rebalance::bug:: -- --nocapture
 
 fuzz: cargo ## Every property of the decision core on CASES_FUZZ random cases, the exposition parser on INPUTS_FUZZ bodies; a failure prints its seed.
 	PROPTEST_CASES=$(CASES_FUZZ) FUZZ_INPUTS=$(INPUTS_FUZZ) $(CARGO) test -p tiercel --lib --release properties:: garbage::

@@ -182,17 +182,17 @@ async fn install(cluster: &Cluster, binary: PathBuf, decision_log: &Path) -> Res
 /// `TIERCEL_BIN` if it is set; otherwise cargo brings the binary up to date first, so that what is shown is what is there.
 async fn operator_binary(screen: &Screen) -> Result<PathBuf, Failure> {
     if std::env::var_os("TIERCEL_BIN").is_none_or(|path| path.is_empty()) {
-        screen.say("building the operator: cargo build --bin tiercel");
+        screen.say("building the operator: cargo build --workspace --bin tiercel");
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let status = tokio::process::Command::new(cargo)
-            .args(["build", "--bin", "tiercel"])
+            .args(["build", "--workspace", "--bin", "tiercel"])
             .current_dir(repository())
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .status()
             .await?;
         if !status.success() {
-            return Err("`cargo build --bin tiercel` failed: its messages are above".into());
+            return Err("`cargo build --workspace --bin tiercel` failed: its messages are above".into());
         }
     }
     Ok(operator::find_binary()?)
