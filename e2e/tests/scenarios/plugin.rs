@@ -64,14 +64,24 @@ pub(crate) async fn what_is_there_is_shown_paused_resumed_and_reported(suite: &S
     there.sort_unstable();
     assert_eq!(shown, there, "{tree}");
     let text = told(&["get"]).await;
-    assert!(there.iter().all(|pod| text.contains(pod)) && !text.contains('\x1b'), "{text}");
+    assert!(
+        there.iter().all(|pod| text.contains(pod)) && !text.contains('\x1b'),
+        "{text}"
+    );
     let wide = told(&["get", "-o", "wide"]).await;
     assert!(wide.contains("CPU x86"), "{wide}");
 
     let status: Value = serde_json::from_str(&told(&["status", "chat", "-o", "json"]).await).unwrap();
-    assert_eq!((&status["serves"], &status["ready"]), (&json!("Yes"), &json!(2)), "{status}");
+    assert_eq!(
+        (&status["serves"], &status["ready"]),
+        (&json!("Yes"), &json!(2)),
+        "{status}"
+    );
     let top = told(&["top"]).await;
-    assert!(top.contains(&scene.tiered.pool_name("x86")) && top.contains("generate"), "{top}");
+    assert!(
+        top.contains(&scene.tiered.pool_name("x86")) && top.contains("generate"),
+        "{top}"
+    );
 
     // Paused is what the operator goes by, too.
     let words = told(&["pause", "chat"]).await;
@@ -102,10 +112,17 @@ pub(crate) async fn what_is_there_is_shown_paused_resumed_and_reported(suite: &S
     let told = tiercel(cluster.kubeconfig(), &["discover", "-o", "json"]).await;
     assert_eq!(told.code, Some(0), "{told:?}");
     let proposal: Value = serde_json::from_str(&told.stdout).unwrap();
-    assert!(proposal["covered"][scene.tiered.pool_name("x86")].as_u64() >= Some(1), "{proposal}");
+    assert!(
+        proposal["covered"][scene.tiered.pool_name("x86")].as_u64() >= Some(1),
+        "{proposal}"
+    );
     for proposed in proposal["pools"].as_array().unwrap() {
         if proposed["priceSource"].is_string() {
-            let answer = cluster.kubectl().dry_run(namespace, &proposed["pool"].to_string()).await.unwrap();
+            let answer = cluster
+                .kubectl()
+                .dry_run(namespace, &proposed["pool"].to_string())
+                .await
+                .unwrap();
             assert_eq!(answer.code, Some(0), "{proposed}: {answer:?}");
         }
     }
@@ -153,7 +170,10 @@ pub(crate) async fn lint_and_the_api_server_refuse_the_same_manifests(suite: &Su
         (at("container/image"), json!("a b")),
         (at("container/ports"), Value::Null),
         (at("container/env"), json!([{"name": "TIERCEL_X", "value": "1"}])),
-        (at("container/env"), json!([{"name": "A", "value": "1"}, {"name": "A", "value": "2"}])),
+        (
+            at("container/env"),
+            json!([{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]),
+        ),
         (at("container/resources/requests/cpu"), json!("5000")),
         (at("container/resources/requests/cpu"), json!(2)),
         (at("container/resources/requests/memory"), json!("1Mib")),
@@ -163,7 +183,10 @@ pub(crate) async fn lint_and_the_api_server_refuse_the_same_manifests(suite: &Su
         (at("container/resources/limits"), json!({"nvidia.com/gpu": 2})),
         (at("signal"), json!({"preset": "vllm", "onSignalLoss": "Static"})),
         (at("signal"), json!({"preset": "vllm", "also": [{"preset": "vllm"}]})),
-        (at("profiles"), json!([{"name": "cpu", "pools": {"classes": ["NVIDIA"]}}])),
+        (
+            at("profiles"),
+            json!([{"name": "cpu", "pools": {"classes": ["NVIDIA"]}}]),
+        ),
     ] {
         manifests.push(with(chat(), &pointer, value));
     }
@@ -176,9 +199,15 @@ pub(crate) async fn lint_and_the_api_server_refuse_the_same_manifests(suite: &Su
         ("/spec/costPerNodeHour", json!(1)),
         ("/spec/reservePercent", json!(91)),
         ("/spec/tolerations", json!([{"key": "node.kubernetes.io/not-ready"}])),
-        ("/spec/tolerations", json!([{"key": "a", "operator": "Exists", "value": "b"}])),
+        (
+            "/spec/tolerations",
+            json!([{"key": "a", "operator": "Exists", "value": "b"}]),
+        ),
         ("/spec/matchExpressions", json!([{"key": "a", "operator": "In"}])),
-        ("/spec/matchExpressions", json!([{"key": "a", "operator": "Gt", "values": ["x"]}])),
+        (
+            "/spec/matchExpressions",
+            json!([{"key": "a", "operator": "Gt", "values": ["x"]}]),
+        ),
         ("/spec/elastic", json!({"maxNodes": 2, "nodeAllocatable": {"cpu": "1"}})),
         ("/spec/allowedNamespaces", json!({"from": "Selector"})),
     ] {
@@ -189,11 +218,19 @@ pub(crate) async fn lint_and_the_api_server_refuse_the_same_manifests(suite: &Su
     for manifest in &manifests {
         std::fs::write(&path, manifest.to_string()).unwrap();
         let told = tiercel(cluster.kubeconfig(), &["lint", "-f", &path.display().to_string()]).await;
-        let answer = cluster.kubectl().dry_run(namespace, &manifest.to_string()).await.unwrap();
+        let answer = cluster
+            .kubectl()
+            .dry_run(namespace, &manifest.to_string())
+            .await
+            .unwrap();
         let (ours, theirs) = (told.code != Some(0), answer.code != Some(0));
         assert_eq!(ours, theirs, "{manifest}\nlint: {told:?}\nserver: {answer:?}");
         assert!(!told.stdout.contains("only the API server checks"), "{told:?}");
         refused += usize::from(ours);
     }
-    assert!(refused > 30 && refused < manifests.len() - 3, "{refused} of {}", manifests.len());
+    assert!(
+        refused > 30 && refused < manifests.len() - 3,
+        "{refused} of {}",
+        manifests.len()
+    );
 }
