@@ -140,7 +140,7 @@ fn proposed(name: &str, hardware: &Hardware, members: &[&Node], open: &[&Node], 
     }
     if let Some(group) = grown_by(members) {
         notes.push(format!(
-            "{group} seems to add nodes: with `elastic: {{maxNodes: N}}` the pool counts those that are still to come"
+            "{group} may add nodes: `elastic.maxNodes` counts those that are still to come"
         ));
     }
     let bought = hardware.bought.capacity_type();
@@ -293,5 +293,6 @@ fn grown_by(members: &[&Node]) -> Option<String> {
     names.sort_unstable();
     names.dedup();
     let shown: Vec<&str> = names.iter().take(NAMED_MAX).copied().collect();
-    Some(format!("{key} {}", shown.join(", ")))
+    let kind = key.rsplit('/').next().unwrap_or(key);
+    Some(format!("{kind} {}", shown.join(", ")))
 }

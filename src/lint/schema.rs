@@ -10,6 +10,9 @@ use super::rules::{element, member};
 /// A path, and what is wrong there.
 pub(super) type Complaint = (String, String);
 
+/// How the complaint about a field that nobody knows begins.
+pub(super) const UNKNOWN: &str = "is unknown";
+
 /// Fields of an object's head, which the schema does not speak of.
 const HEAD: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
@@ -78,7 +81,7 @@ fn object(schema: &Value, members: &mut Map<String, Value>, path: &str, complain
             Some(of_it) => check(of_it, value, &member(path, name), complaints),
             None if root && HEAD.contains(&name.as_str()) => {}
             None if known.is_empty() => {}
-            None => complaints.push((member(path, name), format!("is unknown{}", near(name, known)))),
+            None => complaints.push((member(path, name), format!("{UNKNOWN}{}", near(name, known)))),
         }
     }
 }

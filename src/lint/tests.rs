@@ -316,6 +316,17 @@ fn pipelines_are_held_against_the_pools_of_the_same_files() {
 }
 
 #[test]
+fn a_misspelt_field_hides_no_broken_rule() {
+    let broken = with(
+        with(good(), "/spec/priorty", json!(1)),
+        "/spec/stages/0/replicas",
+        json!({"min": 3, "max": 2}),
+    );
+    let said = said(vec![broken]);
+    assert_eq!(said.len(), 2, "{said:#?}");
+}
+
+#[test]
 fn what_is_not_ours_is_counted_and_left_alone() {
     let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"}});
     let lint = lint(vec![deployment, Value::Null, json!("text"), good()]).unwrap();
