@@ -24,7 +24,7 @@ fn node(name: &str, labels: &[(&str, &str)], offers: &[(&str, &str)], taints: &[
     .unwrap()
 }
 
-fn pool(name: &str, spec: Value) -> ComputePool {
+fn pool(name: &str, spec: &Value) -> ComputePool {
     serde_json::from_value(json!({"apiVersion": "tiercel.dev/v1alpha1", "kind": "ComputePool",
         "metadata": {"name": name}, "spec": spec}))
     .unwrap()
@@ -283,11 +283,11 @@ fn pools_that_exist_keep_their_nodes_and_their_names() {
     let existing = [
         pool(
             "mine",
-            json!({"tier": "CPU", "costPerNodeHour": "1", "nodeSelector": {TYPE: "m8g.4xlarge"}}),
+            &json!({"tier": "CPU", "costPerNodeHour": "1", "nodeSelector": {TYPE: "m8g.4xlarge"}}),
         ),
         pool(
             "l4",
-            json!({"tier": "CPU", "costPerNodeHour": "1", "nodeSelector": {"other": "nodes"}}),
+            &json!({"tier": "CPU", "costPerNodeHour": "1", "nodeSelector": {"other": "nodes"}}),
         ),
     ];
     let proposal = propose(&karpenter(), &existing, &bundled());

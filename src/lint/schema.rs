@@ -167,13 +167,11 @@ fn near(name: &str, known: &Map<String, Value>) -> String {
         let known = plain(known);
         known == wanted || known.starts_with(&wanted) || wanted.starts_with(&known) || distance(&known, &wanted) <= 2
     });
-    match alike {
-        Some(known) => format!("; '{known}' may be meant"),
-        None => {
-            let names: Vec<&str> = known.keys().map(String::as_str).collect();
-            format!("; known here: {}", names.join(", "))
-        }
+    if let Some(known) = alike {
+        return format!("; '{known}' may be meant");
     }
+    let names: Vec<&str> = known.keys().map(String::as_str).collect();
+    format!("; known here: {}", names.join(", "))
 }
 
 /// Letters to change, add or take away from one to the other.
