@@ -200,15 +200,10 @@ fn word(word: &str) -> String {
     }
     if let Some((name, value)) = word.split_once('=').or_else(|| word.split_once(':'))
         && !value.is_empty()
+        && (is_telling(name) || looks_secret(value))
     {
-        if is_telling(name) {
-            let sign = word.get(name.len()..=name.len()).unwrap_or("=");
-            return format!("{name}{sign}{REDACTED}");
-        }
-        if looks_secret(value) {
-            let sign = word.get(name.len()..=name.len()).unwrap_or("=");
-            return format!("{name}{sign}{REDACTED}");
-        }
+        let sign = word.get(name.len()..=name.len()).unwrap_or("=");
+        return format!("{name}{sign}{REDACTED}");
     }
     if looks_secret(word) {
         REDACTED.to_owned()

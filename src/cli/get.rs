@@ -143,15 +143,12 @@ impl Question {
 
     /// All that the tree shows, and what of it may not be seen.
     pub(super) async fn ask(&self, cluster: &Cluster) -> Result<(Seen, Vec<String>), cluster::Error> {
-        let pipelines = match &self.name {
-            Some(name) => vec![cluster.pipeline(name).await?],
-            None => {
-                let api: Api<TieredPipeline> = self.api(cluster);
-                let right = "list tieredpipelines there";
-                cluster
-                    .ask("a pipeline", right, listed(&api, ListParams::default()))
-                    .await?
-            }
+        let pipelines = if let Some(name) = &self.name {
+            vec![cluster.pipeline(name).await?]
+        } else {
+            let api: Api<TieredPipeline> = self.api(cluster);
+            let found = listed(&api, ListParams::default());
+            cluster.ask("a pipeline", "list tieredpipelines there", found).await?
         };
         let mut notes = Vec::new();
         let pods: Api<Pod> = self.api(cluster);

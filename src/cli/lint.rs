@@ -86,10 +86,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let mut documents = Vec::new();
     for path in &arguments.filename {
         for file in files(path)? {
-            documents.extend(read(&file)?.into_iter().enumerate().map(|(at, document)| Document {
+            documents.extend(read(&file)?.into_iter().enumerate().map(|(at, value)| Document {
                 file: file.display().to_string(),
                 at: at + 1,
-                document,
+                value,
             }));
         }
     }
@@ -102,7 +102,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
 struct Document {
     file: String,
     at: usize,
-    document: Value,
+    value: Value,
 }
 
 /// A report with the file that it is about.
@@ -116,7 +116,7 @@ struct Located<'a> {
 fn looked_at(documents: Vec<Document>, output: Format, style: Style) -> Result<(Lint, String), Error> {
     let (places, values): (Vec<(String, usize)>, Vec<Value>) = documents
         .into_iter()
-        .map(|document| ((document.file, document.at), document.document))
+        .map(|document| ((document.file, document.at), document.value))
         .unzip();
     let mut lint = lint(values)?;
     let mut files = Vec::new();

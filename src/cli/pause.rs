@@ -1,5 +1,5 @@
-//! `tiercel pause` and `tiercel resume`: the break-glass annotation, which goes before `spec.mode` and before whatever a GitOps
-//! tool applies, because it is no field of the spec.
+//! `tiercel pause` and `tiercel resume`: the break-glass annotation, which goes before `spec.mode` and before whatever a tool
+//! applies from git, because it is no field of the spec.
 
 #[cfg(test)]
 mod tests;

@@ -156,7 +156,7 @@ async fn live(cluster: &Cluster, api: Api<TieredPipeline>, style: Style) -> Resu
     let _restored = Restored;
     let mut screen = Screen::default();
     let mut shown = picture(Vec::new(), &[], style);
-    shown.headline = "reading the cluster".to_owned();
+    "reading the cluster".clone_into(&mut shown.headline);
     loop {
         terminal
             .draw(|frame| screen.draw(frame, &shown, style))

@@ -120,16 +120,16 @@ pub fn propose(nodes: &[Node], existing: &[ComputePool], prices: &Prices) -> Pro
     let mut taken: BTreeSet<String> = existing.iter().map(kube::ResourceExt::name_any).collect();
     for (hardware, members) in &groups {
         let name = name(hardware, &groups, &taken);
-        taken.insert(name.clone());
-        proposal.pools.push(proposed(name, hardware, members, &open, prices));
+        proposal.pools.push(proposed(&name, hardware, members, &open, prices));
+        taken.insert(name);
     }
     proposal.pools.sort_by_key(|proposed| proposed.pool.name_any());
     proposal
 }
 
-fn proposed(name: String, hardware: &Hardware, members: &[&Node], nodes: &[&Node], prices: &Prices) -> Proposed {
+fn proposed(name: &str, hardware: &Hardware, members: &[&Node], open: &[&Node], prices: &Prices) -> Proposed {
     let mut notes = Vec::new();
-    let picked = select::selector(hardware, members, nodes);
+    let picked = select::selector(hardware, members, open);
     notes.extend(picked.note);
     let (tolerations, kept) = tolerations(members);
     if !kept.is_empty() {
@@ -140,7 +140,7 @@ fn proposed(name: String, hardware: &Hardware, members: &[&Node], nodes: &[&Node
     }
     if let Some(group) = grown_by(members) {
         notes.push(format!(
-            "{group} seems to add nodes: with `elastic: {{maxNodes: N}}` the pool counts those that are still to come"
+            "{group} may add nodes: `elastic.maxNodes` counts those that are still to come"
         ));
     }
     let bought = hardware.bought.capacity_type();
@@ -156,7 +156,7 @@ fn proposed(name: String, hardware: &Hardware, members: &[&Node], nodes: &[&Node
     });
     let power = devices.and_then(|devices| prices.power(&hardware.class, devices));
     let mut pool = ComputePool::new(
-        &name,
+        name,
         ComputePoolSpec {
             tier: if hardware.device.is_some() {
                 Tier::Accelerator
@@ -293,5 +293,6 @@ fn grown_by(members: &[&Node]) -> Option<String> {
     names.sort_unstable();
     names.dedup();
     let shown: Vec<&str> = names.iter().take(NAMED_MAX).copied().collect();
-    Some(format!("{key} {}", shown.join(", ")))
+    let kind = key.rsplit('/').next().unwrap_or(key);
+    Some(format!("{kind} {}", shown.join(", ")))
 }

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::compute_pool::CapacityType::{OnDemand, Reserved, Spot};
 
 /// A node with labels, what it offers beside CPU and memory, and taints as `key=value:effect`.
 fn node(name: &str, labels: &[(&str, &str)], offers: &[(&str, &str)], taints: &[&str]) -> Node {
@@ -23,7 +24,7 @@ fn node(name: &str, labels: &[(&str, &str)], offers: &[(&str, &str)], taints: &[
     .unwrap()
 }
 
-fn pool(name: &str, spec: Value) -> ComputePool {
+fn pool(name: &str, spec: &Value) -> ComputePool {
     serde_json::from_value(json!({"apiVersion": "tiercel.dev/v1alpha1", "kind": "ComputePool",
         "metadata": {"name": name}, "spec": spec}))
     .unwrap()
@@ -282,11 +283,11 @@ fn pools_that_exist_keep_their_nodes_and_their_names() {
     let existing = [
         pool(
             "mine",
-            json!({"tier": "CPU", "costPerNodeHour": "1", "nodeSelector": {TYPE: "m8g.4xlarge"}}),
+            &json!({"tier": "CPU", "costPerNodeHour": "1", "nodeSelector": {TYPE: "m8g.4xlarge"}}),
         ),
         pool(
             "l4",
-            json!({"tier": "CPU", "costPerNodeHour": "1", "nodeSelector": {"other": "nodes"}}),
+            &json!({"tier": "CPU", "costPerNodeHour": "1", "nodeSelector": {"other": "nodes"}}),
         ),
     ];
     let proposal = propose(&karpenter(), &existing, &bundled());
@@ -361,7 +362,6 @@ fn a_table_of_ones_own_goes_before_the_bundled_one() {
                - {type: inf2.8xlarge, costPerNodeHour: \"2\", spotCostPerNodeHour: \"0.7\"}\n";
     let prices = Prices::read(Some(own)).unwrap();
     let price = |type_, bought| prices.price(type_, bought).map(|price| price.cost.0);
-    use crate::api::compute_pool::CapacityType::{OnDemand, Reserved, Spot};
     assert_eq!(price("g6.2xlarge", OnDemand), Some("1".to_owned()));
     assert_eq!(price("g6.2xlarge", Spot), Some("0.5".to_owned()));
     assert_eq!(price("inf2.8xlarge", Spot), Some("0.7".to_owned()));

@@ -110,7 +110,7 @@ fn placement(stage: &Stage, path: &str, pools: &[&ComputePool]) -> Vec<Complaint
     }
     let fitting: Vec<&&ComputePool> = pools
         .iter()
-        .filter(|pool| fits(stage, &pool.metadata.name, &pool.spec))
+        .filter(|pool| fits(stage, pool.metadata.name.as_ref(), &pool.spec))
         .collect();
     if fitting.is_empty() {
         let text = format!(
@@ -139,8 +139,8 @@ fn placement(stage: &Stage, path: &str, pools: &[&ComputePool]) -> Vec<Complaint
 }
 
 /// Whether the hint allows the pool, and a profile is for it.
-fn fits(stage: &Stage, name: &Option<String>, pool: &ComputePoolSpec) -> bool {
-    let class = pool.class.as_ref().or(name.as_ref());
+fn fits(stage: &Stage, name: Option<&String>, pool: &ComputePoolSpec) -> bool {
+    let class = pool.class.as_ref().or(name);
     let asks_for = |profile: &Profile| {
         let Some(asked) = &profile.pools else { return true };
         let tier = asked.tier.is_none_or(|tier| tier == pool.tier);

@@ -136,6 +136,7 @@ fn holds(program: &Program, value: &Value) -> Result<bool, ExecutionError> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the interpreter hands over values")]
 fn compare(This(left): This<Arc<String>>, right: Arc<String>) -> Result<i64, ExecutionError> {
     let read = |text: &str| Quantity::parse(text).map_err(|error| ExecutionError::function_error("quantity", error));
     Ok(read(&left)?.cmp(&read(&right)?) as i64)

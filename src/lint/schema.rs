@@ -10,6 +10,9 @@ use super::rules::{element, member};
 /// A path, and what is wrong there.
 pub(super) type Complaint = (String, String);
 
+/// How the complaint about a field that nobody knows begins.
+pub(super) const UNKNOWN: &str = "is unknown";
+
 /// Fields of an object's head, which the schema does not speak of.
 const HEAD: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
@@ -78,7 +81,7 @@ fn object(schema: &Value, members: &mut Map<String, Value>, path: &str, complain
             Some(of_it) => check(of_it, value, &member(path, name), complaints),
             None if root && HEAD.contains(&name.as_str()) => {}
             None if known.is_empty() => {}
-            None => complaints.push((member(path, name), format!("is unknown{}", near(name, known)))),
+            None => complaints.push((member(path, name), format!("{UNKNOWN}{}", near(name, known)))),
         }
     }
 }
@@ -164,13 +167,11 @@ fn near(name: &str, known: &Map<String, Value>) -> String {
         let known = plain(known);
         known == wanted || known.starts_with(&wanted) || wanted.starts_with(&known) || distance(&known, &wanted) <= 2
     });
-    match alike {
-        Some(known) => format!("; '{known}' may be meant"),
-        None => {
-            let names: Vec<&str> = known.keys().map(String::as_str).collect();
-            format!("; known here: {}", names.join(", "))
-        }
+    if let Some(known) = alike {
+        return format!("; '{known}' may be meant");
     }
+    let names: Vec<&str> = known.keys().map(String::as_str).collect();
+    format!("; known here: {}", names.join(", "))
 }
 
 /// Letters to change, add or take away from one to the other.

@@ -57,6 +57,7 @@ fn what_the_server_would_take_and_nobody_would_ask_about_passes() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one row for each kind of error")]
 fn each_error_names_the_field_and_what_would_be_right() {
     let stage = "/spec/stages/0";
     let cases: Vec<(String, Value, &str, &str)> = vec![
@@ -190,6 +191,10 @@ fn each_error_names_the_field_and_what_would_be_right() {
         let fits = |line: &String| line.starts_with(&format!("error {path}")) && line.contains(says);
         assert!(said.iter().any(fits), "{pointer}: {said:#?}");
     }
+}
+
+#[test]
+fn each_error_of_a_pool_names_the_field_and_what_would_be_right() {
     for (pointer, value, path, says) in [
         (
             "/spec/nodeSelector",
@@ -313,6 +318,17 @@ fn pipelines_are_held_against_the_pools_of_the_same_files() {
         said(vec![hinted("AcceleratorPreferred"), pool(), gpu, spot]),
         Vec::<String>::new()
     );
+}
+
+#[test]
+fn a_misspelt_field_hides_no_broken_rule() {
+    let broken = with(
+        with(good(), "/spec/priorty", json!(1)),
+        "/spec/stages/0/replicas",
+        json!({"min": 3, "max": 2}),
+    );
+    let said = said(vec![broken]);
+    assert_eq!(said.len(), 2, "{said:#?}");
 }
 
 #[test]

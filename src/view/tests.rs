@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
+use super::status::Serves;
 use super::tree::{Seen, tree};
 use super::*;
 use crate::api::{ComputePool, TieredPipeline};
@@ -186,13 +187,13 @@ fn a_pipeline_that_the_operator_has_not_seen() {
 #[test]
 fn what_somebody_paused_is_said_also_where_all_is_well() {
     let mut object = pipeline(&json!({"metadata": {"annotations": {"tiercel.dev/pause": "all"}}}));
-    let state = |object: &TieredPipeline| tree(&seen(object), now()).pipelines[0].state;
-    fn seen(object: &TieredPipeline) -> Seen {
-        Seen {
+    let state = |object: &TieredPipeline| {
+        let seen = Seen {
             pipelines: vec![object.clone()],
             ..Seen::default()
-        }
-    }
+        };
+        tree(&seen, now()).pipelines[0].state
+    };
     assert_eq!(state(&object), State::Paused);
     object.metadata.annotations = None;
     assert_eq!(state(&object), State::Ready);
@@ -284,7 +285,6 @@ fn whether_requests_get_through_follows_from_the_weakest_stage() {
         change(&mut seen.pipelines[0]);
         screen(&seen).serves
     };
-    use status::Serves;
     assert_eq!(serves(&|_| {}), Serves::Yes);
     let stage = |object: &mut TieredPipeline, ready| object.status.as_mut().unwrap().stages[1].ready_replicas = ready;
     assert_eq!(serves(&|object| stage(object, 1)), Serves::Yes);

@@ -10,6 +10,11 @@ use super::{State, Style, Tone};
 use crate::api::ComputePool;
 use crate::api::compute_pool::{CapacityType, Tier};
 
+/// Spaces between columns.
+const GAP: usize = 2;
+/// Columns of the terminal that the last column of a table should have.
+const LAST_MIN: usize = 20;
+
 /// What a line is sorted by in one column.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Key {
@@ -51,6 +56,8 @@ pub struct Sheet {
     pub titles: Vec<&'static str>,
     /// Columns of numbers.
     pub right: Vec<usize>,
+    /// Columns that a narrow terminal does without, the first of them first.
+    pub spare: Vec<usize>,
     /// All lines.
     pub lines: Vec<Line>,
 }
@@ -91,12 +98,44 @@ impl Sheet {
         lines
     }
 
+    /// Columns that `width` has room for, the last one with at least a few words; all where there is no width.
+    pub fn columns(&self, width: Option<usize>) -> Vec<usize> {
+        let mut columns: Vec<usize> = (0..self.titles.len()).collect();
+        let Some(width) = width else { return columns };
+        let needed = |columns: &[usize]| {
+            let front = columns.split_last().map_or(columns, |(_, front)| front);
+            front.iter().map(|&column| self.width(column) + GAP).sum::<usize>() + LAST_MIN
+        };
+        for spare in &self.spare {
+            if needed(&columns) <= width {
+                break;
+            }
+            columns.retain(|column| column != spare);
+        }
+        columns
+    }
+
+    /// Of one column, with room for the sign that it is sorted by.
+    pub fn width(&self, column: usize) -> usize {
+        let cells = self.lines.iter().filter_map(|line| line.cells.get(column));
+        let title = self.titles.get(column).map_or(0, |title| title.chars().count() + 1);
+        cells.map(Cell::length).max().unwrap_or_default().max(title)
+    }
+
     /// As plain lines.
     pub fn lines(&self, order: &Order, style: Style) -> Vec<String> {
-        let rows = self.ordered(order).into_iter().map(|line| Row(line.cells.clone()));
+        let columns = self.columns(style.width);
+        let rows = self.ordered(order).into_iter().map(|line| {
+            let cells = columns.iter().filter_map(|&column| line.cells.get(column));
+            Row(cells.cloned().collect())
+        });
+        let right = (0..columns.len()).filter(|&at| columns.get(at).is_some_and(|column| self.right.contains(column)));
         Layout {
-            titles: self.titles.clone(),
-            right: self.right.clone(),
+            titles: columns
+                .iter()
+                .filter_map(|&column| self.titles.get(column).copied())
+                .collect(),
+            right: right.collect(),
             rows: rows.collect(),
         }
         .lines(style)
@@ -137,6 +176,7 @@ pub fn pools(pools: &[ComputePool], style: Style) -> Sheet {
     Sheet {
         titles: vec!["POOL", "STATE", "TIER", "CLASS", "NODES", "REPLICAS", "COST/H", "FREE"],
         right: vec![4, 5, 6],
+        spare: vec![3, 2],
         lines,
     }
 }
@@ -211,6 +251,7 @@ pub fn stages(tree: &Tree, style: Style) -> Sheet {
     Sheet {
         titles: vec!["PIPELINE", "STAGE", "STATE", "READY", "POOLS"],
         right: vec![3],
+        spare: Vec::new(),
         lines: lines.collect(),
     }
 }

@@ -1,5 +1,6 @@
 //! `get -w`: the tree again whenever something changes.
 
+use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
@@ -130,7 +131,10 @@ impl Screen {
         }
         if lines.len() > rows {
             let left = lines.len() - fits;
-            frame += &format!("\r\n{left} more lines: name one pipeline, or make the terminal taller\x1b[K");
+            let _ = write!(
+                frame,
+                "\r\n{left} more lines: name one pipeline, or make the terminal taller\x1b[K"
+            );
         }
         frame += "\x1b[J";
         print::write(&frame)?;

@@ -3,10 +3,10 @@ use super::*;
 fn documents(text: &str) -> Vec<Document> {
     let parsed = parse(text).unwrap().into_iter().enumerate();
     parsed
-        .map(|(at, document)| Document {
+        .map(|(at, value)| Document {
             file: "pipeline.yaml".to_owned(),
             at: at + 1,
-            document,
+            value,
         })
         .collect()
 }

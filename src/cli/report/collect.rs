@@ -1,5 +1,6 @@
 //! What goes into a report. Whatever may not be seen is left out, and said in it.
 
+use std::fmt::Write as _;
 use std::future::Future;
 
 use jiff::Timestamp;
@@ -205,7 +206,7 @@ impl Report<'_> {
             text += "nothing\n";
         }
         for problem in &self.problems {
-            text += &format!("- {}\n", redact::line(problem));
+            let _ = writeln!(text, "- {}", redact::line(problem));
         }
         let readme = Entry {
             name: "README.txt".to_owned(),

@@ -179,31 +179,29 @@ impl Screen {
 
 fn panel(frame: &mut Frame, area: Rect, sheet: &Sheet, panel: &mut Panel, active: bool, style: Style) {
     let lines = sheet.ordered(&panel.order);
-    let mut widths: Vec<usize> = sheet.titles.iter().map(|title| title.chars().count() + 1).collect();
-    for line in &lines {
-        for (width, cell) in widths.iter_mut().zip(&line.cells) {
-            *width = (*width).max(cell.length());
-        }
-    }
-    let last = widths.len().saturating_sub(1);
-    let constraints = widths.iter().enumerate().map(|(at, &width)| {
-        let width = u16::try_from(width).unwrap_or(u16::MAX);
-        if at == last {
+    let columns = sheet.columns(Some(usize::from(area.width)));
+    let last = columns.last().copied();
+    let constraints = columns.iter().map(|&column| {
+        let width = u16::try_from(sheet.width(column)).unwrap_or(u16::MAX);
+        if Some(column) == last {
             Constraint::Min(4)
         } else {
             Constraint::Length(width)
         }
     });
-    let titles = sheet.titles.iter().enumerate().map(|(at, title)| {
-        let mark = match (panel.order.column == Some(at), panel.order.reverse) {
+    let titles = columns.iter().map(|&column| {
+        let mark = match (panel.order.column == Some(column), panel.order.reverse) {
             (false, _) => "",
             (true, false) if style.unicode => "▲",
             (true, true) if style.unicode => "▼",
             (true, false) => "^",
             (true, true) => "v",
         };
-        let title = Text::from(format!("{title}{mark}"));
-        if sheet.right.contains(&at) {
+        let title = Text::from(format!(
+            "{}{mark}",
+            sheet.titles.get(column).copied().unwrap_or_default()
+        ));
+        if sheet.right.contains(&column) {
             title.right_aligned()
         } else {
             title
@@ -215,13 +213,13 @@ fn panel(frame: &mut Frame, area: Rect, sheet: &Sheet, panel: &mut Panel, active
         look(Tone::Quiet, style)
     };
     let rows = lines.iter().map(|line| {
-        Row::new(line.cells.iter().enumerate().map(|(at, cell)| {
-            let text = painted(cell, style);
-            if sheet.right.contains(&at) {
+        Row::new(columns.iter().filter_map(|&column| {
+            let text = painted(line.cells.get(column)?, style);
+            Some(if sheet.right.contains(&column) {
                 text.right_aligned()
             } else {
                 text
-            }
+            })
         }))
     });
     let chosen = if active {

@@ -14,7 +14,7 @@ const STYLE: Style = Style {
 fn pool(name: &str, tier: &str, status: &Value) -> ComputePool {
     serde_json::from_value(json!({
         "apiVersion": "tiercel.dev/v1alpha1", "kind": "ComputePool", "metadata": {"name": name},
-        "spec": {"tier": tier, "class": format!("class-{name}"), "costPerNodeHour": "1"}, "status": status,
+        "spec": {"tier": tier, "class": format!("class-of-{name}"), "costPerNodeHour": "1"}, "status": status,
     }))
     .unwrap()
 }
@@ -50,7 +50,7 @@ fn shown() -> Picture {
             "Accelerator",
             &ready(10, 10, "9.78", "0 of 10 nvidia.com/gpu", "False"),
         ),
-        pool("h100", "Accelerator", &Value::Null),
+        pool("inferentia", "Accelerator", &Value::Null),
     ];
     picture(vec![pipeline.unwrap()], &pools, STYLE)
 }
@@ -102,18 +102,18 @@ fn in_a_pipe_both_tables_come_once() {
 #[test]
 fn keys_sort_and_reverse() {
     let mut screen = Screen::default();
-    assert_eq!(column(&drawn(&mut screen, 120), 0, 2..5), ["h100", "l4", "x86"]);
+    assert_eq!(column(&drawn(&mut screen, 120), 0, 2..5), ["inferentia", "l4", "x86"]);
     // The seventh column is the cost; what is not known comes last.
     press(&mut screen, &[KeyCode::Char('>'); 7]);
-    assert_eq!(column(&drawn(&mut screen, 120), 0, 2..5), ["x86", "l4", "h100"]);
+    assert_eq!(column(&drawn(&mut screen, 120), 0, 2..5), ["x86", "l4", "inferentia"]);
     press(&mut screen, &[KeyCode::Char('r')]);
-    assert_eq!(column(&drawn(&mut screen, 120), 0, 2..5), ["h100", "l4", "x86"]);
+    assert_eq!(column(&drawn(&mut screen, 120), 0, 2..5), ["inferentia", "l4", "x86"]);
     // Past either end the order is as they came.
     press(
         &mut screen,
         &[KeyCode::Char('r'), KeyCode::Char('>'), KeyCode::Char('>')],
     );
-    assert_eq!(column(&drawn(&mut screen, 120), 0, 2..5), ["h100", "l4", "x86"]);
+    assert_eq!(column(&drawn(&mut screen, 120), 0, 2..5), ["inferentia", "l4", "x86"]);
 }
 
 #[test]
