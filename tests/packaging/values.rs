@@ -150,6 +150,9 @@ fn the_charts_readme_lists_every_value_with_its_default() {
     if std::env::var_os("TIERCEL_WRITE_REFERENCE").is_some() {
         std::fs::write(root().join("charts/tiercel/README.md"), &fresh).unwrap();
     } else {
-        assert!(page == fresh, "charts/tiercel/README.md differs from values.yaml: run `make reference`");
+        assert!(
+            page == fresh,
+            "charts/tiercel/README.md differs from values.yaml: run `make reference`"
+        );
     }
 }
