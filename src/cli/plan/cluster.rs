@@ -23,8 +23,9 @@ const DEADLINE: Duration = Duration::from_mins(1);
 /// Objects per page of a list.
 const PAGE_SIZE: u32 = 500;
 
-/// Everything of the cluster of a context that a plan goes by; of the current one where it has no name.
-pub(super) fn snapshot(context: &str) -> Result<Snapshot, Error> {
+/// Everything of the cluster of a context that a plan goes by, and the context's namespace; of the current one where it has
+/// no name.
+pub(super) fn snapshot(context: &str) -> Result<(Snapshot, String), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::Cluster(explain::Error::Runtime(error)))?;
     runtime
@@ -32,15 +33,17 @@ pub(super) fn snapshot(context: &str) -> Result<Snapshot, Error> {
         .map_err(Error::Cluster)
 }
 
-async fn read(context: Option<&str>) -> Result<Snapshot, explain::Error> {
+async fn read(context: Option<&str>) -> Result<(Snapshot, String), explain::Error> {
     let config = config(context).await?;
     let url = config.cluster_url.to_string();
+    let namespace = config.default_namespace.clone();
     let client = Client::try_from(config).map_err(|error| explain::Error::NoCluster(plainly(&error)))?;
     let found = tokio::time::timeout(DEADLINE, all(&client, &url)).await;
-    found.map_err(|_| explain::Error::Unreachable {
+    let found = found.map_err(|_| explain::Error::Unreachable {
         url: url.clone(),
         problem: format!("not everything was listed within {} s", DEADLINE.as_secs()),
-    })?
+    })??;
+    Ok((found, namespace))
 }
 
 async fn all(client: &Client, url: &str) -> Result<Snapshot, explain::Error> {

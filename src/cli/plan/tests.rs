@@ -328,8 +328,23 @@ fn a_pipeline_that_cannot_be_read_any_more_is_refused_and_not_told_as_gone() {
         write(repository.path(), &[("chat.yaml", broken)]);
         let report = reported(repository.path(), &["--diff", "old"]);
         assert_eq!(report.problems.len(), 1, "{:?}", report.problems);
-        assert_eq!(report.before.unwrap().changes, [], "{broken}");
+        let before = report.before.unwrap();
+        assert_eq!(
+            (before.changes, before.plan.cost),
+            (Vec::new(), report.after.cost),
+            "{broken}"
+        );
     }
+    write(repository.path(), &[("chat.yaml", &pipeline("vllm:1", 2, "40"))]);
+    // Nor does a pool.
+    write(
+        repository.path(),
+        &[("pools.yaml", &POOLS.replace("tier: CPU", "tier: GPU"))],
+    );
+    let report = reported(repository.path(), &["--diff", "old"]);
+    assert_eq!(report.problems.len(), 1, "{:?}", report.problems);
+    assert_eq!(report.before.unwrap().changes, []);
+    write(repository.path(), &[("pools.yaml", POOLS)]);
     // A stage that the operator refuses stays as it is.
     write(repository.path(), &[("chat.yaml", &pipeline("vllm:1", 20, "40"))]);
     let report = reported(repository.path(), &["--diff", "old"]);
