@@ -203,14 +203,14 @@ fn report(arguments: &Arguments) -> Result<Report, Error> {
         arguments,
     };
     let mut manifests = side.manifests(&texts);
-    let named = |nodes: &&Nodes| !manifests.pools.iter().any(|pool| pool.object.name_any() == nodes.pool);
-    if let Some(unknown) = side.nodes.iter().find(named) {
-        let message = format!("`--nodes` names pool '{}', which no file declares", unknown.pool);
-        return Err(Error::Usage(message));
-    }
     let old = old.map(|texts| side.manifests(&texts));
     if let Some(old) = &old {
         keep_unreadable(&mut manifests, old);
+    }
+    let named = |nodes: &&Nodes| !manifests.pools.iter().any(|pool| pool.object.name_any() == nodes.pool);
+    if let Some(unknown) = side.nodes.iter().find(named).filter(|_| manifests.problems.is_empty()) {
+        let message = format!("`--nodes` names pool '{}', which no file declares", unknown.pool);
+        return Err(Error::Usage(message));
     }
     let ground = side.ground(&mut manifests);
     if ground.is_empty() && !manifests.pipelines.is_empty() && manifests.problems.is_empty() {
