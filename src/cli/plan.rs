@@ -16,11 +16,12 @@ use std::path::PathBuf;
 use kube::ResourceExt as _;
 
 use super::{cluster, print};
-use crate::plan::change::{Change, Kind, changes, keep_refused};
+use crate::api::TieredPipeline;
+use crate::plan::change::{changes, keep_refused};
 use crate::plan::ground::{Ground, Snapshot};
-use crate::plan::manifest::{Manifests, Problem};
+use crate::plan::manifest::{Manifests, Place};
 use crate::plan::plan;
-use crate::plan::report::{Before, Pipeline, Plan, Report, VERSION};
+use crate::plan::report::{Before, Report, VERSION};
 use crate::plan::schema::Schemas;
 use crate::simulate::ground::{InvalidNodes, Nodes};
 
@@ -55,9 +56,9 @@ pub struct Arguments {
     /// Exit with 3 if something differs from what it is compared with.
     #[arg(long)]
     exit_code: bool,
-    /// Namespace of pipelines that name none.
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
-    namespace: String,
+    /// Namespace of pipelines that name none; the context's, or `default`, if absent.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
     /// Containers may name Secrets, as the operator's flag of this name allows it.
     #[arg(long)]
     allow_secrets: bool,
@@ -175,21 +176,34 @@ fn report(arguments: &Arguments) -> Result<Report, Error> {
         .iter()
         .map(|text| text.parse())
         .collect::<Result<_, _>>()?;
-    let side = Side {
-        schemas: Schemas::installed().map_err(Error::Derive)?,
-        nodes,
-        snapshot: arguments.context.as_deref().map(snapshot::of_cluster).transpose()?,
-        pools: files::read(&arguments.pools, arguments.recursive)?,
-        arguments,
-    };
     let texts = files::read(&arguments.files, arguments.recursive)?;
     let old = match &arguments.diff {
         Some(reference) => Some(git::read(reference, &arguments.files, arguments.recursive)?),
         None => None,
     };
+    let (snapshot, own) = match arguments.context.as_deref().map(snapshot::of_cluster).transpose()? {
+        Some((snapshot, namespace)) => (Some(snapshot), Some(namespace)),
+        None => (None, None),
+    };
+    let side = Side {
+        schemas: Schemas::installed().map_err(Error::Derive)?,
+        nodes,
+        snapshot,
+        namespace: arguments
+            .namespace
+            .clone()
+            .or(own)
+            .unwrap_or_else(|| "default".to_owned()),
+        pools: files::read(&arguments.pools, arguments.recursive)?,
+        arguments,
+    };
     let mut manifests = side.manifests(&texts);
+    let old = old.map(|texts| side.manifests(&texts));
+    if let Some(old) = &old {
+        keep_unreadable(&mut manifests, old);
+    }
     let named = |nodes: &&Nodes| !manifests.pools.iter().any(|pool| pool.object.name_any() == nodes.pool);
-    if let Some(unknown) = side.nodes.iter().find(named) {
+    if let Some(unknown) = side.nodes.iter().find(named).filter(|_| manifests.problems.is_empty()) {
         let message = format!("`--nodes` names pool '{}', which no file declares", unknown.pool);
         return Err(Error::Usage(message));
     }
@@ -201,11 +215,10 @@ fn report(arguments: &Arguments) -> Result<Report, Error> {
     }
     let (mut after, refused) = plan(&manifests.pipelines, &manifests.pools, &ground);
     let before = match (old, &side.snapshot) {
-        (Some(texts), _) => {
-            let mut manifests = side.manifests(&texts);
-            let ground = side.ground(&mut manifests);
+        (Some(mut old), _) => {
+            let ground = side.ground(&mut old);
             let name = arguments.diff.clone().unwrap_or_default();
-            Some((name, plan(&manifests.pipelines, &manifests.pools, &ground).0))
+            Some((name, plan(&old.pipelines, &old.pools, &ground).0))
         }
         (None, Some(snapshot)) => {
             // As it is there, the pools too.
@@ -232,10 +245,7 @@ fn report(arguments: &Arguments) -> Result<Report, Error> {
         assumptions: ground.assumptions,
         skipped: manifests.skipped,
         before: before.map(|(name, before)| Before {
-            changes: changes(&before, &after)
-                .into_iter()
-                .filter(|change| !unread(change, &before, &problems))
-                .collect(),
+            changes: changes(&before, &after),
             name,
             plan: before,
         }),
@@ -244,22 +254,39 @@ fn report(arguments: &Arguments) -> Result<Report, Error> {
     })
 }
 
-/// A pipeline that only seems to go: it cannot be read any more.
-fn unread(change: &Change, before: &Plan, problems: &[Problem]) -> bool {
-    if change.kind != Kind::Removed {
-        return false;
+/// What cannot be read any more does not go: it stays as it was.
+fn keep_unreadable(manifests: &mut Manifests, old: &Manifests) {
+    let problems = &manifests.problems;
+    let lost = |object: &str, stood: Option<&Place>| {
+        problems.iter().any(|problem| {
+            let broken = problem.place.as_ref().filter(|_| problem.object.is_empty());
+            let same_file = broken
+                .zip(stood)
+                .is_some_and(|(broken, stood)| stood.file.ends_with(&broken.file));
+            problem.object == object || same_file
+        })
+    };
+    for pool in &old.pools {
+        let name = pool.object.name_any();
+        let there = manifests.pools.iter().any(|known| known.object.name_any() == name);
+        if !there && lost(&format!("ComputePool {name}"), pool.place.as_ref()) {
+            manifests.pools.push(pool.clone());
+        }
     }
-    let key = format!("TieredPipeline {}/{}", change.namespace, change.name);
-    let known = |one: &&Pipeline| (&one.namespace, &one.name) == (&change.namespace, &change.name);
-    let stood = before.pipelines.iter().find(known).and_then(|one| one.source.as_ref());
-    problems.iter().any(|problem| {
-        let file = problem
-            .place
-            .as_ref()
-            .filter(|_| problem.object.is_empty())
-            .map(|place| place.file.as_str());
-        problem.object == key || file.is_some_and(|file| stood.is_some_and(|stood| stood.file.ends_with(file)))
-    })
+    let key = |one: &TieredPipeline| {
+        format!(
+            "TieredPipeline {}/{}",
+            one.namespace().unwrap_or_default(),
+            one.name_any()
+        )
+    };
+    for pipeline in &old.pipelines {
+        let object = key(&pipeline.object);
+        let there = manifests.pipelines.iter().any(|known| key(&known.object) == object);
+        if !there && lost(&object, pipeline.place.as_ref()) {
+            manifests.pipelines.push(pipeline.clone());
+        }
+    }
 }
 
 /// What both sides of a comparison share.
@@ -267,6 +294,8 @@ struct Side<'a> {
     schemas: Schemas,
     nodes: Vec<Nodes>,
     snapshot: Option<Snapshot>,
+    /// Of pipelines that name none.
+    namespace: String,
     /// Texts that only pools are taken from.
     pools: Vec<(String, String)>,
     arguments: &'a Arguments,
@@ -274,7 +303,7 @@ struct Side<'a> {
 
 impl Side<'_> {
     fn manifests(&self, texts: &[(String, String)]) -> Manifests {
-        let namespace = &self.arguments.namespace;
+        let namespace = &self.namespace;
         let mut manifests = Manifests::default();
         for (file, text) in texts {
             manifests.add(&self.schemas, file, text, namespace);

@@ -26,8 +26,9 @@ const PAGE_SIZE: u32 = 500;
 /// What it takes to see all that a plan goes by.
 const RIGHT: &str = "list tieredpipelines, computepools, nodes, pods, namespaces and deployments in all namespaces";
 
-/// Everything of the cluster of a context that a plan goes by; of the current one where it has no name.
-pub(super) fn of_cluster(context: &str) -> Result<Snapshot, Error> {
+/// Everything of the cluster of a context that a plan goes by, and the context's namespace; of the current one where it has
+/// no name.
+pub(super) fn of_cluster(context: &str) -> Result<(Snapshot, String), Error> {
     let context = Context {
         context: Some(context)
             .filter(|context| !context.is_empty())
@@ -36,13 +37,14 @@ pub(super) fn of_cluster(context: &str) -> Result<Snapshot, Error> {
     print::wait(async { Ok(read(&context).await?) })
 }
 
-async fn read(context: &Context) -> Result<Snapshot, cluster::Error> {
+async fn read(context: &Context) -> Result<(Snapshot, String), cluster::Error> {
     let cluster = context.connect().await?;
     let found = tokio::time::timeout(DEADLINE, all(&cluster)).await;
-    found.map_err(|_| cluster::Error::Unreachable {
+    let found = found.map_err(|_| cluster::Error::Unreachable {
         url: cluster.url.clone(),
         problem: format!("not everything was listed within {} s", DEADLINE.as_secs()),
-    })?
+    })??;
+    Ok((found, cluster.namespace))
 }
 
 async fn all(cluster: &Cluster) -> Result<Snapshot, cluster::Error> {

@@ -179,7 +179,8 @@ fn a_change_as_markdown() {
 #[test]
 fn the_document_for_programs() {
     let folder = folder(&[("pools.yaml", POOLS), ("chat.yaml", &pipeline("vllm:1", 2, "40"))]);
-    insta::assert_snapshot!(serde_json::to_string_pretty(&reported(folder.path(), &[])).unwrap());
+    let document = serde_json::to_string_pretty(&reported(folder.path(), &[])).unwrap();
+    insta::assert_snapshot!(document.replace(&folder.path().display().to_string(), "DIR"));
 }
 
 #[test]
@@ -309,8 +310,8 @@ fn git_is_read_without_a_checkout_also_from_below_and_for_one_file() {
     };
     let (pools, chat) = (POOLS.len(), pipeline("vllm:1", 2, "40").len());
     let flat = [("chat.yaml".to_owned(), chat), ("pools.yaml".to_owned(), pools)];
-    assert_eq!(names(&[deploy.clone()], false), flat);
-    let all = names(&[deploy.clone()], true);
+    assert_eq!(names(std::slice::from_ref(&deploy), false), flat);
+    let all = names(std::slice::from_ref(&deploy), true);
     assert_eq!(all.len(), 3, "{all:?}");
     assert_eq!(all[1].0, "more/other.yml");
     assert_eq!(names(&[deploy.join("chat.yaml")], false), flat[..1]);
@@ -328,8 +329,23 @@ fn a_pipeline_that_cannot_be_read_any_more_is_refused_and_not_told_as_gone() {
         write(repository.path(), &[("chat.yaml", broken)]);
         let report = reported(repository.path(), &["--diff", "old"]);
         assert_eq!(report.problems.len(), 1, "{:?}", report.problems);
-        assert_eq!(report.before.unwrap().changes, [], "{broken}");
+        let before = report.before.unwrap();
+        assert_eq!(
+            (before.changes, before.plan.cost),
+            (Vec::new(), report.after.cost),
+            "{broken}"
+        );
     }
+    write(repository.path(), &[("chat.yaml", &pipeline("vllm:1", 2, "40"))]);
+    // Nor does a pool.
+    write(
+        repository.path(),
+        &[("pools.yaml", &POOLS.replace("tier: CPU", "tier: GPU"))],
+    );
+    let report = reported(repository.path(), &["--diff", "old"]);
+    assert_eq!(report.problems.len(), 1, "{:?}", report.problems);
+    assert_eq!(report.before.unwrap().changes, []);
+    write(repository.path(), &[("pools.yaml", POOLS)]);
     // A stage that the operator refuses stays as it is.
     write(repository.path(), &[("chat.yaml", &pipeline("vllm:1", 20, "40"))]);
     let report = reported(repository.path(), &["--diff", "old"]);

@@ -315,8 +315,8 @@ pub fn sample(
 /// them count requests per second.
 fn arriving(pipeline: PipelineIdx, index: &Index, state: &State) -> Option<u64> {
     let entries = index.stages_of(pipeline).filter_map(|at| {
-        let stage = state.world().stages.get(at as usize)?;
-        stage.after.is_empty().then_some((StageIdx(at), stage.rated))
+        let entry = state.world().stages.get(at as usize)?;
+        entry.after.is_empty().then_some((StageIdx(at), entry.rated))
     });
     let mut entries = entries.peekable();
     entries.peek()?;

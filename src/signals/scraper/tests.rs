@@ -513,7 +513,7 @@ fn a_target_keeps_its_place_in_the_interval_and_shares_it_with_others() {
         };
         let place = first(0);
         for late_ms in [1, 49, 50, 999, 1_000, 1_001, 86_400_000 + pod] {
-            let rounds = (first(late_ms) - place).as_nanos();
+            let rounds = first(late_ms).checked_sub(place).unwrap().as_nanos();
             assert_eq!(rounds % interval.as_nanos(), 0, "{uid} after {late_ms} ms");
         }
         places.insert(place);
