@@ -9,7 +9,7 @@
 
 use std::hint::black_box;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -189,8 +189,14 @@ fn scraper(address: SocketAddr) -> (f64, f64, usize) {
         };
         let (mut scraper, mut answers) = Scraper::new(ScrapeConfig::new(rules, || 0));
         let target = |at: usize| {
-            let ip = IpAddr::from(address.ip());
-            Target::new(format!("pod-{at}").into(), ip, Some(address.port()), None, preset()).expect("a target")
+            Target::new(
+                format!("pod-{at}").into(),
+                address.ip(),
+                Some(address.port()),
+                None,
+                preset(),
+            )
+            .expect("a target")
         };
         scraper.set_targets((0..PODS).map(target).collect());
         // Connections are made once.
@@ -199,15 +205,15 @@ fn scraper(address: SocketAddr) -> (f64, f64, usize) {
             answers.recv().await.expect("an answer").outcome.expect("a page");
         }
         let before = spent();
-        let mut scrapes = 0;
+        let mut pages = 0_u32;
         let end = Instant::now() + Duration::from_secs(SECONDS);
         while Instant::now() < end {
             answers.recv().await.expect("an answer").outcome.expect("a page");
-            scrapes += 1;
+            pages += 1;
         }
         let after = spent();
-        let each = |seconds: f64| seconds * 1e6 / f64::from(scrapes);
-        (each(after.0 - before.0), each(after.1 - before.1), scrapes as usize)
+        let each = |seconds: f64| seconds * 1e6 / f64::from(pages);
+        (each(after.0 - before.0), each(after.1 - before.1), pages as usize)
     })
 }
 
