@@ -127,10 +127,10 @@ fn reported(folder: &Path, words: &[&str]) -> Report {
     let path = folder.display().to_string();
     let nodes = ["--nodes", "arm=2:16,64Gi"];
     let mut report = report(&arguments(&[&["-f", &path], &nodes[..], words].concat())).unwrap();
-    for problem in &mut report.problems {
-        if let Some(place) = &mut problem.place {
-            place.file = place.file.replace(&format!("{path}/"), "");
-        }
+    let places = report.problems.iter_mut().map(|problem| &mut problem.place);
+    let places = places.chain(report.after.pipelines.iter_mut().map(|pipeline| &mut pipeline.source));
+    for place in places.flatten() {
+        place.file = place.file.replace(&format!("{path}/"), "");
     }
     report
 }
