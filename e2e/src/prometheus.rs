@@ -108,12 +108,13 @@ pub enum Failure {
 }
 
 impl Server {
-    /// Starts with the rule file, scraping `/metrics` of `127.0.0.1:target` as the chart's ServiceMonitor has it done.
+    /// Starts with the rule file, scraping `/metrics` of `127.0.0.1:target` as the chart has it done.
     pub async fn start(programs: &Programs, target: u16, rules: &Path) -> Result<Self, Failure> {
         let folder = tempfile::tempdir()?;
         let config = folder.path().join("prometheus.yml");
+        let rules = rules.display();
         let text = format!(
-            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{rules:?}]\nscrape_configs:\n  - job_name: \
+            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [\"{rules}\"]\nscrape_configs:\n  - job_name: \
              tiercel-metrics\n    honor_labels: true\n    static_configs: [{{targets: ['127.0.0.1:{target}'], labels: {{namespace: \
              tiercel-system}}}}]\n"
         );

@@ -92,6 +92,48 @@ pub(crate) async fn a_loaded_stage_shows_what_was_read_and_learned_and_which_nee
     let (summary, (stage, text, chosen, other)) = tokio::join!(load, watch);
     assert!(summary.served > 300, "{summary:?}");
 
+    read_and_trusted(&stage);
+    let decided = stage["decided"].as_str().unwrap();
+    assert!(SEEN.contains(&decided) || decided == "Recent", "{stage}");
+    let needs = stage["needs"].as_array().unwrap();
+    let asked = |need: &str| {
+        needs
+            .iter()
+            .find(|one| one["need"] == need)
+            .and_then(|one| one["asks"].as_f64())
+    };
+    assert!(asked(decided).unwrap() > 0.0, "{stage}");
+    // What arrives, at a target of 75 %.
+    let arrives = stage["signals"][0]["values"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|value| value["role"] == "throughput");
+    let arrives = arrives.unwrap()["value"].as_f64().unwrap();
+    let ratio = asked("Rate").unwrap() * 0.75 / arrives;
+    assert!((0.7..1.4).contains(&ratio), "{stage}");
+    let learned = &stage["pools"][0]["requestsPerSecond"];
+    assert_eq!(
+        (&learned["declared"], &learned["range"]),
+        (&json!(10.0), &json!([1.25, 80.0])),
+        "{stage}"
+    );
+
+    for part in [
+        "fresh",
+        "decides",
+        "requests/s of a replica",
+        "seconds until Ready",
+        "as the operator sees it",
+    ] {
+        assert!(text.contains(part), "'{part}' is missing:\n{text}");
+    }
+    costs_of_both(&stage, &chosen, &other);
+    assert!(text.is_ascii(), "no colour, no signs that a terminal may lack:\n{text}");
+}
+
+/// All pods answered just now, in the roles that the preset has.
+fn read_and_trusted(stage: &Value) {
     let signal = &stage["signals"][0];
     assert_eq!(
         (&signal["preset"], &signal["source"]),
@@ -119,56 +161,23 @@ pub(crate) async fn a_loaded_stage_shows_what_was_read_and_learned_and_which_nee
         roles.is_superset(&BTreeSet::from(["queued", "running", "throughput"])),
         "{stage}"
     );
+}
 
-    let decided = stage["decided"].as_str().unwrap();
-    assert!(SEEN.contains(&decided) || decided == "Recent", "{stage}");
-    let needs = stage["needs"].as_array().unwrap();
-    let asked = |need: &str| {
-        needs
-            .iter()
-            .find(|one| one["need"] == need)
-            .and_then(|one| one["asks"].as_f64())
-    };
-    assert!(asked(decided).unwrap() > 0.0, "{stage}");
-    // What arrives, at a target of 75 %.
-    let arrives = signal["values"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|value| value["role"] == "throughput");
-    let arrives = arrives.unwrap()["value"].as_f64().unwrap();
-    let ratio = asked("Rate").unwrap() * 0.75 / arrives;
-    assert!((0.7..1.4).contains(&ratio), "{stage}");
-    let learned = &stage["pools"][0]["requestsPerSecond"];
-    assert_eq!(
-        (&learned["declared"], &learned["range"]),
-        (&json!(10.0), &json!([1.25, 80.0])),
-        "{stage}"
-    );
-
-    for part in [
-        "fresh",
-        "decides",
-        "requests/s of a replica",
-        "seconds until Ready",
-        "as the operator sees it",
-    ] {
-        assert!(text.contains(part), "'{part}' is missing:\n{text}");
-    }
+/// One pool was chosen, the other would have cost more.
+fn costs_of_both(stage: &Value, chosen: &str, other: &str) {
     // A replica takes a tenth of a node that costs 1, and of one that costs 1.3.
     let costs = |at: usize| stage["pools"][at]["replica"]["costPerHour"].as_f64().unwrap();
     assert!((costs(1) / costs(0) - 1.3).abs() < 0.01, "{stage}");
     for (text, part) in [
-        (&chosen, "x86: chosen"),
-        (&chosen, "2 replicas wanted there, 2 asked for, 2 Ready"),
-        (&other, "graviton: not chosen"),
-        (&other, "why not: dearer by"),
-        (&other, "all of the stage there: 2 replicas"),
-        (&other, "the plan is the cheapest there can be"),
+        (chosen, "x86: chosen"),
+        (chosen, "2 replicas wanted there, 2 asked for, 2 Ready"),
+        (other, "graviton: not chosen"),
+        (other, "why not: dearer by"),
+        (other, "all of the stage there: 2 replicas"),
+        (other, "the plan is the cheapest there can be"),
     ] {
         assert!(text.contains(part), "'{part}' is missing:\n{text}");
     }
-    assert!(text.is_ascii(), "no colour, no signs that a terminal may lack:\n{text}");
 }
 
 pub(crate) async fn what_does_not_exist_or_may_not_be_seen_is_told_in_one_line(suite: &Suite) {
