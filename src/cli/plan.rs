@@ -17,12 +17,12 @@ use kube::ResourceExt as _;
 
 use super::{cluster, print};
 use crate::api::TieredPipeline;
+use crate::lint::{self, Schemas};
 use crate::plan::change::{changes, keep_refused};
 use crate::plan::ground::{Ground, Snapshot};
 use crate::plan::manifest::{Manifests, Place};
 use crate::plan::plan;
 use crate::plan::report::{Before, Report, VERSION};
-use crate::plan::schema::Schemas;
 use crate::simulate::ground::{InvalidNodes, Nodes};
 
 /// Arguments of `tiercel plan`.
@@ -115,8 +115,8 @@ pub enum Error {
     #[error("there are changes")]
     Changed,
     /// The definitions cannot be derived.
-    #[error("the definitions cannot be derived from the types: {0}")]
-    Derive(serde_json::Error),
+    #[error(transparent)]
+    Derive(#[from] lint::Error),
     /// The plan cannot be printed.
     #[error(transparent)]
     Print(#[from] print::Error),
@@ -186,7 +186,7 @@ fn report(arguments: &Arguments) -> Result<Report, Error> {
         None => (None, None),
     };
     let side = Side {
-        schemas: Schemas::installed().map_err(Error::Derive)?,
+        schemas: Schemas::installed()?,
         nodes,
         snapshot,
         namespace: arguments

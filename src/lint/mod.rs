@@ -4,6 +4,8 @@ mod advice;
 mod rules;
 mod schema;
 
+pub(crate) use self::rules::member;
+
 #[cfg(test)]
 mod tests;
 
@@ -80,7 +82,7 @@ pub struct Error(#[from] serde_json::Error);
 /// # Errors
 /// When the definitions cannot be derived; a defect.
 pub fn lint(documents: Vec<Value>) -> Result<Lint, Error> {
-    let schemas = schemas()?;
+    let schemas = Schemas::installed()?;
     let mut lint = Lint::default();
     let mut objects = Vec::new();
     for (at, mut document) in (1..).zip(documents) {
@@ -91,11 +93,7 @@ pub fn lint(documents: Vec<Value>) -> Result<Lint, Error> {
         let kind = text("/kind").unwrap_or_default();
         let version = text("/apiVersion").unwrap_or_default();
         let (group, _) = version.split_once('/').unwrap_or_default();
-        let Some((_, schema)) = schemas
-            .iter()
-            .find(|(known, _)| *known == kind)
-            .filter(|_| group == api::GROUP)
-        else {
+        let Some(schema) = schemas.of(&kind).filter(|_| group == api::GROUP) else {
             lint.others += 1;
             continue;
         };
@@ -106,24 +104,20 @@ pub fn lint(documents: Vec<Value>) -> Result<Lint, Error> {
             name: text("/metadata/namespace").map_or(name.clone(), |namespace| format!("{namespace}/{name}")),
             findings: Vec::new(),
         };
-        let mut errors = Vec::new();
+        let mut refusals = Vec::new();
         if version != format!("{}/{}", api::GROUP, api::VERSION) {
             let message = format!(
                 "must be '{}/{}', the one version that is served",
                 api::GROUP,
                 api::VERSION
             );
-            errors.push(("apiVersion".to_owned(), message));
+            refusals.push(Refusal::fatal("apiVersion", message));
         }
-        schema::check(schema, &mut document, "", &mut errors);
-        // Rules count on what the schema promises; they do not look at what it does not know.
-        if errors.iter().all(|(_, message)| message.starts_with(schema::UNKNOWN)) {
-            rules::check(schema, &document, &mut errors, &mut lint.unchecked);
-        }
-        let refused = errors.into_iter().map(|(path, message)| Finding {
+        refusals.extend(refused(schema, &mut document, &mut lint.unchecked));
+        let refused = refusals.into_iter().map(|refusal| Finding {
             weight: Weight::Error,
-            path,
-            message,
+            path: refusal.field,
+            message: refusal.message,
         });
         report.findings.extend(refused);
         if report.findings.is_empty() {
@@ -175,14 +169,70 @@ fn advise(lint: &mut Lint, objects: Vec<(usize, Value)>) {
 }
 
 /// Kind and structural schema of each definition.
-fn schemas() -> Result<Vec<(String, Value)>, Error> {
-    let mut schemas = Vec::new();
-    for crd in api::crds()? {
-        let kind = crd.spec.names.kind.clone();
-        let mut value = serde_json::to_value(&crd)?;
-        if let Some(schema) = value.pointer_mut("/spec/versions/0/schema/openAPIV3Schema") {
-            schemas.push((kind, schema.take()));
+#[derive(Debug)]
+pub struct Schemas(Vec<(String, Value)>);
+
+impl Schemas {
+    /// Those that this program installs.
+    ///
+    /// # Errors
+    /// When the definitions cannot be derived; a defect.
+    pub fn installed() -> Result<Self, Error> {
+        let mut schemas = Vec::new();
+        for crd in api::crds()? {
+            let kind = crd.spec.names.kind.clone();
+            let mut value = serde_json::to_value(&crd)?;
+            if let Some(schema) = value.pointer_mut("/spec/versions/0/schema/openAPIV3Schema") {
+                schemas.push((kind, schema.take()));
+            }
+        }
+        Ok(Self(schemas))
+    }
+
+    /// The schema of a kind.
+    pub(crate) fn of(&self, kind: &str) -> Option<&Value> {
+        self.0.iter().find(|(known, _)| known == kind).map(|(_, schema)| schema)
+    }
+}
+
+/// Something that strict admission refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// Path of the field.
+    pub(crate) field: String,
+    /// What is wrong, and what is allowed.
+    pub(crate) message: String,
+    /// The object cannot be understood, or is never taken. A server that is not strict leaves an unknown field out.
+    pub(crate) fatal: bool,
+}
+
+impl Refusal {
+    pub(crate) fn fatal(field: &str, message: String) -> Self {
+        Self {
+            field: field.to_owned(),
+            message,
+            fatal: true,
         }
     }
-    Ok(schemas)
+}
+
+/// What the API server refuses of an object of a kind, in the order of its fields. Defaults are filled in. Rules that only the
+/// server can check are put into `unchecked`.
+pub(crate) fn refused(schema: &Value, document: &mut Value, unchecked: &mut BTreeSet<String>) -> Vec<Refusal> {
+    let mut complaints = Vec::new();
+    schema::head(document, &mut complaints);
+    schema::check(schema, document, "", &mut complaints);
+    // Rules count on what the schema promises; they do not look at what it does not know.
+    if complaints
+        .iter()
+        .all(|(_, message)| message.starts_with(schema::UNKNOWN))
+    {
+        rules::check(schema, document, &mut complaints, unchecked);
+    }
+    let each = complaints.into_iter().map(|(field, message)| Refusal {
+        fatal: !message.starts_with(schema::UNKNOWN),
+        field,
+        message,
+    });
+    each.collect()
 }

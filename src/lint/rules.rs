@@ -14,7 +14,7 @@ use super::schema::Complaint;
 use crate::quantity::Quantity;
 
 /// Path of a member.
-pub(super) fn member(path: &str, name: &str) -> String {
+pub(crate) fn member(path: &str, name: &str) -> String {
     let plain = name.chars().all(|letter| letter.is_ascii_alphanumeric());
     match (path, plain) {
         ("", _) => name.to_owned(),

@@ -16,6 +16,48 @@ pub(super) const UNKNOWN: &str = "is unknown";
 /// Fields of an object's head, which the schema does not speak of.
 const HEAD: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
+/// Fields of `metadata`, which a definition does not repeat.
+const METADATA: [&str; 15] = [
+    "annotations",
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "labels",
+    "managedFields",
+    "name",
+    "namespace",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
+/// Checks what every object has in front of its own fields.
+pub(super) fn head(document: &Value, complaints: &mut Vec<Complaint>) {
+    let none = Map::new();
+    let metadata = document.get("metadata").and_then(Value::as_object).unwrap_or(&none);
+    if metadata.get("name").and_then(Value::as_str).is_none_or(str::is_empty) {
+        complaints.push(("metadata.name".to_owned(), "must be set".to_owned()));
+    }
+    for name in metadata.keys().filter(|name| !METADATA.contains(&name.as_str())) {
+        complaints.push((
+            member("metadata", name),
+            format!("{UNKNOWN}{}", near(name, METADATA.into_iter())),
+        ));
+    }
+    for map in ["labels", "annotations"] {
+        for (name, value) in metadata.get(map).and_then(Value::as_object).into_iter().flatten() {
+            if !value.is_string() {
+                let message = format!("is {}, but must be {}", kind(value), article("string"));
+                complaints.push((member(&member("metadata", map), name), message));
+            }
+        }
+    }
+}
+
 /// Checks one node and those below it.
 pub(super) fn check(schema: &Value, value: &mut Value, path: &str, complaints: &mut Vec<Complaint>) {
     if schema.get("x-kubernetes-int-or-string").is_some() {
@@ -81,7 +123,10 @@ fn object(schema: &Value, members: &mut Map<String, Value>, path: &str, complain
             Some(of_it) => check(of_it, value, &member(path, name), complaints),
             None if root && HEAD.contains(&name.as_str()) => {}
             None if known.is_empty() => {}
-            None => complaints.push((member(path, name), format!("{UNKNOWN}{}", near(name, known)))),
+            None => complaints.push((
+                member(path, name),
+                format!("{UNKNOWN}{}", near(name, known.keys().map(String::as_str))),
+            )),
         }
     }
 }
@@ -160,17 +205,17 @@ fn bounds(schema: &Value, value: &Value, path: &str, complaints: &mut Vec<Compla
 }
 
 /// A known name that was probably meant.
-fn near(name: &str, known: &Map<String, Value>) -> String {
+fn near<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     let plain = |text: &str| text.to_ascii_lowercase().replace(['-', '_'], "");
     let wanted = plain(name);
-    let alike = known.keys().find(|known| {
+    let alike = known.clone().find(|known| {
         let known = plain(known);
         known == wanted || known.starts_with(&wanted) || wanted.starts_with(&known) || distance(&known, &wanted) <= 2
     });
     if let Some(known) = alike {
         return format!("; '{known}' may be meant");
     }
-    let names: Vec<&str> = known.keys().map(String::as_str).collect();
+    let names: Vec<&str> = known.collect();
     format!("; known here: {}", names.join(", "))
 }
 

@@ -2,7 +2,7 @@
 
 mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use kube::ResourceExt as _;
@@ -12,8 +12,8 @@ use serde_json::Value;
 use serde_saphyr::{MessageFormatter as _, UserMessageFormatter};
 
 pub use self::tree::{Lines, below};
-use super::schema::{self, Schemas};
 use crate::api::{ComputePool, GROUP, TieredPipeline, VERSION};
+use crate::lint::{self, Refusal, Schemas};
 
 /// Where an object comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -219,13 +219,14 @@ impl Manifests {
         let mut findings = Vec::new();
         if version != format!("{GROUP}/{VERSION}") {
             let message = format!("must be '{GROUP}/{VERSION}', not '{version}'");
-            findings.push(schema::Finding::fatal("apiVersion", message));
+            findings.push(Refusal::fatal("apiVersion", message));
         }
         if let Some(schema) = schemas.of(&kind) {
-            findings.extend(schema::check(&value, schema));
+            // Filled in, a default would count as written. What only the server can check the operator checks again.
+            findings.extend(lint::refused(schema, &mut value.clone(), &mut BTreeSet::new()));
         } else {
             let message = format!("'{kind}' is no kind of {GROUP}: use TieredPipeline or ComputePool");
-            findings.push(schema::Finding::fatal("kind", message));
+            findings.push(Refusal::fatal("kind", message));
         }
         let fatal = findings.iter().any(|finding| finding.fatal);
         for finding in findings {

@@ -13,7 +13,6 @@ pub mod manifest;
 mod refusal;
 pub mod report;
 mod rest;
-pub mod schema;
 #[cfg(test)]
 mod tests;
 mod words;

@@ -9,8 +9,8 @@ use super::change::{Kind, changes};
 use super::*;
 use crate::controller::capacity;
 use crate::controller::pipeline::dereference::{Found, pool_facts};
+use crate::lint::Schemas;
 use crate::plan::manifest::Manifests;
-use crate::plan::schema::Schemas;
 use crate::simulate::ground::nodes;
 
 fn samples() -> PathBuf {
@@ -233,7 +233,7 @@ fn what_the_operator_refuses_or_cannot_place_is_told_with_file_line_and_field() 
         (
             one(&json!({"replicas": {"min": 5}})),
             "spec.stages[0].replicas.min",
-            "must not be greater than `replicas.max`",
+            "`min` must not be greater than `max`",
         ),
         (
             one(&json!({"replicas": {"min": 0}})),
@@ -275,7 +275,9 @@ fn what_the_operator_refuses_or_cannot_place_is_told_with_file_line_and_field() 
     ];
     for (text, field, says) in cases {
         let lines = said(&text, &["cpu=2:4,16Gi"]);
-        assert_eq!(lines.len(), 1, "{field}: {lines:?}");
+        // A rule may say more of the same field.
+        let of_field = |line: &String| line.contains(&format!(": {field}: "));
+        assert!(!lines.is_empty() && lines.iter().all(of_field), "{field}: {lines:?}");
         let line = &lines[0];
         assert!(line.starts_with("a.yaml:3: document 2: "), "{line}");
         assert!(
@@ -329,7 +331,7 @@ fn of_several_documents_the_bad_are_named_and_the_good_are_read() {
         ),
         // The envelope.
         (
-            "apiVersion: tiercel.dev/v1\nkind: ComputePool\nmetadata: {name: x}\nspec: {tier: CPU, costPerNodeHour: \"1\"}\n",
+            "apiVersion: tiercel.dev/v1\nkind: ComputePool\nmetadata: {name: x}\nspec: {tier: CPU, nodeSelector: {a: b}, costPerNodeHour: \"1\"}\n",
             "a.yaml:9: document 2: ComputePool x: apiVersion: must be 'tiercel.dev/v1alpha1', not 'tiercel.dev/v1'",
         ),
         (
@@ -337,25 +339,25 @@ fn of_several_documents_the_bad_are_named_and_the_good_are_read() {
             "a.yaml:10: document 2: Pipeline x: kind: 'Pipeline' is no kind of tiercel.dev: use TieredPipeline or ComputePool",
         ),
         (
-            "apiVersion: tiercel.dev/v1alpha1\nkind: ComputePool\nspec: {tier: CPU, costPerNodeHour: \"1\"}\n",
+            "apiVersion: tiercel.dev/v1alpha1\nkind: ComputePool\nspec: {tier: CPU, nodeSelector: {a: b}, costPerNodeHour: \"1\"}\n",
             "a.yaml:9: document 2: ComputePool ?: metadata.name: must be set",
         ),
         // Fields.
         (
-            "apiVersion: tiercel.dev/v1alpha1\nkind: ComputePool\nmetadata: {name: x}\nspec:\n  tier: CPU\n  costPerNodeHour: \"1\"\n  nodeSelectors: {a: c}\n",
-            "a.yaml:15: document 2: ComputePool x: spec.nodeSelectors: unknown field; is 'nodeSelector' meant?",
+            "apiVersion: tiercel.dev/v1alpha1\nkind: ComputePool\nmetadata: {name: x}\nspec:\n  tier: CPU\n  costPerNodeHour: \"1\"\n  nodeSelector: {a: b}\n  nodeSelectors: {a: c}\n",
+            "a.yaml:16: document 2: ComputePool x: spec.nodeSelectors: is unknown; 'nodeSelector' may be meant",
         ),
         (
-            "apiVersion: tiercel.dev/v1alpha1\nkind: ComputePool\nmetadata: {name: x, label: {}}\nspec: {tier: CPU, costPerNodeHour: \"1\"}\n",
-            "a.yaml:11: document 2: ComputePool x: metadata.label: unknown field; is 'labels' meant?",
+            "apiVersion: tiercel.dev/v1alpha1\nkind: ComputePool\nmetadata: {name: x, label: {}}\nspec: {tier: CPU, nodeSelector: {a: b}, costPerNodeHour: \"1\"}\n",
+            "a.yaml:11: document 2: ComputePool x: metadata.label: is unknown; 'labels' may be meant",
         ),
         (
             "apiVersion: tiercel.dev/v1alpha1\nkind: ComputePool\nmetadata: {name: x}\nspec:\n  tier: GPU\n  costPerNodeHour: \"1\"\n",
-            "a.yaml:13: document 2: ComputePool x: spec.tier: must be one of 'CPU', 'Accelerator', not \"GPU\"",
+            "a.yaml:13: document 2: ComputePool x: spec.tier: is 'GPU', but must be one of 'CPU', 'Accelerator'",
         ),
         (
             "apiVersion: tiercel.dev/v1alpha1\nkind: ComputePool\nmetadata: {name: x}\nspec:\n  tier: CPU\n  costPerNodeHour: 1.5\n",
-            "a.yaml:14: document 2: ComputePool x: spec.costPerNodeHour: must be a text, not 1.5: put it in quotes",
+            "a.yaml:14: document 2: ComputePool x: spec.costPerNodeHour: is a number, but must be a text: write it in quotes",
         ),
         (
             "apiVersion: tiercel.dev/v1alpha1\nkind: ComputePool\nmetadata: {name: x}\nspec:\n  tier: CPU\n",
@@ -363,7 +365,7 @@ fn of_several_documents_the_bad_are_named_and_the_good_are_read() {
         ),
         (
             "apiVersion: tiercel.dev/v1alpha1\nkind: ComputePool\nmetadata: {name: x}\nspec:\n  tier: CPU\n  costPerNodeHour: \"1\"\n  reservePercent: 95\n",
-            "a.yaml:15: document 2: ComputePool x: spec.reservePercent: must be between 0 and 90, not 95",
+            "a.yaml:15: document 2: ComputePool x: spec.reservePercent: is 95, but must be from 0 to 90",
         ),
         (
             "apiVersion: tiercel.dev/v1alpha1\nkind: TieredPipeline\nmetadata: {name: x}\nspec: {stages: []}\n",

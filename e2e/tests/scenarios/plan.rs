@@ -80,7 +80,10 @@ fn templates(objects: &Objects) -> BTreeMap<String, Value> {
         .collect()
 }
 
-#[expect(clippy::too_many_lines, reason = "one change after the other, told in the order it happens")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one change after the other, told in the order it happens"
+)]
 pub(crate) async fn what_is_planned_for_the_sample_is_what_the_operator_applies_field_by_field(suite: &Suite) {
     let tiered = suite.tiered(&[]).await;
     for (shape, count) in [

@@ -8,6 +8,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use serde_saphyr::Spanned;
 
+use crate::lint::member;
+
 /// Lines of fields by their path, such as `spec.stages[1].replicas`; counted within the document.
 #[derive(Clone, Debug, Default)]
 pub struct Lines(BTreeMap<String, u64>);
@@ -26,12 +28,12 @@ impl Lines {
     }
 }
 
-/// The path of a field below another one.
-pub fn below(path: &str, key: &str) -> String {
+/// The path of a field, or of one below it, from that of an object around it.
+pub fn below(path: &str, rest: &str) -> String {
     if path.is_empty() {
-        key.to_owned()
+        rest.to_owned()
     } else {
-        format!("{path}.{key}")
+        format!("{path}.{rest}")
     }
 }
 
@@ -127,7 +129,7 @@ impl Tree {
             Self::Map(fields) => {
                 let mut map = Map::new();
                 for (key, field) in fields {
-                    let path = below(path, &key.value);
+                    let path = member(path, &key.value);
                     lines.0.insert(path.clone(), key.referenced.line());
                     let value = field.value.value(&path, lines);
                     if !value.is_null() {
