@@ -1,6 +1,6 @@
 //! What strict admission would refuse of an object, by the schema of its definition: unknown fields, missing fields, types,
-//! bounds, words. Rules over several fields (CEL) are the API server's; those that decide about children the operator checks
-//! again, and so does the plan.
+//! bounds, words, and names that children are named after. Other rules (CEL) are the API server's; those that decide about
+//! children the operator checks again, and so does the plan.
 
 use std::collections::BTreeSet;
 
@@ -61,6 +61,9 @@ impl Finding {
     }
 }
 
+/// The rule of names that become part of the names of children.
+const PART_NAME: &str = "self.matches('^[a-z]([a-z0-9]|-[a-z0-9])*$')";
+
 /// Fields of `metadata`, which a definition does not repeat.
 const METADATA: [&str; 15] = [
     "annotations",
@@ -83,16 +86,50 @@ const METADATA: [&str; 15] = [
 /// Everything that is wrong with an object, in the order of its fields.
 pub(super) fn check(object: &Value, schema: &Value) -> Vec<Finding> {
     let mut found = Vec::new();
-    metadata(object, &mut found);
+    metadata(object, schema, &mut found);
     walk("", object, schema, &mut found);
     found
 }
 
-fn metadata(object: &Value, found: &mut Vec<Finding>) {
+/// The rules of a schema node: expression and message.
+fn rules(schema: &Value) -> impl Iterator<Item = (&str, &str)> {
+    let all = schema.get("x-kubernetes-validations").and_then(Value::as_array);
+    all.into_iter()
+        .flatten()
+        .filter_map(|rule| Some((rule.get("rule")?.as_str()?, rule.get("message")?.as_str()?)))
+}
+
+/// Lower-case letters, digits and single dashes, beginning with a letter and not ending with a dash.
+fn is_part_name(text: &str) -> bool {
+    let letter = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+    text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.chars().all(letter)
+        && !text.ends_with('-')
+        && !text.contains("--")
+}
+
+fn metadata(object: &Value, schema: &Value, found: &mut Vec<Finding>) {
     let empty = Map::new();
     let metadata = object.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
     if metadata.get("name").and_then(Value::as_str).is_none_or(str::is_empty) {
         found.push(Finding::fatal("metadata.name", "must be set".to_owned()));
+    }
+    let name = metadata.get("name").and_then(Value::as_str).unwrap_or_default();
+    let length = |rule: &str| {
+        let (_, most) = rule.split_once("self.metadata.name.size() <= ")?;
+        most.trim().parse::<usize>().ok()
+    };
+    let bound = rules(schema).find_map(|(rule, message)| Some((length(rule)?, message)));
+    if let Some((most, message)) = bound.filter(|_| !name.is_empty())
+        && (name.len() > most || !is_part_name(name))
+    {
+        found.push(Finding::fatal("metadata.name", message.to_owned()));
+    }
+    let within = metadata.get("namespace").and_then(Value::as_str).unwrap_or_default();
+    let fits = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+    if within.len() > 63 || !within.chars().all(fits) {
+        let message = "must be at most 63 lower-case letters, digits and dashes".to_owned();
+        found.push(Finding::fatal("metadata.namespace", message));
     }
     for key in metadata.keys().filter(|key| !METADATA.contains(&key.as_str())) {
         found.push(unknown(&below("metadata", key), METADATA.into_iter()));
@@ -186,6 +223,10 @@ fn walk(path: &str, value: &Value, schema: &Value, found: &mut Vec<Finding>) {
         Value::Object(fields) => object(path, fields, schema, found),
         Value::Array(items) => array(path, items, schema, found),
         Value::String(text) => {
+            let named = rules(schema).find(|(rule, _)| *rule == PART_NAME);
+            if let Some((_, message)) = named.filter(|_| !text.is_empty() && !is_part_name(text)) {
+                refuse(message.to_owned(), found);
+            }
             sized(
                 path,
                 text.chars().count(),
