@@ -42,6 +42,12 @@ pub(super) fn head(document: &Value, complaints: &mut Vec<Complaint>) {
     if metadata.get("name").and_then(Value::as_str).is_none_or(str::is_empty) {
         complaints.push(("metadata.name".to_owned(), "must be set".to_owned()));
     }
+    let namespace = metadata.get("namespace").and_then(Value::as_str).unwrap_or_default();
+    let fits = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+    if namespace.len() > 63 || !namespace.chars().all(fits) {
+        let message = "must be at most 63 lower-case letters, digits and dashes".to_owned();
+        complaints.push(("metadata.namespace".to_owned(), message));
+    }
     for name in metadata.keys().filter(|name| !METADATA.contains(&name.as_str())) {
         complaints.push((
             member("metadata", name),

@@ -52,16 +52,19 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = String::new();
         if let Some(place) = &self.place {
-            write!(f, "{place}: ")?;
+            line.push_str(&place.to_string());
+            line.push_str(": ");
         }
-        if !self.object.is_empty() {
-            write!(f, "{}: ", self.object)?;
+        for part in [&self.object, &self.field] {
+            if !part.is_empty() {
+                line.push_str(part);
+                line.push_str(": ");
+            }
         }
-        if !self.field.is_empty() {
-            write!(f, "{}: ", self.field)?;
-        }
-        f.write_str(&self.message)
+        line.push_str(&self.message);
+        f.write_str(&printable(&line))
     }
 }
 
@@ -183,7 +186,7 @@ impl Manifests {
     }
 
     fn count(&mut self, kind: &str) {
-        *self.skipped.entry(kind.to_owned()).or_default() += 1;
+        *self.skipped.entry(printable(kind)).or_default() += 1;
     }
 
     fn object(&mut self, schemas: &Schemas, mut value: Value, origin: &Origin, path: &str, namespace: &str) {
@@ -339,6 +342,13 @@ fn joined(path: &str, field: &str) -> String {
     } else {
         below(path, field)
     }
+}
+
+/// A text of a file, without what a terminal takes for an order.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|letter| if letter.is_control() { '?' } else { letter })
+        .collect()
 }
 
 fn one_line(text: &str) -> String {

@@ -123,7 +123,7 @@ pub(super) fn short(of: &Located<TieredPipeline>, stage: &ValidatedStage, placed
         return None;
     };
     let message = format!(
-        "stage '{}': {found} of {wanted} replicas that there are to be at least find a place{of_what}: {pools} {} no more room",
+        "stage '{}': only {found} of the {wanted} replicas of the floor find a place{of_what}: {pools} {} no more room",
         stage.name,
         if stage.pools.len() == 1 { "has" } else { "have" },
     );

@@ -260,7 +260,7 @@ fn what_the_operator_refuses_or_cannot_place_is_told_with_file_line_and_field() 
         (
             one(&json!({"replicas": {"min": 9, "max": 20}})),
             "spec.stages[0].replicas.min",
-            "8 of 9 replicas that there are to be at least find a place: cpu has no more room",
+            "only 8 of the 9 replicas of the floor find a place: cpu has no more room",
         ),
         (
             cpu.clone() + &pipeline("chat", &[stage("answer", 1, 4)], &tight),
@@ -298,7 +298,7 @@ fn floors_of_several_pipelines_that_do_not_fit_together_are_told() {
         lines[0].contains("TieredPipeline agents/second: spec.stages[0].replicas.min: "),
         "{lines:?}"
     );
-    assert!(lines[0].contains("1 of 3 replicas"), "{lines:?}");
+    assert!(lines[0].contains("only 1 of the 3 replicas"), "{lines:?}");
 }
 
 /// A good document, so that a test sees that it is not lost beside a bad one.
@@ -370,6 +370,23 @@ fn of_several_documents_the_bad_are_named_and_the_good_are_read() {
         (
             "apiVersion: tiercel.dev/v1alpha1\nkind: TieredPipeline\nmetadata: {name: x}\nspec: {stages: []}\n",
             "a.yaml:12: document 2: TieredPipeline default/x: spec.stages: must not be empty",
+        ),
+        // Names that children are named after.
+        (
+            "apiVersion: tiercel.dev/v1alpha1\nkind: ComputePool\nmetadata: {name: Big_pool}\nspec: {tier: CPU, costPerNodeHour: \"1\"}\n",
+            "a.yaml:11: document 2: ComputePool Big_pool: metadata.name: `metadata.name` must be at most 63 lower-case letters",
+        ),
+        (
+            "apiVersion: tiercel.dev/v1alpha1\nkind: TieredPipeline\nmetadata: {name: x, namespace: Y}\nspec: {stages: [{name: a, kind: Custom, container: {image: i, resources: {requests: {cpu: 1, memory: 1Gi}}}, replicas: {min: 1, max: 1}}]}\n",
+            "a.yaml:11: document 2: TieredPipeline Y/x: metadata.namespace: must be at most 63 lower-case letters, digits and dashes",
+        ),
+        (
+            "apiVersion: tiercel.dev/v1alpha1\nkind: TieredPipeline\nmetadata: {name: x}\nspec:\n  stages:\n  - name: a--b\n    kind: Custom\n    container: {image: i, resources: {requests: {cpu: 1, memory: 1Gi}}}\n    replicas: {min: 1, max: 1}\n",
+            "a.yaml:14: document 2: TieredPipeline default/x: spec.stages[0].name: must be lower-case letters, digits and single dashes",
+        ),
+        (
+            "apiVersion: tiercel.dev/v1alpha1\nkind: ComputePool\nmetadata: {name: \"a\\e[31m\"}\nspec: {tier: CPU, costPerNodeHour: \"1\"}\n",
+            "a.yaml:11: document 2: ComputePool a?[31m: metadata.name: ",
         ),
         // Twice the same.
         (
