@@ -31,7 +31,6 @@ mod hardware;
 mod harness;
 mod lifecycle;
 mod lifecycle_refusals;
-mod plugin;
 mod pools;
 mod prometheus;
 mod quickstart;
@@ -83,7 +82,6 @@ fn main() {
     trials.extend(harness::scenarios(&suite));
     trials.extend(lifecycle::scenarios(&suite));
     trials.extend(lifecycle_refusals::scenarios(&suite));
-    trials.extend(plugin::scenarios(&suite));
     trials.extend(pools::scenarios(&suite));
     trials.extend(quickstart::scenarios(&suite));
     let conclusion = libtest_mimic::run(&arguments, trials);
