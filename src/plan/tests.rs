@@ -373,7 +373,7 @@ fn of_several_documents_the_bad_are_named_and_the_good_are_read() {
         ),
         // Names that children are named after.
         (
-            "apiVersion: tiercel.dev/v1alpha1\nkind: ComputePool\nmetadata: {name: Big_pool}\nspec: {tier: CPU, costPerNodeHour: \"1\"}\n",
+            "apiVersion: tiercel.dev/v1alpha1\nkind: ComputePool\nmetadata: {name: Big_pool}\nspec: {tier: CPU, nodeSelector: {a: b}, costPerNodeHour: \"1\"}\n",
             "a.yaml:11: document 2: ComputePool Big_pool: metadata.name: `metadata.name` must be at most 63 lower-case letters",
         ),
         (
