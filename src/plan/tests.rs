@@ -377,8 +377,8 @@ fn of_several_documents_the_bad_are_named_and_the_good_are_read() {
             "a.yaml:11: document 2: ComputePool Big_pool: metadata.name: `metadata.name` must be at most 63 lower-case letters",
         ),
         (
-            "apiVersion: tiercel.dev/v1alpha1\nkind: TieredPipeline\nmetadata: {name: x, namespace: Y}\nspec: {stages: [{name: a, kind: Custom, container: {image: i, resources: {requests: {cpu: 1, memory: 1Gi}}}, replicas: {min: 1, max: 1}}]}\n",
-            "a.yaml:11: document 2: TieredPipeline Y/x: metadata.namespace: must be at most 63 lower-case letters, digits and dashes",
+            "apiVersion: tiercel.dev/v1alpha1\nkind: TieredPipeline\nmetadata: {name: x, namespace: Agents}\nspec: {stages: [{name: a, kind: Custom, container: {image: i, resources: {requests: {cpu: 1, memory: 1Gi}}}, replicas: {min: 1, max: 1}}]}\n",
+            "a.yaml:11: document 2: TieredPipeline Agents/x: metadata.namespace: must be at most 63 lower-case letters, digits and dashes",
         ),
         (
             "apiVersion: tiercel.dev/v1alpha1\nkind: TieredPipeline\nmetadata: {name: x}\nspec:\n  stages:\n  - name: a--b\n    kind: Custom\n    container: {image: i, resources: {requests: {cpu: 1, memory: 1Gi}}}\n    replicas: {min: 1, max: 1}\n",
