@@ -86,7 +86,13 @@ impl<'a> Checker<'a> {
         match program.as_ref().map(|program| holds(program, value)) {
             Some(Ok(true)) => {}
             Some(Ok(false)) => {
-                let field = text("fieldPath").unwrap_or_default();
+                // A definition cannot point into the head of an object.
+                let head = if source.contains("self.metadata.name") {
+                    ".metadata.name"
+                } else {
+                    ""
+                };
+                let field = text("fieldPath").unwrap_or(head);
                 let message = text("message").unwrap_or(source);
                 let place = format!("{path}{field}");
                 let place = place.trim_start_matches('.').to_owned();

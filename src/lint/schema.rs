@@ -39,7 +39,13 @@ const METADATA: [&str; 15] = [
 pub(super) fn head(document: &Value, complaints: &mut Vec<Complaint>) {
     let none = Map::new();
     let metadata = document.get("metadata").and_then(Value::as_object).unwrap_or(&none);
-    if metadata.get("name").and_then(Value::as_str).is_none_or(str::is_empty) {
+    for name in ["name", "namespace"] {
+        if let Some(value) = metadata.get(name).filter(|value| !value.is_string()) {
+            let message = format!("is {}, but must be {}", kind(value), article("string"));
+            complaints.push((member("metadata", name), message));
+        }
+    }
+    if metadata.get("name").is_none_or(|name| name.as_str() == Some("")) {
         complaints.push(("metadata.name".to_owned(), "must be set".to_owned()));
     }
     let namespace = metadata.get("namespace").and_then(Value::as_str).unwrap_or_default();

@@ -385,7 +385,7 @@ fn of_several_documents_the_bad_are_named_and_the_good_are_read() {
             "a.yaml:14: document 2: TieredPipeline default/x: spec.stages[0].name: must be lower-case letters, digits and single dashes",
         ),
         (
-            "apiVersion: tiercel.dev/v1alpha1\nkind: ComputePool\nmetadata: {name: \"a\\e[31m\"}\nspec: {tier: CPU, costPerNodeHour: \"1\"}\n",
+            "apiVersion: tiercel.dev/v1alpha1\nkind: ComputePool\nmetadata: {name: \"a\\e[31m\"}\nspec: {tier: CPU, nodeSelector: {a: b}, costPerNodeHour: \"1\"}\n",
             "a.yaml:11: document 2: ComputePool a?[31m: metadata.name: ",
         ),
         // Twice the same.
