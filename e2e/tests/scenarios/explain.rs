@@ -172,7 +172,8 @@ fn costs_of_both(stage: &Value, chosen: &str, other: &str) {
         (chosen, "x86: chosen"),
         (chosen, "2 replicas wanted there, 2 asked for, 2 Ready"),
         (other, "graviton: not chosen"),
-        (other, "why not: dearer by"),
+        // Two is what the stage may have.
+        (other, "why not: the stage's bounds are reached"),
         (other, "all of the stage there: 2 replicas"),
         (other, "the plan is the cheapest there can be"),
     ] {

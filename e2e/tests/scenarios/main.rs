@@ -33,6 +33,7 @@ mod lifecycle;
 mod lifecycle_refusals;
 mod monitoring;
 mod plan;
+mod plugin;
 mod pools;
 mod prometheus;
 mod quickstart;
@@ -86,6 +87,7 @@ fn main() {
     trials.extend(lifecycle_refusals::scenarios(&suite));
     trials.extend(monitoring::scenarios(&suite));
     trials.extend(plan::scenarios(&suite));
+    trials.extend(plugin::scenarios(&suite));
     trials.extend(pools::scenarios(&suite));
     trials.extend(quickstart::scenarios(&suite));
     let conclusion = libtest_mimic::run(&arguments, trials);

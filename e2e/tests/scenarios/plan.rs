@@ -254,7 +254,7 @@ pub(crate) async fn a_plan_for_a_cluster_that_does_not_let_you_look_ends_with_on
         nobody,
         &["--context"],
         4,
-        "needs to list tieredpipelines, computepools, nodes",
+        "the right to list tieredpipelines, computepools, nodes",
     )
     .await;
     refused(cluster.kubeconfig(), &["--context", "none"], 6, "--context").await;
