@@ -226,6 +226,9 @@ pub struct Pool {
     /// What all of the stage would take there, were there room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alone: Option<Alone>,
+    /// Why all of the stage could not be there, room aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_alone: Option<String>,
     /// What one replica serves; absent where no rate is declared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_second: Option<Learned>,

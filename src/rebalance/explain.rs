@@ -23,6 +23,8 @@ pub struct StageAccount {
     pub needs: Vec<Need>,
     /// Replicas that there are at least whatever is needed: declared, or what runs while nothing is known.
     pub floor: u32,
+    /// Of them, replicas on pools whose nodes are not taken away.
+    pub reliable_floor: u32,
     /// The need that decided; absent while nothing is needed or known.
     pub decided: Option<Driver>,
     /// What is planned for, thousandths of the stage's unit; absent while no signal has ever been seen.
@@ -72,6 +74,8 @@ pub struct VariantAccount {
     pub cost_micros: u64,
     /// By how much the tier hint makes it dearer in the plan, thousandths.
     pub hint_permille: u32,
+    /// Its pool's nodes are not taken away.
+    pub reliable: bool,
     /// Replicas beyond the planned ones for which its pool has room; those of others may take it first.
     pub room: u32,
     /// Replicas that all of the stage's demand would take there, were there room for them.
@@ -97,6 +101,7 @@ impl State {
             bounds: (stage.min, stage.max),
             needs: needs(stage, memory, report.driver, declared, seen, now_ms),
             floor: memory.ask.need.floor.max(memory.ask.need.reliable_floor),
+            reliable_floor: memory.ask.need.reliable_floor,
             decided: report.driver,
             demand_millis: report.demand_millis,
             saturated: self.saturated(at),
@@ -115,8 +120,10 @@ impl State {
                     let room = self.plan.as_ref().map_or(0, |plan| plan.ledger.room(variant));
                     let (floor, demand) = (memory.ask.need.floor, memory.ask.need.demand);
                     let whole = u32::try_from(demand.div_ceil(demand::capacity(variant))).unwrap_or(u32::MAX);
+                    let pool = self.world.pools.get(variant.pool.0 as usize);
                     VariantAccount {
                         room,
+                        reliable: pool.is_some_and(|pool| pool.reliable),
                         alone: whole.max(floor),
                         ..of_variant(variant, seen)
                     }
@@ -173,6 +180,7 @@ fn of_variant(variant: &Variant, seen: &VariantMemory) -> VariantAccount {
         startup_slow_ms: seen.startup_slow_ms(variant),
         cost_micros: variant.cost_micros,
         hint_permille: variant.hint_permille,
+        reliable: false,
         room: 0,
         alone: 0,
     }

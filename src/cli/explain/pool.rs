@@ -74,6 +74,9 @@ fn of_pool(stage: &Stage, pool: &Pool) -> Vec<String> {
             planned.unwrap_or_default()
         ));
     }
+    if let Some(why) = &pool.not_alone {
+        say(&format!("not for all of the stage: {why}"));
+    }
     lines.extend(held(stage));
     lines
 }

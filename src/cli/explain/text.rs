@@ -320,7 +320,7 @@ fn pools(stage: &Stage) -> Vec<String> {
             pool.replica
                 .map_or_else(|| "-".to_owned(), |replica| money(replica.cost_per_hour)),
             pool.alone.map_or_else(
-                || "-".to_owned(),
+                || if pool.not_alone.is_some() { "no" } else { "-" }.to_owned(),
                 |alone| format!("{} at {}", alone.replicas, money(alone.cost_per_hour)),
             ),
             pool.not_more.clone().unwrap_or_default(),

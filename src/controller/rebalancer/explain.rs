@@ -132,9 +132,11 @@ impl Rebalancer {
         let planned = report.planned.iter().copied().map(Some).chain(std::iter::repeat(None));
         let not_used = report.not_used.iter().copied().chain(std::iter::repeat(None));
         let parts = self.variants(at).zip(&account.variants).zip(planned).zip(not_used);
+        let at_floor = at_floor(account, report);
         let each = parts.map(|((((_, of), known), wanted), not_used)| {
-            let why = |not_used| match not_used {
-                NotUsed::Excluded => why_left(&of.pool).map(|why| format!("must be left: {why}")),
+            let why = |not_used| match (not_used, at_floor) {
+                (NotUsed::Excluded, _) => why_left(&of.pool).map(|why| format!("must be left: {why}")),
+                (NotUsed::Dearer(_), Some(micros)) if !below_hint(known) => Some(dearer_each(known, micros)),
                 _ => None,
             };
             Pool {
@@ -142,7 +144,7 @@ impl Rebalancer {
                 wanted,
                 not_more: not_used
                     .map(|not_used| why(not_used).unwrap_or_else(|| not_more(not_used, known, account.rated, now_ms))),
-                ..pool(known, named(&of.pool), account.rated)
+                ..pool(known, named(&of.pool), account)
             }
         });
         each.collect()
@@ -226,12 +228,35 @@ fn held(hold: HoldReason, until_ms: Option<u64>, now_ms: u64) -> Hold {
     }
 }
 
-fn pool(known: &VariantAccount, declared: Option<&StagePool>, rated: bool) -> Pool {
+/// What the dearest planned replica costs, if floors decide: they count replicas, whatever those serve.
+fn at_floor(account: &StageAccount, report: &StageReport) -> Option<u64> {
+    let total: u32 = report.planned.iter().sum();
+    let used = report
+        .planned
+        .iter()
+        .zip(&account.variants)
+        .filter(|(planned, _)| **planned > 0);
+    let dearest = used.map(|(_, known)| known.cost_micros).max();
+    dearest.filter(|_| total <= account.floor)
+}
+
+fn dearer_each(known: &VariantAccount, micros: u64) -> String {
+    match known.cost_micros.saturating_sub(micros) {
+        0 => "no cheaper per replica, and the floor asks for no more".to_owned(),
+        more => format!("dearer by {} per hour and replica", money(more)),
+    }
+}
+
+fn pool(known: &VariantAccount, declared: Option<&StagePool>, account: &StageAccount) -> Pool {
+    let not_alone = (!known.reliable && account.reliable_floor > 0).then(|| {
+        let count = account.reliable_floor;
+        format!("`reliableMin` wants {count} on pools whose nodes are not taken away")
+    });
     let milliwatts = declared.and_then(|pool| pool.cost?.power_milliwatts);
     Pool {
         replicas: known.replicas.0,
         ready: known.replicas.1,
-        requests_per_second: rated.then(|| learned(known.capacity)),
+        requests_per_second: account.rated.then(|| learned(known.capacity)),
         startup_seconds: Some(learned(known.startup)),
         startup_slow_seconds: (known.startup.samples > 0).then(|| of_thousandths(known.startup_slow_ms)),
         replica: Some(Replica {
@@ -240,10 +265,11 @@ fn pool(known: &VariantAccount, declared: Option<&StagePool>, rated: bool) -> Po
         }),
         below_hint: below_hint(known),
         room: Some(known.room),
-        alone: Some(Alone {
+        alone: not_alone.is_none().then(|| Alone {
             replicas: known.alone,
             cost_per_hour: of_millionths(known.cost_micros.saturating_mul(u64::from(known.alone))),
         }),
+        not_alone,
         ..Pool::default()
     }
 }

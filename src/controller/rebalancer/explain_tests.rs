@@ -181,6 +181,7 @@ fn variant(hint_permille: u32) -> VariantAccount {
         startup_slow_ms: 60_000,
         cost_micros: 120_000,
         hint_permille,
+        reliable: false,
         room: 3,
         alone: 2,
     }
@@ -244,12 +245,44 @@ fn every_reason_is_told_in_words_of_its_own() {
 
 #[test]
 fn a_pool_is_told_with_what_it_costs_and_what_all_of_the_stage_would_take() {
-    let told = pool(&variant(1_000), None, true);
+    let told = pool(&variant(1_000), None, &account());
     let costs = told.replica.map(|replica| (replica.cost_per_hour, replica.watts));
     assert_eq!(costs, Some((0.12, None)), "power is not declared, which is not zero");
     let alone = told.alone.map(|alone| (alone.replicas, alone.cost_per_hour));
     assert_eq!((alone, told.room), (Some((2, 0.24)), Some(3)));
-    assert!(!told.below_hint && pool(&variant(100_000), None, true).below_hint);
+    assert!(!told.below_hint && pool(&variant(100_000), None, &account()).below_hint);
+    // Spot may not have all of it.
+    let guarded = StageAccount {
+        reliable_floor: 1,
+        ..account()
+    };
+    let told = pool(&variant(1_000), None, &guarded);
+    assert_eq!(told.alone, None);
+    assert_eq!(
+        told.not_alone.as_deref(),
+        Some("`reliableMin` wants 1 on pools whose nodes are not taken away")
+    );
+}
+
+#[test]
+fn where_floors_decide_a_replica_is_compared_with_a_replica() {
+    let known = StageAccount {
+        floor: 2,
+        variants: vec![variant(1_000), variant(1_000)],
+        ..account()
+    };
+    let planned = |planned: &[u32]| StageReport {
+        planned: planned.to_vec(),
+        ..report()
+    };
+    assert_eq!(at_floor(&known, &planned(&[2, 0])), Some(120_000));
+    assert_eq!(at_floor(&known, &planned(&[2, 1])), None, "demand asks for more");
+    assert_eq!(at_floor(&known, &planned(&[0, 0])), None);
+    assert_eq!(
+        dearer_each(&variant(1_000), 20_000),
+        "dearer by 0.10 per hour and replica"
+    );
+    assert!(dearer_each(&variant(1_000), 120_000).starts_with("no cheaper per replica"));
 }
 
 fn account() -> StageAccount {
@@ -262,6 +295,7 @@ fn account() -> StageAccount {
             asks: 18_750,
         }],
         floor: 1,
+        reliable_floor: 0,
         decided: Some(Driver::Running),
         demand_millis: Some(18_750),
         saturated: false,
@@ -279,9 +313,8 @@ fn what_holds_a_change_is_told_with_the_time_it_has_left() {
     assert_eq!(held(HoldReason::AtFloor, None, 10_000).seconds, None);
 }
 
-#[test]
-fn numbers_of_the_core_are_told_in_whole_units() {
-    let report = StageReport {
+fn report() -> StageReport {
+    StageReport {
         demand_millis: Some(18_750),
         ready_capacity_millis: 20_000,
         pending_capacity_millis: 0,
@@ -297,13 +330,17 @@ fn numbers_of_the_core_are_told_in_whole_units() {
         driver: Some(Driver::Running),
         learned: Vec::new(),
         calls: None,
-    };
+    }
+}
+
+#[test]
+fn numbers_of_the_core_are_told_in_whole_units() {
     let of = world::StageRef {
         pipeline: PipelineIdx(0),
         name: "serve".to_owned(),
         also: vec![preset("psi")],
     };
-    let told = stage(&account(), &report, &of, |_| None, 10_000);
+    let told = stage(&account(), &report(), &of, |_| None, 10_000);
     assert_eq!((told.demand, told.ready_capacity), (Some(18.75), Some(20.0)));
     assert_eq!(told.decided.as_deref(), Some("Running"));
     assert_eq!(told.cost_per_hour, Some(0.24));
