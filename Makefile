@@ -75,7 +75,7 @@ soak: cargo ## EPISODES short simulated episodes of the decision core under faul
 alerts: cargo go ## Alerts by promtool, then every expression of dashboard and alerts by a real Prometheus beside the operator under load. Builds Prometheus once.
 	@bin="$$($(LOCAL_CLUSTER) prometheus)" && tools="$$($(LOCAL_CLUSTER) tools)" && \
 	"$$bin/promtool" check rules charts/tiercel/rules/alerts.yaml && "$$bin/promtool" test rules tests/alerts/alerts_test.yaml && \
-	$(CARGO) build -q --bin tiercel && TIERCEL_TOOLS_BIN="$$tools" TIERCEL_PROMETHEUS_BIN="$$bin" $(CARGO) test -p tiercel-e2e --test scenarios -- --ignored monitoring::
+	$(CARGO) build -q --workspace --bin tiercel && TIERCEL_TOOLS_BIN="$$tools" TIERCEL_PROMETHEUS_BIN="$$bin" $(CARGO) test --workspace --test scenarios -- --ignored monitoring::
 
 release-check: test alerts docs ## `make test`, `make alerts` and `make docs`, then cargo-deny, cargo-audit and the core's campaigns on CASES worlds.
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install cargo-deny --locked"; exit 1; }
