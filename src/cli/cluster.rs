@@ -110,8 +110,13 @@ pub(super) fn others(known: &[String], none: &str) -> String {
     if known.is_empty() {
         return none.to_owned();
     }
-    let quoted: Vec<String> = known.iter().map(|name| format!("'{name}'")).collect();
-    format!("there is {}", quoted.join(", "))
+    let shown = known.len().min(NAMES_MAX as usize);
+    let quoted: Vec<String> = known.iter().take(shown).map(|name| format!("'{name}'")).collect();
+    let more = match known.len() - shown {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("there is {}{more}", quoted.join(", "))
 }
 
 impl Error {

@@ -3,7 +3,8 @@
 //!
 //! The operator makes it when it is asked ([`ask`]) and serves it beside its metrics; `tiercel explain` prints it. Ages move
 //! on every tick, so none of it is in the status, which a converged cluster does not write. A document is of one pipeline:
-//! nothing of any other is in it. It is bounded by what the schema allows: 32 stages of 16 pools each.
+//! nothing of any other is in it. It is bounded: 32 stages of 16 pools each, which the schema
+//! allows, and 64 more that a stage may not use.
 
 pub mod ask;
 

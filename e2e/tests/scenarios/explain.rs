@@ -91,7 +91,7 @@ pub(crate) async fn a_loaded_stage_shows_what_was_read_and_learned_and_which_nee
         let unknown = explain(&["--pool", "none"]).await;
         assert_eq!(unknown.code, Some(3), "{unknown:?}");
         assert!(
-            unknown.stderr.contains(&format!("there is '{other}', '{chosen}'")),
+            unknown.stderr.contains("knows a pool 'none'; there is '"),
             "{unknown:?}"
         );
         told

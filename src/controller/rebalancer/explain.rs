@@ -27,6 +27,9 @@ use crate::signals::prometheus::template::Per;
 use crate::signals::stage::{StageAnswers, StageKey};
 use crate::signals::{Finite, Reading, Why};
 
+/// Pools told of that a stage may not use: with its own, so many bound a document.
+const EXCLUDED_MAX: usize = 64;
+
 impl Rebalancer {
     /// Answers one question. Whoever asked may have given up.
     pub(super) fn explain(&self, question: Question) {
@@ -278,11 +281,11 @@ const fn below_hint(known: &VariantAccount) -> bool {
     known.hint_permille > 1_000
 }
 
-/// Pools that a stage may not use, and has nothing on.
+/// Pools that a stage may not use, and has nothing on; some, where there are many.
 fn excluded(stage: &ValidatedStage) -> Vec<Excluded> {
     let is_left = |pool: &str| stage.pools.iter().any(|known| known.pool == pool);
     let excluded = stage.excluded.iter().filter(|(pool, _)| !is_left(pool));
-    let each = excluded.map(|(pool, why)| Excluded {
+    let each = excluded.take(EXCLUDED_MAX).map(|(pool, why)| Excluded {
         pool: pool.clone(),
         why: why.to_string(),
     });
