@@ -539,6 +539,13 @@ fn messages_name_what_there_is() {
         unknown(&["embed", "generate"]).to_string(),
         "pipeline 'chat' has no stage 'generat'; there is 'embed', 'generate'"
     );
+    let many: Vec<String> = (0..12).map(|at| format!("s{at}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert!(
+        unknown(&many).to_string().ends_with(", 's9' and 2 more"),
+        "{}",
+        unknown(&many)
+    );
     let codes = [
         unknown(&[]).code(),
         cluster::Error::NotInstalled.code(),
