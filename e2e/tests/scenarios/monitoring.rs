@@ -20,7 +20,7 @@ use crate::support::{PATIENCE, cpu_pool, file, pipeline, repository};
 const DASHBOARD: &str = "charts/tiercel/dashboards/tiercel-pipelines.json";
 const RULES: &str = "charts/tiercel/rules/alerts.yaml";
 /// Panels that may stay empty here, and why.
-const EMPTY: [(&str, &str); 3] = [
+const EMPTY: [(&str, &str); 4] = [
     (
         "Watches that failed",
         "no watch breaks off while the API server is well",
@@ -28,6 +28,10 @@ const EMPTY: [(&str, &str); 3] = [
     (
         "Waiting under our own limits",
         "one pipeline writes less than the limits allow",
+    ),
+    (
+        "The solver, 99th percentile",
+        "it is asked only while pools or budgets are short",
     ),
     ("Dry pools", "only pools that were dry within the time shown have a row"),
 ];
