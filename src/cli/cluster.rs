@@ -8,6 +8,7 @@ use kube::config::{KubeConfigOptions, KubeconfigError};
 use kube::core::Status;
 use kube::{Api, Client, Config};
 
+use super::print;
 use crate::api::TieredPipeline;
 
 /// From connecting to the cluster to its answer.
@@ -97,6 +98,27 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+}
+
+/// What the cluster has is not on the screen.
+#[derive(Debug, thiserror::Error)]
+pub enum NotShown {
+    /// The cluster does not show it.
+    #[error(transparent)]
+    Cluster(#[from] Error),
+    /// The answer cannot be printed.
+    #[error(transparent)]
+    Print(#[from] print::Error),
+}
+
+impl NotShown {
+    /// What [`Error::code`] says.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Cluster(error) => error.code(),
+            Self::Print(_) => 1,
+        }
+    }
 }
 
 /// Whether a pipeline or stage may be called so: what is sent becomes part of a path.

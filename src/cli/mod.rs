@@ -20,6 +20,7 @@ pub mod solve;
 pub mod status;
 pub mod top;
 mod watch;
+mod words;
 
 use std::process::ExitCode;
 
@@ -181,10 +182,10 @@ pub enum Error {
     Solve(solve::Error),
     /// `tiercel status`.
     #[error(transparent)]
-    Status(status::Error),
+    Status(cluster::NotShown),
     /// `tiercel top`.
     #[error(transparent)]
-    Top(top::Error),
+    Top(cluster::NotShown),
 }
 
 impl Error {
@@ -197,10 +198,9 @@ impl Error {
             Self::Plan(error) => ExitCode::from(error.code()),
             Self::Lint(error) => ExitCode::from(error.code()),
             Self::Pause(error) => ExitCode::from(error.code()),
-            Self::Top(error) => ExitCode::from(error.code()),
             Self::Report(error) => ExitCode::from(error.code()),
             Self::Get(error) => ExitCode::from(error.code()),
-            Self::Status(error) => ExitCode::from(error.code()),
+            Self::Status(error) | Self::Top(error) => ExitCode::from(error.code()),
             _ => ExitCode::FAILURE,
         }
     }

@@ -1,6 +1,6 @@
 //! `tiercel status`: one pipeline on one screen.
 
-use super::cluster::{self, Target};
+use super::cluster::{NotShown, Target};
 use super::operator::Installed;
 use super::print::{self, Format, Look};
 use crate::view;
@@ -22,36 +22,15 @@ pub struct Arguments {
     installed: Installed,
 }
 
-/// Nothing can be shown.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The cluster does not show the pipeline.
-    #[error(transparent)]
-    Cluster(#[from] cluster::Error),
-    /// The answer cannot be printed.
-    #[error(transparent)]
-    Print(#[from] print::Error),
-}
-
-impl Error {
-    /// What [`cluster::Error::code`] says.
-    pub const fn code(&self) -> u8 {
-        match self {
-            Self::Cluster(error) => error.code(),
-            Self::Print(_) => 1,
-        }
-    }
-}
-
 /// Runs the command.
 ///
 /// # Errors
 /// When the cluster does not show the pipeline.
-pub fn run(arguments: &Arguments) -> Result<(), Error> {
+pub fn run(arguments: &Arguments) -> Result<(), NotShown> {
     print::wait(status(arguments))
 }
 
-async fn status(arguments: &Arguments) -> Result<(), Error> {
+async fn status(arguments: &Arguments) -> Result<(), NotShown> {
     let cluster = arguments.target.connect().await?;
     let question = super::get::Question::of(&cluster.namespace, &arguments.name);
     let (seen, notes) = question.ask(&cluster).await?;

@@ -14,7 +14,7 @@ use kube::runtime::watcher;
 use ratatui::crossterm::event::{self, Event as Input, KeyEvent, KeyEventKind};
 use tokio::sync::mpsc;
 
-use super::cluster::{self, Cluster, Scope};
+use super::cluster::{self, Cluster, NotShown, Scope};
 use super::get::listed;
 use super::print::{self, Look};
 use super::watch::{held, is_filled, said, stored};
@@ -42,36 +42,15 @@ pub struct Arguments {
     look: Look,
 }
 
-/// Nothing can be shown.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The cluster does not show it.
-    #[error(transparent)]
-    Cluster(#[from] cluster::Error),
-    /// The screen cannot be drawn.
-    #[error(transparent)]
-    Print(#[from] print::Error),
-}
-
-impl Error {
-    /// What [`cluster::Error::code`] says.
-    pub const fn code(&self) -> u8 {
-        match self {
-            Self::Cluster(error) => error.code(),
-            Self::Print(_) => 1,
-        }
-    }
-}
-
 /// Runs the command.
 ///
 /// # Errors
 /// When the cluster does not show pools or pipelines.
-pub fn run(arguments: &Arguments) -> Result<(), Error> {
+pub fn run(arguments: &Arguments) -> Result<(), NotShown> {
     print::wait(top(arguments))
 }
 
-async fn top(arguments: &Arguments) -> Result<(), Error> {
+async fn top(arguments: &Arguments) -> Result<(), NotShown> {
     let cluster = arguments.scope.target.connect().await?;
     let namespace = arguments.scope.within(&cluster);
     let api: Api<TieredPipeline> = match &namespace {

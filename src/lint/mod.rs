@@ -5,6 +5,7 @@ mod rules;
 mod schema;
 
 pub(crate) use self::rules::member;
+pub(crate) use self::schema::kind;
 
 #[cfg(test)]
 mod tests;

@@ -257,7 +257,7 @@ fn shown(value: &Value) -> String {
 }
 
 /// What a value is, for people.
-fn kind(value: &Value) -> &'static str {
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a truth value",

@@ -353,6 +353,23 @@ pub(crate) fn server(name: &str, min: u32, max: u32) -> Value {
     })
 }
 
+/// A model server with a profile for GPUs, 10 requests per second, and one for CPUs, as `cpu` has its capacity.
+pub(crate) fn either(name: &str, min: u32, max: u32, cpu: &Value) -> Value {
+    let mut stage = server(name, min, max);
+    stage["kind"] = json!("Inference");
+    stage.as_object_mut().unwrap().remove("capacity");
+    stage["profiles"] = json!([
+        {
+            "name": "gpu",
+            "pools": {"tier": "Accelerator"},
+            "container": {"resources": {"requests": {"cpu": "4", "memory": "4Gi"}, "limits": {"nvidia.com/gpu": "1"}}},
+            "capacity": {"requestsPerSecond": "10", "concurrency": 8},
+        },
+        {"name": "cpu", "pools": {"tier": "CPU"}, "capacity": cpu},
+    ]);
+    stage
+}
+
 /// Field managers that own `spec.replicas`.
 pub(crate) fn owners(deployment: &Deployment) -> BTreeSet<String> {
     let entries = deployment.managed_fields().iter().filter(|entry| {

@@ -9,7 +9,7 @@ use tiercel_e2e::fleet::{Behaviour, Behaviours};
 use tiercel_e2e::nodes::{self, GRAVITON, L4, X86};
 use tiercel_e2e::wait::eventually;
 
-use crate::behaviour::{SHAPE, Scene, claimed, handed_over, managers, owners, server, serving};
+use crate::behaviour::{SHAPE, Scene, claimed, either, handed_over, managers, owners, server, serving};
 use crate::suite::Suite;
 use crate::support::PATIENCE;
 
@@ -142,18 +142,7 @@ async fn two_tiers(suite: &Suite) -> Scene {
             },
         }))
         .await;
-    let mut stage = server("generate", 2, 4);
-    stage["kind"] = json!("Inference");
-    stage.as_object_mut().unwrap().remove("capacity");
-    stage["profiles"] = json!([
-        {
-            "name": "gpu",
-            "pools": {"tier": "Accelerator"},
-            "container": {"resources": {"requests": {"cpu": "4", "memory": "4Gi"}, "limits": {"nvidia.com/gpu": "1"}}},
-            "capacity": {"requestsPerSecond": "10", "concurrency": 8},
-        },
-        {"name": "cpu", "pools": {"tier": "CPU"}, "capacity": {"requestsPerSecond": "2.5", "concurrency": 2}},
-    ]);
+    let stage = either("generate", 2, 4, &json!({"requestsPerSecond": "2.5", "concurrency": 2}));
     scene.tiered.create("chat", &[stage]).await;
     scene.settles("chat", "generate", &[("l4", 2)]).await;
     scene.tiered.ready("chat").await;

@@ -13,7 +13,7 @@ use tiercel_e2e::prometheus::{self, Server};
 use tiercel_e2e::slot::Port;
 use tiercel_e2e::wait::eventually;
 
-use crate::behaviour::{SHAPE, Scene, server, serving};
+use crate::behaviour::{SHAPE, Scene, either, serving};
 use crate::suite::Suite;
 use crate::support::{PATIENCE, cpu_pool, file, pipeline, repository};
 
@@ -45,19 +45,7 @@ pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 1] {
 
 /// A stage on GPUs or CPUs that serves whoever calls the pipeline.
 fn generate() -> Value {
-    let mut stage = server("generate", 2, 6);
-    stage["kind"] = json!("Inference");
-    stage.as_object_mut().unwrap().remove("capacity");
-    stage["profiles"] = json!([
-        {
-            "name": "gpu",
-            "pools": {"tier": "Accelerator"},
-            "container": {"resources": {"requests": {"cpu": "4", "memory": "4Gi"}, "limits": {"nvidia.com/gpu": "1"}}},
-            "capacity": {"requestsPerSecond": "10", "concurrency": 8},
-        },
-        {"name": "cpu", "pools": {"tier": "CPU"}, "capacity": {"requestsPerSecond": "10", "concurrency": 8}},
-    ]);
-    stage
+    either("generate", 2, 6, &json!({"requestsPerSecond": "10", "concurrency": 8}))
 }
 
 /// The expression with the dashboard's variables as a person would have them chosen.

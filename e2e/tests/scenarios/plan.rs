@@ -8,7 +8,6 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use serde_json::Value;
 use tiercel_e2e::command::{self, Output};
-use tiercel_e2e::nodes;
 use tiercel_e2e::operator::find_binary;
 use tiercel_e2e::wait::{eventually, wanted};
 
@@ -86,19 +85,7 @@ fn templates(objects: &Objects) -> BTreeMap<String, Value> {
 )]
 pub(crate) async fn what_is_planned_for_the_sample_is_what_the_operator_applies_field_by_field(suite: &Suite) {
     let tiered = suite.tiered(&[]).await;
-    for (shape, count) in [
-        ("graviton", 4),
-        ("x86", 3),
-        ("l4-spot", 4),
-        ("h100", 2),
-        ("inferentia2", 2),
-    ] {
-        tiered.space.nodes(nodes::shape(shape).unwrap(), count).await;
-    }
-    tiered.apply_yaml(&file("config/samples/pools.yaml")).await;
-    for pool in ["graviton", "x86", "l4-spot", "h100", "inferentia"] {
-        tiered.pool_says(pool, "Ready", "True", "NodesAvailable").await;
-    }
+    tiered.sample_pools().await;
 
     // Before anything is there: names, replicas and templates. UIDs nobody can know.
     let path = sample(&tiered, "first", |_| ());

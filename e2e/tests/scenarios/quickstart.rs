@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use libtest_mimic::Trial;
 use tiercel::api::labels;
 use tiercel_e2e::command::{self, Output};
-use tiercel_e2e::nodes::{self, X86};
+use tiercel_e2e::nodes::X86;
 use tiercel_e2e::process::{Process, Spec, tail};
 use tiercel_e2e::wait::{eventually, wanted};
 
@@ -31,20 +31,7 @@ pub(crate) async fn the_sample_pools_and_the_support_agent_lead_to_six_stages_th
     suite: &Suite,
 ) {
     let tiered = suite.tiered(&[]).await;
-    for (shape, count) in [
-        ("graviton", 4),
-        ("x86", 3),
-        ("l4-spot", 4),
-        ("h100", 2),
-        ("inferentia2", 2),
-    ] {
-        tiered.space.nodes(nodes::shape(shape).unwrap(), count).await;
-    }
-    tiered.apply_yaml(&file("config/samples/pools.yaml")).await;
-    // First placements are made of the nodes that are known; what joins later is moved to in its own time.
-    for pool in ["graviton", "x86", "l4-spot", "h100", "inferentia"] {
-        tiered.pool_says(pool, "Ready", "True", "NodesAvailable").await;
-    }
+    tiered.sample_pools().await;
     tiered.apply_yaml(&file("config/samples/support-agent.yaml")).await;
     let pipeline = tiered.ready("support-agent").await;
     let status = pipeline.status.unwrap();

@@ -18,6 +18,7 @@ use tiercel::api::{ComputePool, TieredPipeline, labels};
 use tiercel::decision_log::{Replay, replay};
 use tiercel_e2e::controlplane::Cluster;
 use tiercel_e2e::helm::Helm;
+use tiercel_e2e::nodes;
 use tiercel_e2e::operator::{self, Operator};
 use tiercel_e2e::slot::Port;
 use tiercel_e2e::wait::{Look, eventually, wanted};
@@ -266,6 +267,24 @@ impl Tiered {
         })
         .await
         .unwrap()
+    }
+
+    /// Nodes of every shape that the sample pools select, and those pools, once they count them. First placements are made
+    /// of the nodes that are known; what joins later is moved to in its own time.
+    pub(crate) async fn sample_pools(&self) {
+        for (shape, count) in [
+            ("graviton", 4),
+            ("x86", 3),
+            ("l4-spot", 4),
+            ("h100", 2),
+            ("inferentia2", 2),
+        ] {
+            self.space.nodes(nodes::shape(shape).unwrap(), count).await;
+        }
+        self.apply_yaml(&file("config/samples/pools.yaml")).await;
+        for pool in ["graviton", "x86", "l4-spot", "h100", "inferentia"] {
+            self.pool_says(pool, "Ready", "True", "NodesAvailable").await;
+        }
     }
 
     /// Waits until a condition of a pool has this status and reason. Returns its message.

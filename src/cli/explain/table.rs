@@ -1,5 +1,7 @@
 //! Pure: aligned columns and wrapped words.
 
+use crate::cli::words::{length, wrapped};
+
 /// Columns of a line.
 const WIDTH: usize = 100;
 /// Spaces in front of a table.
@@ -77,27 +79,6 @@ fn line(cells: &[String], widths: &[usize]) -> Vec<String> {
 pub(super) fn paragraph(indent: &str, text: &str) -> Vec<String> {
     let lines = wrapped(text, WIDTH.saturating_sub(length(indent)));
     lines.iter().map(|line| format!("{indent}{line}")).collect()
-}
-
-/// Breaks at spaces only: a word that is longer than a line stays whole.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let Some(line) = lines.last_mut() else { break };
-        if line.is_empty() {
-            line.push_str(word);
-        } else if length(line) + 1 + length(word) <= width {
-            line.push(' ');
-            line.push_str(word);
-        } else {
-            lines.push(word.to_owned());
-        }
-    }
-    lines
-}
-
-fn length(text: &str) -> usize {
-    text.chars().count()
 }
 
 #[cfg(test)]

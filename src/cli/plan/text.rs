@@ -1,5 +1,6 @@
 //! A report for people: tables that fit into 80 columns as long as names are short.
 
+use super::super::words::{length, wrapped};
 use super::joined::{Joined, Row, census, counted, joined, skipped, watts};
 use crate::api::decimal::money;
 use crate::plan::change::{Change, Kind};
@@ -369,25 +370,4 @@ fn paragraph(indent: usize, text: &str) -> Vec<String> {
     let parts = wrapped(text, WIDTH.saturating_sub(indent + 2));
     let line = |(at, part): (usize, String)| format!("{}{part}", " ".repeat(if at == 0 { indent } else { indent + 2 }));
     parts.into_iter().enumerate().map(line).collect()
-}
-
-/// Breaks at spaces only: a word that is longer than a line stays whole.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let Some(line) = lines.last_mut() else { break };
-        if line.is_empty() {
-            line.push_str(word);
-        } else if length(line) + 1 + length(word) <= width {
-            line.push(' ');
-            line.push_str(word);
-        } else {
-            lines.push(word.to_owned());
-        }
-    }
-    lines
-}
-
-fn length(text: &str) -> usize {
-    text.chars().count()
 }

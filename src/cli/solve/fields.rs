@@ -4,6 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::Error;
+use crate::lint::kind;
 
 /// Fields of an object that were not read yet.
 #[derive(Debug)]
@@ -152,18 +153,6 @@ impl Fields {
             None => Ok(()),
             Some(name) => Err(self.problem(name, format!("is unknown; known here: {}", self.known.join(", ")))),
         }
-    }
-}
-
-/// What a JSON value is, for people.
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a truth value",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }
 
