@@ -28,6 +28,7 @@ pub(crate) fn pipeline(scenario: &mut Scenario, priority: u16, budget_micros: Op
         key: Key(10_000 + at as u64),
         priority,
         budget_micros,
+        power_max_milliwatts: None,
         mode: Mode::Automatic,
         objective: None,
     });

@@ -79,13 +79,19 @@ pub enum Mode {
     Paused,
 }
 
-/// Ceilings of a pipeline.
+/// Ceilings of a pipeline: on money, on power, or on both.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.maxCostPerHour) || has(self.maxPowerWatts)").message("must have `maxCostPerHour`, `maxPowerWatts` or both; leave `budget` out for no ceiling"))]
 pub struct Budget {
     /// Most that all replicas may cost per hour, in the currency of the pools' prices. The stages' least replicas come first: where they alone cost more, `WithinBudget` says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = super::rules::positive())]
-    pub max_cost_per_hour: Decimal,
+    pub max_cost_per_hour: Option<Decimal>,
+    /// Most that all replicas may draw, watts, each counted by its share of the node. Only pools that declare `powerWattsPerNode` are used then. Floors come first here too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub max_power_watts: Option<i32>,
 }
 
 /// End-to-end latency to keep.

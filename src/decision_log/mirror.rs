@@ -230,6 +230,8 @@ impl From<Others> for Vec<world::Also> {
 mirror!(Pool of world::Pool { tier: Tier, reliable: bool, capacity: Bundle, } wrapped { key: u64 as Key, });
 mirror!(Pipeline of world::Pipeline {
     priority: u16, budget_micros: Option<u64>, mode: Mode,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    power_max_milliwatts: Option<u64>,
     #[serde(default, skip_serializing_if = "Objective::is_absent")]
     objective: Objective,
 } wrapped { key: u64 as Key, });

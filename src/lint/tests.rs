@@ -108,6 +108,12 @@ fn each_error_names_the_field_and_what_would_be_right() {
             "greater than zero",
         ),
         (
+            "/spec/budget".into(),
+            json!({}),
+            "spec.budget",
+            "`maxPowerWatts` or both",
+        ),
+        (
             format!("{stage}/name"),
             json!("a--b"),
             "spec.stages[0].name",
@@ -344,7 +350,7 @@ fn every_rule_of_both_definitions_can_be_checked_here() {
     // A document that reaches every rule, so that one which the interpreter cannot evaluate would show.
     let mut full = good();
     full["spec"]["gateway"] = json!({"name": "gw", "sectionName": "web"});
-    full["spec"]["budget"] = json!({"maxCostPerHour": "9"});
+    full["spec"]["budget"] = json!({"maxCostPerHour": "9", "maxPowerWatts": 900});
     let stage = &mut full["spec"]["stages"][1];
     stage["signal"] =
         json!({"preset": "vllm", "also": [{"preset": "dcgm"}], "onSignalLoss": "Static", "staticReplicas": 2});

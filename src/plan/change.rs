@@ -133,7 +133,7 @@ fn change(before: &Pipeline, after: &Pipeline) -> Option<Change> {
         rows.filter(|(_, (_, minimum, maximum))| minimum + maximum > 0)
             .collect::<Vec<_>>()
     };
-    let terms = |pipeline: &Pipeline| (pipeline.mode.clone(), pipeline.budget_per_hour);
+    let terms = |pipeline: &Pipeline| (pipeline.mode.clone(), pipeline.budget_per_hour, pipeline.budget_watts);
     let cost = |pipeline: &Pipeline| (pipeline.cost.minimum, pipeline.cost.maximum);
     change.placed_anew =
         counts(before) != counts(after) || cost(before) != cost(after) || terms(before) != terms(after);

@@ -158,6 +158,12 @@ fn now(pool: &StagePool) -> Option<u32> {
     pool.live.as_ref().map(|live| live.facts.desired)
 }
 
+/// What one replica costs and draws: millionths per hour, milliwatts.
+fn each(pool: &StagePool) -> [u64; 2] {
+    let cost = pool.cost.map_or(0, |cost| cost.cost_micros);
+    [cost, pool.cost.and_then(|cost| cost.power_milliwatts).unwrap_or(0)]
+}
+
 fn pipeline(
     located: &Located<TieredPipeline>,
     step: &Step,
@@ -172,11 +178,16 @@ fn pipeline(
         ..Cost::default()
     };
     let all = of_pools(&step.standing).zip(full.placed.iter().skip(at.variant));
-    let most = all.fold(0_u64, |sum, (pool, &count)| {
-        let each = pool.cost.map_or(0, |cost| cost.cost_micros);
-        sum.saturating_add(each.saturating_mul(u64::from(count)))
+    let taken = all.fold([0_u64; 2], |[money, power], (pool, &count)| {
+        let [cost, draws] = each(pool).map(|each| each.saturating_mul(u64::from(count)));
+        [money.saturating_add(cost), power.saturating_add(draws)]
     });
-    let left = step.valid.budget_micros.map(|budget| budget.saturating_sub(most));
+    let ceilings = [step.valid.budget_micros, step.valid.power_max_milliwatts];
+    let broke = |pool: &StagePool| {
+        let left = ceilings.into_iter().zip(taken).zip(each(pool));
+        left.into_iter()
+            .any(|((most, taken), each)| most.is_some_and(|most| most.saturating_sub(taken) < each))
+    };
     let mut stages = Vec::with_capacity(step.standing.stages.len());
     for standing in &step.standing.stages {
         let range = at.variant..at.variant + standing.pools.len();
@@ -205,10 +216,9 @@ fn pipeline(
                 maximum: count(&full.placed, site),
                 each_per_hour: pool.cost.map(|cost| cost.cost_micros),
                 each_watts: pool.cost.and_then(|cost| cost.power_milliwatts),
-                why_not_more: why.map(|why| because(why, standing, pool)).or_else(|| {
-                    let each = pool.cost.map_or(0, |cost| cost.cost_micros);
-                    bound(short?, step.valid.mode, left.is_some_and(|left| left < each))
-                }),
+                why_not_more: why
+                    .map(|why| because(why, standing, pool))
+                    .or_else(|| bound(short?, step.valid.mode, broke(pool))),
             }
         });
         let rows: Vec<Placement> = rows.collect();
@@ -233,12 +243,14 @@ fn pipeline(
         };
     }
     problems.extend(refusal::over_budget(located, step.valid.budget_micros, &cost));
+    problems.extend(refusal::over_power(located, step.valid.power_max_milliwatts, &cost));
     let pipeline = Pipeline {
         namespace: step.valid.id.namespace.clone(),
         name: step.valid.id.name.clone(),
         source: located.place.clone(),
         mode: mode(step.valid.mode).to_owned(),
         budget_per_hour: step.valid.budget_micros,
+        budget_watts: step.valid.power_max_milliwatts,
         refused_stages: step.desired.kept_stages.clone(),
         stages,
         cost,

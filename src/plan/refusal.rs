@@ -80,7 +80,7 @@ const fn nearness(why: &Exclusion) -> (u8, &'static str) {
     match why {
         Exclusion::NameTaken(_) => (0, "name"),
         Exclusion::PoolProblem(_) => (1, ""),
-        Exclusion::Closed => (2, ""),
+        Exclusion::Closed | Exclusion::PowerUnknown => (2, ""),
         Exclusion::DeviceNotOffered(_) | Exclusion::DeviceNotRequested(_) => (3, "container.resources"),
         Exclusion::NoProfile => (4, "profiles"),
         Exclusion::Hint(..) => (5, "tierHint"),
@@ -139,6 +139,17 @@ pub(super) fn over_budget(of: &Located<TieredPipeline>, budget: Option<u64>, cos
         money(budget)
     );
     Some(problem(of, "spec.budget.maxCostPerHour".to_owned(), message))
+}
+
+/// A ceiling on power that the floors alone exceed.
+pub(super) fn over_power(of: &Located<TieredPipeline>, most: Option<u64>, cost: &Cost) -> Option<Problem> {
+    let (draws, most) = (cost.minimum.watts?, most?);
+    let message = format!(
+        "the least replicas alone draw {} W, more than the {} W that are allowed",
+        draws.div_ceil(1_000),
+        most / 1_000
+    );
+    (draws > most).then(|| problem(of, "spec.budget.maxPowerWatts".to_owned(), message))
 }
 
 /// A pool that gives no capacity.

@@ -72,6 +72,9 @@ pub struct Pipeline {
     /// Ceiling on its cost per hour.
     #[serde(serialize_with = "dollars", skip_serializing_if = "Option::is_none")]
     pub budget_per_hour: Option<u64>,
+    /// Ceiling on its power, watts.
+    #[serde(serialize_with = "watts", skip_serializing_if = "Option::is_none")]
+    pub budget_watts: Option<u64>,
     /// Its stages, callers before the called; without those that are refused, unless they were there before.
     pub stages: Vec<Stage>,
     /// Stages that are refused. What there is of them stays as it is.

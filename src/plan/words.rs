@@ -13,6 +13,7 @@ pub(super) fn because(why: NotUsed, stage: &ValidatedStage, pool: &StagePool) ->
         NotUsed::Dearer(_) => "dearer for what it serves".to_owned(),
         NotUsed::Full | NotUsed::DryUntil(..) => "no room for one more".to_owned(),
         NotUsed::OverBudget => "the budget leaves no more".to_owned(),
+        NotUsed::OverPower => "the ceiling on power leaves no more".to_owned(),
         NotUsed::AtBounds => format!("replicas.max of {} is reached", stage.max),
         NotUsed::Excluded if pool.fit.is_none() => "no longer for this stage: must be left".to_owned(),
         NotUsed::Excluded if pool.room == 0 => "no node has room for one replica".to_owned(),
@@ -20,7 +21,8 @@ pub(super) fn because(why: NotUsed, stage: &ValidatedStage, pool: &StagePool) ->
     }
 }
 
-/// What keeps a stage as a whole from its most. `broke`: what is left of the budget is less than one replica more.
+/// What keeps a stage as a whole from its most. `broke`: what is left of the budget, in money or power, is less than one
+/// replica more.
 pub(super) fn bound(report: &StageReport, permission: Permission, broke: bool) -> Option<String> {
     let why = match permission {
         Permission::Mode(Mode::Paused) => "the pipeline is paused",

@@ -47,6 +47,8 @@ pub(super) enum Bug {
     IncumbentIsBound,
     /// Handing out replicas does not take from the budget.
     BudgetForgotten,
+    /// Replicas draw no power that counts.
+    PowerForgotten,
     /// A pool is full only when its CPU or its devices are.
     MemoryForgotten,
     /// Pods on their way out hold nothing.

@@ -97,6 +97,8 @@ pub enum NotUsed {
     DryUntil(u64, DryReason),
     /// One more replica exceeds the budget.
     OverBudget,
+    /// One more replica exceeds the power ceiling, or nobody declared what it draws.
+    OverPower,
     /// The stage's bounds are reached.
     AtBounds,
     /// The hint forbids it or the variant takes no replicas.

@@ -3,11 +3,12 @@
 //! rest is what `campaign` looks at, in fewer and longer runs.
 #![allow(clippy::cast_possible_truncation, reason = "small numbers by construction")]
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::decision::Decision;
+use super::decision::{Decision, Move};
 use super::sim::{Faults, Random, ReadingFault, Sim, TICK_MS, random_world};
 use super::world::{Edge, OnSignalLoss, StageIdx, World};
 
@@ -203,18 +204,16 @@ fn decided(sim: &mut Sim, readings: Option<ReadingFault>, ticks: u64) -> Vec<Dec
     sim.decisions[before..].to_vec()
 }
 
-/// Replicas that decisions take from one pool and do not give to another of the stage.
+/// Replicas that decisions take from what stages had. What they gave first, as a shift between pools does, is not taken.
 fn taken(decisions: &[Decision]) -> i64 {
-    let given = |decision: &Decision| -> i64 {
-        let each = decision.moves.iter().map(|one| i64::from(one.to) - i64::from(one.from));
-        each.sum()
-    };
-    decisions
-        .iter()
-        .map(given)
-        .filter(|&given| given < 0)
-        .sum::<i64>()
-        .abs()
+    let mut stages: BTreeMap<StageIdx, (i64, i64)> = BTreeMap::new();
+    for decision in decisions {
+        let given = |one: &Move| i64::from(one.to) - i64::from(one.from);
+        let (now, least) = stages.entry(decision.stage).or_default();
+        *now += decision.moves.iter().map(given).sum::<i64>();
+        *least = (*least).min(*now);
+    }
+    stages.values().map(|&(_, least)| -least).sum()
 }
 
 /// A world at rest under a constant load, with readings that show rate and use in every other one.

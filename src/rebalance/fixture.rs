@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A pool has so many slots, a replica takes one (`slots` for more). `has ready/desired`, `at` utilization in permille;
-//! `at ?` is a variant without a reading. Capacities are whole units, costs whole dollars per hour.
+//! `at ?` is a variant without a reading. Capacities are whole units, costs whole dollars per hour, power whole watts.
 #![allow(clippy::cast_possible_truncation, reason = "small numbers by construction")]
 
 use super::decision::Decision;
@@ -49,6 +49,7 @@ impl Fixture {
             key,
             priority: 500,
             budget_micros: None,
+            power_max_milliwatts: None,
             mode: Mode::Automatic,
             objective: None,
         };
@@ -56,6 +57,7 @@ impl Fixture {
             match pair {
                 ["priority", value] => pipe.priority = value.parse().unwrap(),
                 ["budget", value] => pipe.budget_micros = Some(value.parse::<u64>().unwrap() * 1_000_000),
+                ["watts", value] => pipe.power_max_milliwatts = Some(value.parse::<u64>().unwrap() * 1_000),
                 ["objective", value] => {
                     pipe.objective = Some(Objective {
                         latency_ms: value.parse().unwrap(),
@@ -189,6 +191,7 @@ impl Fixture {
                     variant.cost_micros = number() * 1_000_000;
                     variant.marginal_micros = variant.cost_micros;
                 }
+                "watts" => variant.power_milliwatts = Some(number() * 1_000),
                 "marginal" => variant.marginal_micros = number() * 1_000_000,
                 "hint" => variant.hint_permille = number() as u32,
                 "slots" => {

@@ -1,6 +1,7 @@
 //! A slow planner that is obviously right: it looks at every assignment of a tiny world.
 
 use super::oracle::{Item, Need, Value};
+use super::spend::Spend;
 
 /// Value of given counts of one stage, straight from the definition.
 pub(super) fn value_of(items: &[Item], need: &Need, counts: &[u32]) -> Value {
@@ -29,7 +30,7 @@ pub(super) fn value_of(items: &[Item], need: &Need, counts: &[u32]) -> Value {
 }
 
 /// Every assignment of one stage within bounds, ceiling and budget.
-pub(super) fn assignments(items: &[Item], need: &Need, budget: u64) -> Vec<Vec<u32>> {
+pub(super) fn assignments(items: &[Item], need: &Need, budget: Spend) -> Vec<Vec<u32>> {
     let mut all = vec![Vec::new()];
     for item in items {
         let longer = all.iter().flat_map(|counts: &Vec<u32>| {
@@ -39,18 +40,18 @@ pub(super) fn assignments(items: &[Item], need: &Need, budget: u64) -> Vec<Vec<u
     }
     all.retain(|counts| {
         let total: u32 = counts.iter().sum();
-        let cost: u64 = items
-            .iter()
-            .zip(counts)
-            .map(|(item, &count)| item.cost * u64::from(count))
-            .sum();
-        total <= need.ceiling && cost <= budget
+        let sum = |each: fn(&Spend) -> u64| -> u64 {
+            let parts = items.iter().zip(counts);
+            parts.map(|(item, &count)| each(&item.cost) * u64::from(count)).sum()
+        };
+        let (money, power) = (sum(|each| each.micros), sum(|each| each.milliwatts));
+        total <= need.ceiling && money <= budget.micros && power <= budget.milliwatts
     });
     all
 }
 
 /// The best value one stage can have; absent if not even what is kept fits.
-pub(super) fn best(items: &[Item], need: &Need, budget: u64) -> Option<Value> {
+pub(super) fn best(items: &[Item], need: &Need, budget: Spend) -> Option<Value> {
     assignments(items, need, budget)
         .iter()
         .map(|counts| value_of(items, need, counts))

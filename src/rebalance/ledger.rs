@@ -1,13 +1,14 @@
 //! What is left of pools and budgets while replicas are handed out.
 
 use super::bug::{Bug, seeded};
+use super::spend::Spend;
 use super::world::{Resources, Variant, World};
 
 /// What is left of every pool and of every pipeline's budget.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ledger {
     pub(super) pools: Vec<Resources>,
-    pub(super) budgets: Vec<u64>,
+    pub(super) budgets: Vec<Spend>,
 }
 
 /// Replicas of which each takes `request` that fit into `left`.
@@ -30,11 +31,7 @@ impl Ledger {
     pub(super) fn new(world: &World) -> Self {
         Self {
             pools: world.pools.iter().map(|pool| pool.capacity).collect(),
-            budgets: world
-                .pipelines
-                .iter()
-                .map(|pipeline| pipeline.budget_micros.unwrap_or(u64::MAX))
-                .collect(),
+            budgets: world.pipelines.iter().map(Spend::ceilings).collect(),
         }
     }
 
@@ -47,14 +44,14 @@ impl Ledger {
     }
 
     /// What is left of a pipeline's budget.
-    pub(super) fn budget(&self, pipeline: usize) -> u64 {
-        self.budgets.get(pipeline).copied().unwrap_or(u64::MAX)
+    pub(super) fn budget(&self, pipeline: usize) -> Spend {
+        self.budgets.get(pipeline).copied().unwrap_or(Spend::UNLIMITED)
     }
 
     /// Stops counting a pipeline's budget.
     pub(super) fn lift_budget(&mut self, pipeline: usize) {
         if let Some(budget) = self.budgets.get_mut(pipeline) {
-            *budget = u64::MAX;
+            *budget = Spend::UNLIMITED;
         }
     }
 
@@ -66,18 +63,15 @@ impl Ledger {
             fits &= amount <= *left;
             *left = left.saturating_sub(amount);
         };
-        let cost_micros = if seeded(Bug::BudgetForgotten) {
-            0
-        } else {
-            variant.cost_micros
-        };
         if let Some(pool) = self.pools.get_mut(variant.pool.0 as usize) {
             take(&mut pool.cpu_millis, variant.request.cpu_millis);
             take(&mut pool.memory_kib, variant.request.memory_kib);
             take(&mut pool.device_millis, variant.request.device_millis);
         }
-        if let Some(budget) = self.budgets.get_mut(pipeline).filter(|budget| **budget < u64::MAX) {
-            take(budget, cost_micros);
+        if let Some(budget) = self.budgets.get_mut(pipeline) {
+            let each = Spend::of(variant).known();
+            fits &= u64::from(count) <= budget.affords(each);
+            *budget = budget.less(each, u64::from(count));
         }
         fits
     }
@@ -90,8 +84,8 @@ impl Ledger {
             give(&mut pool.memory_kib, variant.request.memory_kib);
             give(&mut pool.device_millis, variant.request.device_millis);
         }
-        if let Some(budget) = self.budgets.get_mut(pipeline).filter(|budget| **budget < u64::MAX) {
-            give(budget, variant.cost_micros);
+        if let Some(budget) = self.budgets.get_mut(pipeline) {
+            *budget = budget.more(Spend::of(variant).known(), u64::from(count));
         }
     }
 }

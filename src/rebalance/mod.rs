@@ -34,8 +34,8 @@
 //! # What holds at every write
 //!
 //! Floors (`min`, `reliable_min`) of replicas asked for and of Ready ones, unless fewer are there already; ceilings of
-//! variants; room in a pool for old and new replicas together wherever one grows; the pipeline's budget wherever it
-//! grows.
+//! variants; room in a pool for old and new replicas together wherever one grows; the pipeline's budget, in money and in
+//! power, wherever it grows.
 //!
 //! The ceiling of a stage is `max`. No write raises the replicas asked for above it, but for a shift under way: then by
 //! no more than replicas of the stage are on their way out (asked for beyond the plan), and by no more than `max_surge`
@@ -111,6 +111,7 @@ mod sense;
 #[cfg(test)]
 mod sim;
 pub mod solve;
+mod spend;
 mod startup;
 mod state;
 mod step;

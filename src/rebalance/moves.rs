@@ -5,6 +5,7 @@ use super::bug::{Bug, seeded};
 use super::demand::cut;
 use super::ledger::Ledger;
 use super::oracle::Need;
+use super::spend::Spend;
 use super::world::Variant;
 
 /// One pool of a stage, as the moves see it.
@@ -406,10 +407,7 @@ fn grow(
         }
         let within = wanted.min(free);
         steps.blocked.ready |= within < wanted;
-        let affordable = ledger
-            .budget(pipeline)
-            .checked_div(variant.cost_micros)
-            .unwrap_or(u64::MAX);
+        let affordable = ledger.budget(pipeline).affords(Spend::of(variant));
         let paid = within.min(u32::try_from(affordable).unwrap_or(u32::MAX));
         steps.blocked.budget |= paid < within;
         let placed = paid.min(ledger.room(variant));

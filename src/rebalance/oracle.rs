@@ -8,6 +8,7 @@
 use super::bug::{Bug, seeded};
 use super::demand::cut;
 use super::moves::serve;
+use super::spend::{Spend, Sum};
 
 /// Branches one search may look at.
 const NODES_MAX: u32 = 10_000;
@@ -26,7 +27,7 @@ pub(super) struct Item {
     /// Capacity of one replica, above zero.
     pub(super) capacity: u64,
     /// What one replica takes of the budget.
-    pub(super) cost: u64,
+    pub(super) cost: Spend,
     /// Counts towards the reliable floor.
     pub(super) reliable: bool,
     /// Replicas asked for now: keeping them is cheaper than adding others.
@@ -127,7 +128,7 @@ struct Segment {
     item: usize,
     price: u128,
     capacity: u64,
-    cost: u64,
+    cost: Spend,
     reliable: bool,
     max: u32,
 }
@@ -141,9 +142,9 @@ struct Rest {
     reliable: u64,
     price_min: u128,
     reliable_price_min: u128,
-    cost_min: u64,
-    /// Most capacity per budget: numerator and denominator.
-    yield_max: (u64, u64),
+    cost_min: Spend,
+    /// Most capacity per money and per power: numerator and denominator.
+    yield_max: [(u64, u64); 2],
 }
 
 const NOTHING: Rest = Rest {
@@ -153,8 +154,8 @@ const NOTHING: Rest = Rest {
     reliable: 0,
     price_min: u128::MAX,
     reliable_price_min: u128::MAX,
-    cost_min: u64::MAX,
-    yield_max: (0, 1),
+    cost_min: Spend::UNLIMITED,
+    yield_max: [(0, 1); 2],
 };
 
 /// What is still to be done at a point of the search.
@@ -164,7 +165,7 @@ struct Open {
     floor: u64,
     reliable: u64,
     room: u64,
-    budget: u64,
+    budget: Spend,
     price: u128,
 }
 
@@ -188,7 +189,7 @@ impl Open {
                 self.reliable
             },
             room: self.room.saturating_sub(wide),
-            budget: self.budget.saturating_sub(segment.cost.saturating_mul(wide)),
+            budget: self.budget.less(segment.cost, wide),
             price: self.price + segment.price * u128::from(count),
         }
     }
@@ -208,7 +209,7 @@ struct Search {
 
 impl Oracle {
     /// Finds the cheapest counts for `need` within `budget`.
-    pub(super) fn solve(&mut self, items: &[Item], need: &Need, budget: u64) -> Answer {
+    pub(super) fn solve(&mut self, items: &[Item], need: &Need, budget: Spend) -> Answer {
         self.sort(items);
         self.keeping = keepable(items, need, budget);
         self.counts.clear();
@@ -286,7 +287,7 @@ impl Oracle {
 
     /// Covers `need` with capacities that add, or, with a `pace`, with replicas that each serve at that pace on pools
     /// at least so fast.
-    fn cover(&mut self, items: &[Item], need: &Need, budget: u64, pace: u64) -> Answer {
+    fn cover(&mut self, items: &[Item], need: &Need, budget: Spend, pace: u64) -> Answer {
         let units = if pace > 0 {
             (need.demand - u64::from(seeded(Bug::PaceRoundedDown)).min(need.demand)).div_ceil(pace)
         } else {
@@ -337,7 +338,7 @@ impl Oracle {
             let segment = Segment {
                 price: 0,
                 capacity: if pace > 0 { 1 } else { item.capacity },
-                cost: item.cost,
+                cost: item.cost.known(),
                 reliable: item.reliable,
                 ..Segment::default()
             };
@@ -348,14 +349,14 @@ impl Oracle {
     }
 }
 
-fn keepable(items: &[Item], need: &Need, budget: u64) -> bool {
-    let (mut count, mut cost) = (0_u64, 0_u64);
+fn keepable(items: &[Item], need: &Need, budget: Spend) -> bool {
+    let (mut count, mut cost) = (0_u64, Sum::default());
     for item in items {
-        let kept = u64::from(item.lower.min(item.upper));
-        count = count.saturating_add(kept);
-        cost = cost.saturating_add(kept.saturating_mul(item.cost));
+        let kept = item.lower.min(item.upper);
+        count = count.saturating_add(u64::from(kept));
+        cost.add(item.cost.known(), kept);
     }
-    count <= u64::from(need.ceiling) && cost <= budget
+    count <= u64::from(need.ceiling) && cost.within(budget)
 }
 
 impl Search {
@@ -394,8 +395,11 @@ impl Search {
         let mut rest = NOTHING;
         for (at, segment) in self.segments.iter().enumerate().rev() {
             let count = u64::from(segment.max);
-            let better = u128::from(segment.capacity) * u128::from(rest.yield_max.1)
-                > u128::from(rest.yield_max.0) * u128::from(segment.cost);
+            let better = |(most, per): (u64, u64), each: u64| {
+                let more = u128::from(segment.capacity) * u128::from(per) > u128::from(most) * u128::from(each);
+                if more { (segment.capacity, each) } else { (most, per) }
+            };
+            let [by_money, by_power] = rest.yield_max;
             rest = Rest {
                 capacity_sum: rest.capacity_sum.saturating_add(segment.capacity.saturating_mul(count)),
                 capacity_max: rest.capacity_max.max(segment.capacity),
@@ -408,11 +412,10 @@ impl Search {
                     u128::MAX
                 }),
                 cost_min: rest.cost_min.min(segment.cost),
-                yield_max: if better {
-                    (segment.capacity, segment.cost)
-                } else {
-                    rest.yield_max
-                },
+                yield_max: [
+                    better(by_money, segment.cost.micros),
+                    better(by_power, segment.cost.milliwatts),
+                ],
             };
             if let Some(slot) = self.rests.get_mut(at) {
                 *slot = rest;
@@ -450,7 +453,7 @@ impl Search {
         } else {
             useful
         };
-        let affordable = open.budget.checked_div(segment.cost).unwrap_or(u64::MAX);
+        let affordable = open.budget.affords(segment.cost);
         let most = u64::from(segment.max).min(useful).min(open.room).min(affordable);
         for count in (0..=u32::try_from(most).unwrap_or(u32::MAX)).rev() {
             self.nodes += 1;
@@ -489,12 +492,15 @@ impl Search {
     /// What is missing at least, whatever is done with the segments from `at` on.
     fn bound_open(&self, at: usize, open: &Open) -> Value {
         let rest = self.rests.get(at).copied().unwrap_or(NOTHING);
-        let count = rest
-            .count
-            .min(open.room)
-            .min(open.budget.checked_div(rest.cost_min).unwrap_or(u64::MAX));
-        let (most, per) = (u128::from(rest.yield_max.0), u128::from(rest.yield_max.1));
-        let bought = (u128::from(open.budget) * most).checked_div(per).map_or(u64::MAX, cut);
+        let count = rest.count.min(open.room).min(open.budget.affords(rest.cost_min));
+        let bought = |left: u64, (most, per): (u64, u64)| match left {
+            u64::MAX => u64::MAX,
+            left => (u128::from(left) * u128::from(most))
+                .checked_div(u128::from(per))
+                .map_or(u64::MAX, cut),
+        };
+        let [by_money, by_power] = rest.yield_max;
+        let bought = bought(open.budget.micros, by_money).min(bought(open.budget.milliwatts, by_power));
         let reach = rest
             .capacity_sum
             .min(count.saturating_mul(rest.capacity_max))

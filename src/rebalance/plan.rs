@@ -10,6 +10,7 @@ use super::demand::capacity;
 use super::ledger::Ledger;
 use super::moves::covers;
 use super::oracle::{Item, Need, Oracle, Value};
+use super::spend::{Spend, Sum};
 use super::world::{Mode, Variant, World};
 
 /// Prices are cut here, so that no sum or product of the search overflows.
@@ -90,7 +91,7 @@ pub(super) fn price(variant: &Variant) -> u128 {
 pub(super) enum Aim {
     /// The price of the plan.
     Price,
-    /// The reported cost, while a budget is short.
+    /// What is taken of the budget, while that is short.
     Cost,
 }
 
@@ -149,6 +150,12 @@ impl Build<'_, '_> {
             .map_or(usize::MAX, |stage| stage.pipeline.0 as usize)
     }
 
+    /// What its pipeline may take.
+    pub(super) fn ceilings(&self, stage: usize) -> Spend {
+        let pipeline = self.problem.world.pipelines.get(self.pipeline(stage));
+        pipeline.map_or(Spend::UNLIMITED, Spend::ceilings)
+    }
+
     pub(super) fn need(&self, stage: usize) -> Need {
         let ask = self.problem.asks.get(stage).copied().unwrap_or_default();
         if self.lasting { ask.competing() } else { ask.need }
@@ -197,6 +204,7 @@ impl Build<'_, '_> {
     pub(super) fn look(&mut self, stage: usize, aim: Aim, avoid_scarce: bool, keep: bool) {
         self.items.clear();
         let range = self.range(stage);
+        let ceilings = self.ceilings(stage);
         let held = self.held(stage);
         for at in range.clone() {
             let Some(variant) = self.problem.world.variants.get(at) else {
@@ -220,10 +228,10 @@ impl Build<'_, '_> {
             self.items.push(Item {
                 price: match aim {
                     Aim::Price => price(variant),
-                    Aim::Cost => u128::from(variant.cost_micros.min(PRICE_MAX)) << 16,
+                    Aim::Cost => ceilings.weigh(Spend::of(variant)) << 16,
                 },
                 capacity: capacity(variant),
-                cost: variant.cost_micros,
+                cost: Spend::of(variant),
                 reliable: self
                     .problem
                     .world
@@ -275,7 +283,7 @@ impl Build<'_, '_> {
     fn all_at_once(&mut self) -> bool {
         let whole = Ledger::new(self.problem.world);
         let mut used = vec![(0_u128, 0_u128, 0_u128); whole.pools.len()];
-        let mut spent = vec![0_u128; whole.budgets.len()];
+        let mut spent = vec![Sum::default(); whole.budgets.len()];
         for stage in 0..self.plan.values.len() {
             if self.is_aside(stage) {
                 self.stand_still(stage);
@@ -298,7 +306,7 @@ impl Build<'_, '_> {
                     pool.2 += total(variant.request.device_millis);
                 }
                 if let Some(pipeline) = spent.get_mut(declared.pipeline.0 as usize) {
-                    *pipeline += total(variant.cost_micros);
+                    pipeline.add(Spend::of(variant).known(), count);
                 }
             }
         }
@@ -312,7 +320,7 @@ impl Build<'_, '_> {
         fits &= spent
             .iter()
             .zip(&whole.budgets)
-            .all(|(&spent, &budget)| spent <= u128::from(budget));
+            .all(|(spent, &budget)| spent.within(budget));
         fits &= !self.problem.asks.iter().any(|ask| ask.found) || self.affords_shift(&whole);
         self.plan.ledger = whole;
         if fits {
@@ -332,7 +340,7 @@ impl Build<'_, '_> {
 
     /// Whether every budget pays for what runs and what is planned side by side.
     fn affords_shift(&self, whole: &Ledger) -> bool {
-        let mut spent = vec![0_u128; whole.budgets.len()];
+        let mut spent = vec![Sum::default(); whole.budgets.len()];
         for stage in 0..self.plan.values.len() {
             for at in self.range(stage) {
                 let both = self
@@ -342,21 +350,16 @@ impl Build<'_, '_> {
                     .max(self.problem.current.get(at))
                     .copied()
                     .unwrap_or(0);
-                let cost = self
-                    .problem
-                    .world
-                    .variants
-                    .get(at)
-                    .map_or(0, |variant| variant.cost_micros);
-                if let Some(sum) = spent.get_mut(self.pipeline(stage)) {
-                    *sum += u128::from(cost) * u128::from(both);
+                let variant = self.problem.world.variants.get(at);
+                if let (Some(sum), Some(variant)) = (spent.get_mut(self.pipeline(stage)), variant) {
+                    sum.add(Spend::of(variant).known(), both);
                 }
             }
         }
         spent
             .iter()
             .zip(&whole.budgets)
-            .all(|(&spent, &budget)| spent <= u128::from(budget))
+            .all(|(spent, &budget)| spent.within(budget))
     }
 
     /// An advisory stage holds what it has, as far as the others are concerned.

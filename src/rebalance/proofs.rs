@@ -5,6 +5,7 @@ use super::fixture::{Fixture, busy};
 use super::moves::serve;
 use super::oracle::{Item, Need, Oracle};
 use super::sim::Random;
+use super::spend::Spend;
 use super::state::State;
 use super::step;
 use super::world::{Event, Reading, StageIdx, VariantIdx};
@@ -154,7 +155,7 @@ fn a_search_that_is_cut_off_reports_what_it_left_open() {
             ..Need::default()
         };
         let mut oracle = Oracle::default();
-        let answer = oracle.solve(&items, &need, u64::MAX);
+        let answer = oracle.solve(&items, &need, Spend::UNLIMITED);
         // A replica that is new costs two more than its price, however it is counted.
         let priced: Vec<_> = all
             .iter()

@@ -8,11 +8,13 @@ use super::fixture::{busy, cases};
 use super::judge;
 use super::oracle::{Item, Need, Oracle};
 use super::sim::{Random, random_world};
+use super::spend::Spend;
 use super::world::{Event, Key, PoolIdx, Resources, StageIdx, VariantIdx, World};
 use super::{State, step};
 
 fn item() -> impl Strategy<Value = Item> {
-    let numbers = (0..30_u128, 1..12_u64, 0..8_u64, any::<bool>());
+    let cost = (0..8_u64, 0..8_u64).prop_map(|(micros, milliwatts)| Spend { micros, milliwatts });
+    let numbers = (0..30_u128, 1..12_u64, cost, any::<bool>());
     (numbers, 0..5_u32, 0..3_u32, 0..5_u32).prop_map(|((price, capacity, cost, reliable), current, lower, upper)| {
         Item {
             price: price * 20,
@@ -32,7 +34,10 @@ fn alike() -> impl Strategy<Value = Item> {
     numbers.prop_map(|(capacity, cost, reliable, current, upper)| Item {
         price: u128::from(capacity) * 20,
         capacity,
-        cost,
+        cost: Spend {
+            micros: cost,
+            milliwatts: cost,
+        },
         reliable,
         current,
         lower: 0,
@@ -41,12 +46,18 @@ fn alike() -> impl Strategy<Value = Item> {
 }
 
 /// How many were chosen of what kind of pool.
-fn kinds(items: &[Item], counts: &[u32]) -> Vec<(u64, u64, bool, u32, u32, u32)> {
+fn kinds(items: &[Item], counts: &[u32]) -> Vec<(u64, Spend, bool, u32, u32, u32)> {
     let mut all: Vec<_> = (items.iter().zip(counts))
         .map(|(item, &count)| (item.capacity, item.cost, item.reliable, item.current, item.upper, count))
         .collect();
     all.sort_unstable();
     all
+}
+
+/// Ceilings on money, on power, on both, on neither.
+fn budget() -> impl Strategy<Value = Spend> {
+    let part = || prop_oneof![Just(u64::MAX), 0..60_u64];
+    (part(), part()).prop_map(|(micros, milliwatts)| Spend { micros, milliwatts })
 }
 
 fn need() -> impl Strategy<Value = Need> {
@@ -68,7 +79,7 @@ proptest! {
     fn q2_the_oracle_answers_like_the_exhaustive_judge(
         items in prop::collection::vec(item(), 1..5),
         need in need(),
-        budget in prop_oneof![Just(u64::MAX), 0..60_u64],
+        budget in budget(),
     ) {
         let mut oracle = Oracle::default();
         let answer = oracle.solve(&items, &need, budget);
@@ -204,6 +215,9 @@ fn distort(world: &mut World, wide: &[u64], narrow: &[u32]) {
         let mut budget = pipeline.budget_micros.unwrap_or(1);
         odd(&mut budget);
         pipeline.budget_micros = pipeline.budget_micros.map(|_| budget);
+        let mut power = pipeline.power_max_milliwatts.unwrap_or(1);
+        odd(&mut power);
+        pipeline.power_max_milliwatts = pipeline.power_max_milliwatts.map(|_| power);
     }
     for variant in &mut world.variants {
         odd(&mut variant.cost_micros);
@@ -261,7 +275,9 @@ proptest! {
         let mut world = world;
         world.pools.iter_mut().for_each(|pool| pool.capacity.cpu_millis *= 100);
         world.pools.iter_mut().for_each(|pool| pool.capacity.memory_kib *= 100);
-        world.pipelines.iter_mut().for_each(|pipeline| pipeline.budget_micros = None);
+        for pipeline in &mut world.pipelines {
+            (pipeline.budget_micros, pipeline.power_max_milliwatts) = (None, None);
+        }
         let expected = moves(&decide(&world, &seen, |_| {}), |at| at);
         let (turned, places) = reversed(&world);
         let mut moved = seen.clone();
@@ -311,10 +327,10 @@ proptest! {
     #[test]
     fn s12_the_order_of_items_does_not_change_what_is_chosen(items in prop::collection::vec(alike(), 2..6), need in need()) {
         let mut oracle = Oracle::default();
-        let answer = oracle.solve(&items, &need, u64::MAX);
+        let answer = oracle.solve(&items, &need, Spend::UNLIMITED);
         let chosen = kinds(&items, &oracle.counts);
         let turned: Vec<Item> = items.iter().rev().copied().collect();
-        prop_assert_eq!(oracle.solve(&turned, &need, u64::MAX).value, answer.value);
+        prop_assert_eq!(oracle.solve(&turned, &need, Spend::UNLIMITED).value, answer.value);
         prop_assert_eq!(kinds(&turned, &oracle.counts), chosen);
     }
 
@@ -326,7 +342,7 @@ proptest! {
     ) {
         let mut oracle = Oracle::default();
         let items: Vec<Item> = items.into_iter().map(|item| Item { lower: 0, ..item }).collect();
-        oracle.solve(&items, &need, u64::MAX);
+        oracle.solve(&items, &need, Spend::UNLIMITED);
         let chosen = oracle.counts.clone();
         // Any state between what runs and what was chosen, as a shift goes through them.
         let between = |(item, (&to, &step)): (&Item, (&u32, &u32))| {
@@ -335,7 +351,7 @@ proptest! {
             Item { current, ..*item }
         };
         let moved: Vec<Item> = items.iter().zip(chosen.iter().zip(&way)).map(between).collect();
-        let best = oracle.solve(&moved, &need, u64::MAX).value;
+        let best = oracle.solve(&moved, &need, Spend::UNLIMITED).value;
         prop_assert_eq!(judge::value_of(&moved, &need, &chosen), best, "another is better on the way: {:?}", &oracle.counts);
     }
 
@@ -346,11 +362,11 @@ proptest! {
         factor in 2..1_000_u64,
     ) {
         let mut oracle = Oracle::default();
-        oracle.solve(&items, &need, u64::MAX);
+        oracle.solve(&items, &need, Spend::UNLIMITED);
         let counts = oracle.counts.clone();
         let larger: Vec<Item> = items.iter().map(|item| Item { capacity: item.capacity * factor, ..*item }).collect();
         let need = Need { demand: need.demand * factor, ..need };
-        oracle.solve(&larger, &need, u64::MAX);
+        oracle.solve(&larger, &need, Spend::UNLIMITED);
         prop_assert_eq!(&oracle.counts, &counts);
     }
 
@@ -362,13 +378,13 @@ proptest! {
     ) {
         let mut oracle = Oracle::default();
         let items: Vec<Item> = items.into_iter().map(|item| Item { lower: 0, ..item }).collect();
-        let answer = oracle.solve(&items, &need, u64::MAX).value;
+        let answer = oracle.solve(&items, &need, Spend::UNLIMITED).value;
         let larger = Need { demand: need.demand + more, ..need };
-        let after = oracle.solve(&items, &larger, u64::MAX).value;
+        let after = oracle.solve(&items, &larger, Spend::UNLIMITED).value;
         prop_assert!(after.short == answer.short);
         prop_assert!(larger.demand - after.unserved >= need.demand - answer.unserved);
         let roomier: Vec<Item> = items.iter().map(|item| Item { upper: item.upper + 1, ..*item }).collect();
-        prop_assert!(oracle.solve(&roomier, &need, u64::MAX).value <= answer);
+        prop_assert!(oracle.solve(&roomier, &need, Spend::UNLIMITED).value <= answer);
     }
 }
 

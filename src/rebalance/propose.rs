@@ -22,7 +22,7 @@ use super::plan::{Ask, Bound, Plan, price, variants_of};
 use super::solve::rows::{GroupRow, OptionRow, PoolRow, Rows, StageRow};
 use super::solve::{Instance, Memory, Priced, Settings, Solution, Traffic, gap_ppm, solve, worth};
 use super::state::State;
-use super::world::{PoolIdx, VariantIdx};
+use super::world::{PoolIdx, Variant, VariantIdx, World};
 
 /// Bits of the price of the dearest replica.
 const PRICE_BITS: u32 = 24;
@@ -205,7 +205,7 @@ fn ask(state: &State, plan: &Plan, asked: &Asked) -> Question {
     question.rows.groups = (world.pipelines.iter())
         .map(|pipeline| GroupRow {
             money_max_micros: pipeline.budget_micros,
-            power_max_milliwatts: None,
+            power_max_milliwatts: pipeline.power_max_milliwatts,
         })
         .collect();
     let worth = u64::try_from(dearest >> shift).unwrap_or(1 << PRICE_BITS).max(1) * DEMAND_WORTH;
@@ -241,15 +241,14 @@ fn ask(state: &State, plan: &Plan, asked: &Asked) -> Question {
             let bound = asked.bounds.get(variant).copied().unwrap_or_default();
             let count = |counts: &[u32]| counts.get(variant).copied().unwrap_or(0);
             let upper = bound.upper.min(declared.max);
-            let (kept, new) = Item::prices(price(declared));
-            let (kept, new) = (kept >> shift, new >> shift);
-            let kept = kept.min(new.saturating_sub(1));
+            let (kept, new) = kept_and_new(declared, shift);
             row.options.push(OptionRow {
                 pool: declared.pool.0,
                 request: declared.request,
                 price: u64::try_from(kept).unwrap_or(u64::MAX),
                 move_up: u64::try_from(new - kept).unwrap_or(u64::MAX),
                 cost_micros: declared.cost_micros,
+                power_milliwatts: declared.power_milliwatts.unwrap_or(unknown_power(world, at)),
                 // No replica serves more than there is to serve.
                 capacity_millis: capacity(declared).min(need.demand.max(1)),
                 current: count(&asked.from).max(count(&plan.counts)),
@@ -271,7 +270,23 @@ fn ask(state: &State, plan: &Plan, asked: &Asked) -> Question {
     question
 }
 
-fn priority(world: &super::world::World, stage: usize) -> u16 {
+/// What a replica counts that is there, and one that is new; the new one more in any case.
+fn kept_and_new(variant: &Variant, shift: u32) -> (u128, u128) {
+    let (kept, new) = Item::prices(price(variant));
+    let (kept, new) = (kept >> shift, new >> shift);
+    (kept.min(new.saturating_sub(1)), new)
+}
+
+/// What a replica draws of which nobody knows it: under a ceiling more than fits, else nothing that would matter.
+fn unknown_power(world: &World, stage: usize) -> u64 {
+    let pipeline = world.stages.get(stage).map(|stage| stage.pipeline.0 as usize);
+    let pipeline = pipeline.and_then(|at| world.pipelines.get(at));
+    pipeline
+        .and_then(|pipeline| pipeline.power_max_milliwatts)
+        .map_or(0, |_| u64::MAX)
+}
+
+fn priority(world: &World, stage: usize) -> u16 {
     let pipeline = world.stages.get(stage).map(|stage| stage.pipeline.0 as usize);
     pipeline
         .and_then(|at| world.pipelines.get(at))

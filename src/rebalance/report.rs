@@ -4,6 +4,7 @@ use super::decision::{Driver, NotUsed, Reason};
 use super::demand;
 use super::oracle::Value;
 use super::plan::{Plan, price, variants_of};
+use super::spend::Spend;
 use super::state::{StageMemory, VariantMemory};
 use super::world::{Stage, Variant, World};
 
@@ -80,7 +81,7 @@ fn shaped(value: Value, total: u32, ceiling: u32, floor: u32, not_used: &[Option
     let found = |wanted: fn(&NotUsed) -> bool| not_used.iter().flatten().copied().find(wanted);
     let dry = found(|one| matches!(one, NotUsed::DryUntil(..)));
     let full = found(|one| matches!(one, NotUsed::Full));
-    let budget = found(|one| matches!(one, NotUsed::OverBudget));
+    let budget = found(|one| matches!(one, NotUsed::OverBudget | NotUsed::OverPower));
     let short = value.short > 0 || value.unserved > 0;
     match (short, dry, full, budget) {
         (true, _, _, _) if total >= ceiling => Reason::AtBounds,
@@ -118,8 +119,10 @@ fn limit(
         .stages
         .get(at)
         .map_or(usize::MAX, |stage| stage.pipeline.0 as usize);
-    if variant.cost_micros > plan.ledger.budget(pipeline) {
-        return Some(NotUsed::OverBudget);
+    let left = plan.ledger.budget(pipeline);
+    if left.affords(Spend::of(variant)) == 0 {
+        let paid = left.micros == u64::MAX || variant.cost_micros <= left.micros;
+        return Some(if paid { NotUsed::OverPower } else { NotUsed::OverBudget });
     }
     (count >= memory.bound.upper).then_some(NotUsed::AtBounds)
 }

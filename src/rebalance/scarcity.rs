@@ -9,6 +9,7 @@ use super::ledger::Ledger;
 use super::moves::serve;
 use super::oracle::{Need, Value, value_of};
 use super::plan::{Aim, Build, Plan, price, variants_of};
+use super::spend::{Spend, Sum};
 use super::world::World;
 
 /// Passes of one-stage re-optimisation after the first assignment.
@@ -160,13 +161,8 @@ impl Build<'_, '_> {
             } else {
                 here
             };
-            let budget = self
-                .plan
-                .ledger
-                .budget(pipeline)
-                .checked_div(variant.cost_micros)
-                .unwrap_or(u64::MAX);
-            let here = here.min(u32::try_from(budget).unwrap_or(u32::MAX));
+            let paid = self.plan.ledger.budget(pipeline).affords(Spend::of(variant));
+            let here = here.min(u32::try_from(paid).unwrap_or(u32::MAX));
             left -= here;
             self.plan.ledger.take(pipeline, variant, here);
             if let Some(slot) = self.plan.counts.get_mut(at) {
@@ -190,7 +186,7 @@ impl Build<'_, '_> {
                 .world
                 .pipelines
                 .get(pipeline)
-                .is_some_and(|p| p.budget_micros.is_some());
+                .is_some_and(|found| Spend::ceilings(found) != Spend::UNLIMITED);
             if limited && mine.iter().any(|&stage| self.plan.values.get(stage).is_some_and(short)) {
                 // Move to cheaper pools before anything shrinks; what then is left of the budget buys back.
                 self.share(pipeline, &mine);
@@ -211,10 +207,13 @@ impl Build<'_, '_> {
             let middle = u64::midpoint(fits, exceeds);
             self.plan.ledger.lift_budget(pipeline);
             self.assign(mine, Aim::Cost, middle);
-            let cost: u128 = mine.iter().map(|&stage| self.cost(stage)).sum();
+            let mut cost = Sum::default();
+            for &stage in mine {
+                self.spend(stage, &mut cost);
+            }
             clear(self);
             self.plan.ledger.clone_from(&whole);
-            if cost <= u128::from(budget) {
+            if cost.within(budget) {
                 fits = middle;
             } else {
                 exceeds = middle;
@@ -223,10 +222,8 @@ impl Build<'_, '_> {
         self.assign(mine, Aim::Cost, fits);
         let mut gains = Vec::with_capacity(mine.len());
         for &stage in mine {
-            let (before, spent) = (
-                self.plan.values.get(stage).copied().unwrap_or_default(),
-                self.cost(stage),
-            );
+            let before = self.plan.values.get(stage).copied().unwrap_or_default();
+            let spent = self.weight(stage, self.plan.counts.get(self.range(stage)).unwrap_or_default());
             let kept: Vec<u32> = self
                 .plan
                 .counts
@@ -236,11 +233,7 @@ impl Build<'_, '_> {
             let need = self.need(stage);
             self.give_back(stage);
             let value = self.solve(stage, &need, Aim::Cost, false, true);
-            let range = self.range(stage);
-            let costs = self.problem.world.variants.get(range).unwrap_or_default().iter();
-            let cost: u128 = (costs.zip(&self.oracle.counts))
-                .map(|(variant, &count)| u128::from(variant.cost_micros) * u128::from(count))
-                .sum();
+            let cost = self.weight(stage, &self.oracle.counts);
             let missing =
                 |value: Value, demand: u64| u128::from(value.unserved) * 1_000_000 / u128::from(demand.max(1));
             let open = need
@@ -268,14 +261,21 @@ impl Build<'_, '_> {
         }
     }
 
-    /// What a stage's part of the plan costs.
-    fn cost(&self, stage: usize) -> u128 {
+    /// Adds what a stage's part of the plan takes of the budget.
+    fn spend(&self, stage: usize, sum: &mut Sum) {
         let (declared, counts) = (&self.problem.world.variants, &self.plan.counts);
         let parts = self
             .range(stage)
             .filter_map(|at| Some((declared.get(at)?, *counts.get(at)?)));
-        parts
-            .map(|(variant, count)| u128::from(variant.cost_micros) * u128::from(count))
+        parts.for_each(|(variant, count)| sum.add(Spend::of(variant).known(), count));
+    }
+
+    /// How much so many replicas of a stage weigh against what its pipeline may take.
+    fn weight(&self, stage: usize, counts: &[u32]) -> u128 {
+        let ceilings = self.ceilings(stage);
+        let declared = self.problem.world.variants.get(self.range(stage)).unwrap_or_default();
+        (declared.iter().zip(counts))
+            .map(|(variant, &count)| ceilings.weigh(Spend::of(variant)) * u128::from(count))
             .sum()
     }
 

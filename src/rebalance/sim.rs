@@ -242,8 +242,12 @@ impl Sim {
         let pipelines = self.world.pipelines.iter().enumerate();
         self.before.over_budget = pipelines
             .map(|(at, pipeline)| {
-                let most = self.cost(at, &self.desired).max(self.cost(at, &self.before.believed));
-                pipeline.budget_micros.is_some_and(|budget| most > budget)
+                let over = |counts: &[u32]| {
+                    let (cost, power) = self.taken(at, counts);
+                    let over = |most: Option<u64>, is: u64| most.is_some_and(|most| is > most);
+                    over(pipeline.budget_micros, cost) || over(pipeline.power_max_milliwatts, power)
+                };
+                over(&self.desired) || over(&self.before.believed)
             })
             .collect();
     }
@@ -444,6 +448,8 @@ impl Sim {
 /// A random small world: pools that differ in price and speed, pipelines with budgets, stages on some of the pools.
 pub(super) fn random_world(random: &mut Random) -> World {
     let mut world = World::default();
+    // Draws of its own: what else is drawn stays what the seeds on record lead to.
+    let mut power = Random::new(!random.0);
     let pool_count = random.within(1, 4);
     for at in 0..pool_count {
         let slots = random.within(4, 24);
@@ -469,6 +475,7 @@ pub(super) fn random_world(random: &mut Random) -> World {
             key: Key(200 + at),
             priority,
             budget_micros,
+            power_max_milliwatts: power.chance(20).then(|| power.within(500, 4_000) * 1_000),
             mode: Mode::Automatic,
             objective: None,
         });
@@ -492,7 +499,7 @@ pub(super) fn random_world(random: &mut Random) -> World {
                 },
                 cost_micros: cost,
                 marginal_micros: if random.chance(20) { 0 } else { cost },
-                power_milliwatts: None,
+                power_milliwatts: power.chance(95).then(|| power.within(0, 300) * 1_000),
                 hint_permille: if random.chance(30) { 4_000 } else { 1_000 },
                 capacity_millis: random.within(500, 4_000),
                 concurrency: None,

@@ -15,6 +15,7 @@ use super::learn::{self, Capacity};
 use super::oracle::Oracle;
 use super::plan::{Ask, Bound, Plan, variants_of};
 use super::propose::Asked;
+use super::spend::Spend;
 use super::startup::{self, Startup};
 use super::sustained::Sustained;
 use super::verify::Violation;
@@ -82,7 +83,7 @@ pub(super) struct StageMemory {
     /// grows or shrinks, but does not shift, until what it needs or the world changes, or there is more room.
     pub(super) pinned: bool,
     /// What was left of the budget when a shift was tried: more than that is worth another try.
-    pub(super) tried_micros: u64,
+    pub(super) tried_spend: Spend,
     /// Room on every variant's pool then.
     pub(super) tried_room: Vec<u32>,
     /// Demand when it was last seen whole, nothing saturated and nobody silent, and when that was.
@@ -135,8 +136,8 @@ impl StageMemory {
     }
 
     /// A shift was tried with so much budget and so much room on every variant's pool.
-    pub(super) fn try_with(&mut self, micros: u64, room: &[u32]) {
-        self.tried_micros = self.tried_micros.max(micros);
+    pub(super) fn try_with(&mut self, budget: Spend, room: &[u32]) {
+        self.tried_spend = self.tried_spend.max(budget);
         self.tried_room.resize(room.len(), 0);
         for (most, &now) in self.tried_room.iter_mut().zip(room) {
             *most = (*most).max(now);
@@ -144,9 +145,9 @@ impl StageMemory {
     }
 
     /// Whether there is more of anything than when a shift was last tried.
-    pub(super) fn has_more(&self, micros: u64, room: &[u32]) -> bool {
+    pub(super) fn has_more(&self, budget: Spend, room: &[u32]) -> bool {
         let tried = self.tried_room.iter().chain(std::iter::repeat(&0));
-        micros > self.tried_micros || room.iter().zip(tried).any(|(now, most)| now > most)
+        budget.exceeds(self.tried_spend) || room.iter().zip(tried).any(|(now, most)| now > most)
     }
 
     /// The plan is reached.
@@ -177,7 +178,7 @@ impl StageMemory {
     /// What was decided before this moment binds nothing that comes after.
     pub(super) fn turn_over(&mut self) {
         self.pinned = false;
-        self.tried_micros = 0;
+        self.tried_spend = Spend::default();
         self.tried_room.clear();
     }
 }
@@ -193,7 +194,7 @@ impl Default for StageMemory {
             shrinks: Allowance::default(),
             silent_since_ms: None,
             pinned: false,
-            tried_micros: 0,
+            tried_spend: Spend::default(),
             tried_room: Vec::new(),
             whole: None,
             ask: Ask::default(),

@@ -12,6 +12,7 @@ use super::plan::{self, Ask, Bound, Plan, Problem, price, variants_of, writes};
 use super::report;
 use super::scarcity::{Traits, traits};
 use super::sense;
+use super::spend::{Spend, Sum};
 use super::state::State;
 use super::verify::{Books, Observed};
 use super::world::{Event, Mode, Pipeline, PoolIdx, Stage, StageIdx, VariantIdx};
@@ -120,8 +121,7 @@ fn replan(state: &mut State, now_ms: u64) {
 /// Moves, guards, check and report, stage by stage, the most important first.
 fn act(state: &mut State, plan: &Plan, now_ms: u64) -> Vec<Decision> {
     let mut ledger = Ledger::new(&state.world);
-    let mut over = vec![false; state.world.pipelines.len()];
-    let mut costs = vec![0_u128; state.world.pipelines.len()];
+    let mut asked = vec![Sum::default(); state.world.pipelines.len()];
     let mut observed: Vec<Observed> = Vec::with_capacity(state.variants.len());
     for (variant, memory) in state.world.variants.iter().zip(&state.variants) {
         observed.push(Observed {
@@ -134,17 +134,16 @@ fn act(state: &mut State, plan: &Plan, now_ms: u64) -> Vec<Decision> {
         let stage = state.world.stages.get(variant.stage.0 as usize);
         let pipeline = stage.map_or(usize::MAX, |stage| stage.pipeline.0 as usize);
         ledger.take(pipeline, variant, memory.held());
-        let cost = u128::from(variant.cost_micros) * u128::from(memory.desired());
-        if let (Some(sum), Some(over)) = (costs.get_mut(pipeline), over.get_mut(pipeline)) {
-            *sum += cost;
-            let budget = state
-                .world
-                .pipelines
-                .get(pipeline)
-                .and_then(|pipeline| pipeline.budget_micros);
-            *over = budget.is_some_and(|budget| *sum > u128::from(budget));
+        if let Some(sum) = asked.get_mut(pipeline) {
+            sum.add(Spend::of(variant).known(), memory.desired());
         }
     }
+    let within = |(sum, pipeline): (&Sum, &Pipeline)| sum.within(Spend::ceilings(pipeline));
+    let over = asked
+        .iter()
+        .zip(&state.world.pipelines)
+        .map(|both| !within(both))
+        .collect();
     if state.reports.len() != state.world.stages.len() {
         state.reports.clear();
         state.reports.resize_with(state.world.stages.len(), empty_report);
@@ -155,7 +154,7 @@ fn act(state: &mut State, plan: &Plan, now_ms: u64) -> Vec<Decision> {
         waited,
         ledger,
         over,
-        costs,
+        costs: asked.iter().map(|sum| sum.micros).collect(),
         books: Books::new(&state.world, observed),
         waiting: Vec::new(),
         now_ms,
@@ -210,7 +209,7 @@ impl Waited {
                     .world
                     .pipelines
                     .get(at)
-                    .is_some_and(|found| found.budget_micros.is_some())
+                    .is_some_and(|found| Spend::ceilings(found) != Spend::UNLIMITED)
             };
             if let Some(at) = pipeline.filter(|&at| limited(at))
                 && let Some(budget) = waited.budgets.get_mut(at)
@@ -235,7 +234,7 @@ struct Context<'a> {
     costs: Vec<u128>,
     books: Books,
     /// Stages whose next write finds no room, with the budget and room that are left.
-    waiting: Vec<(usize, u64, Vec<u32>)>,
+    waiting: Vec<(usize, Spend, Vec<u32>)>,
     now_ms: u64,
 }
 

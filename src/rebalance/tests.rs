@@ -485,6 +485,89 @@ fn a_budget_lowered_below_the_cost_is_met_at_once_down_to_the_floor() {
 }
 
 #[test]
+fn a_power_ceiling_binds_like_a_budget_and_beside_it() {
+    // Met at once, down to the floor.
+    check(
+        "pipe p watts 700\npool gpu 8\nstage s min 1\n gpu watts 300 has 4/4 at 950",
+        "gpu 4->2",
+    );
+    check(
+        "pipe p watts 700\npool gpu 8\nstage s min 3\n gpu watts 300 has 4/4 at 950",
+        "gpu 4->3",
+    );
+    // The tighter of two ceilings decides.
+    check(
+        "pipe p budget 3 watts 700\npool gpu 8\nstage s min 1\n gpu cost 1 watts 300 has 4/4 at 950",
+        "gpu 4->2",
+    );
+    check(
+        "pipe p budget 1 watts 700\npool gpu 8\nstage s min 1\n gpu cost 1 watts 300 has 4/4 at 950",
+        "gpu 4->1",
+    );
+}
+
+#[test]
+fn under_a_power_ceiling_a_stage_moves_to_what_serves_more_per_watt_though_it_is_dearer() {
+    let world = |ceiling: &str| {
+        format!(
+            "pipe p {ceiling}\npool x86 20 cpu\npool arm 20 cpu
+             stage s
+               x86 cost 2 watts 100 has 4/4 at ?
+               arm cost 3 watts 40 has 0/0"
+        )
+    };
+    let grown = |ceiling: &str| {
+        let mut run = Run::of(&world(ceiling));
+        run.state.changed = true;
+        let x86 = run.sees(0, 4, 4, Some(2_000));
+        run.after(1_000, &[x86]);
+        run
+    };
+    grown("").decides("x86 4->8");
+    // Eight on x86 would draw 800 W, two of them on Arm 680 W.
+    grown("watts 720").decides("x86 4->6, arm 0->2");
+    // Six of eight on Arm; the first two have room in watts beside what runs.
+    let run = grown("watts 480");
+    run.decides("arm 0->2");
+    assert_eq!(run.state.report(StageIdx(0)).unwrap().planned, [2, 6]);
+}
+
+#[test]
+fn a_pool_that_declares_no_power_takes_nothing_of_a_pipeline_with_a_ceiling_on_it() {
+    let mut run = Run::of(
+        "pipe p watts 500\npool old 20 cpu\npool new 20 cpu
+         stage s
+           old cost 1 has 0/0
+           new cost 2 watts 100 has 2/2 at ?",
+    );
+    run.state.changed = true;
+    let new = run.sees(1, 2, 2, Some(2_000));
+    run.after(1_000, &[new]).decides("new 2->4");
+    assert_eq!(
+        run.state.report(StageIdx(0)).unwrap().not_used[0],
+        Some(NotUsed::OverPower)
+    );
+}
+
+#[test]
+fn what_runs_where_nobody_knows_its_power_goes_only_once_it_is_replaced() {
+    let mut run = Run::of(
+        "pipe p\npool old 20 cpu\npool new 20 cpu
+         stage s
+           old cost 1 has 3/3 at 900
+           new cost 2 watts 100 has 0/0",
+    );
+    run.decides("-");
+    run.fixture.world.pipelines[0].power_max_milliwatts = Some(1_000_000);
+    let edited = Event::World(run.fixture.world.clone());
+    run.after(1_000, &[edited]);
+    let seen: Vec<Event> = [run.sees(0, 3, 3, Some(900))].into();
+    run.after(1_000, &seen);
+    let moved: Vec<_> = run.decided.iter().flat_map(|one| &one.moves).collect();
+    assert!(moved.iter().all(|one| one.to >= one.from), "{moved:?}");
+}
+
+#[test]
 fn a_budget_that_is_too_small_leaves_every_stage_the_same_share() {
     check(
         "pipe p budget 9\npool gpu 40

@@ -2,7 +2,7 @@
 //! the planner. The decision is dropped, the stage reports it, the process goes on.
 
 use super::decision::Decision;
-use super::world::{Mode, Resources, VariantIdx, World};
+use super::world::{Mode, Resources, Variant, VariantIdx, World};
 
 /// What a decision would violate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(super) enum Violation {
     Capacity,
     /// More than a pipeline may cost, while it grows.
     Budget,
+    /// More than a pipeline may draw, or an amount that nobody knows, while it grows.
+    Power,
 }
 
 /// What is observed of one variant.
@@ -64,8 +66,8 @@ pub(super) struct Books {
     observed: Vec<Observed>,
     /// Held on every pool: millicores, KiB, thousandths of a device.
     pools: Vec<[u128; 3]>,
-    /// What every pipeline holds, at its reported cost.
-    costs: Vec<u128>,
+    /// What every pipeline holds: its reported cost, and its power.
+    taken: Vec<[u128; 2]>,
 }
 
 impl Books {
@@ -73,7 +75,7 @@ impl Books {
     pub(super) fn new(world: &World, observed: Vec<Observed>) -> Self {
         let mut books = Self {
             pools: vec![[0; 3]; world.pools.len()],
-            costs: vec![0; world.pipelines.len()],
+            taken: vec![[0; 2]; world.pipelines.len()],
             observed,
         };
         for (variant, seen) in world.variants.iter().zip(&books.observed) {
@@ -84,8 +86,8 @@ impl Books {
                 }
             }
             let pipeline = world.stages.get(variant.stage.0 as usize).map(|stage| stage.pipeline);
-            if let Some(cost) = pipeline.and_then(|index| books.costs.get_mut(index.0 as usize)) {
-                *cost += u128::from(variant.cost_micros) * count;
+            if let Some(taken) = pipeline.and_then(|index| books.taken.get_mut(index.0 as usize)) {
+                add(taken, variant, count);
             }
         }
         books
@@ -108,8 +110,8 @@ impl Books {
                     }
                 }
                 let pipeline = world.stages.get(variant.stage.0 as usize).map(|stage| stage.pipeline);
-                if let Some(cost) = pipeline.and_then(|index| self.costs.get_mut(index.0 as usize)) {
-                    *cost += u128::from(variant.cost_micros) * more;
+                if let Some(taken) = pipeline.and_then(|index| self.taken.get_mut(index.0 as usize)) {
+                    add(taken, variant, more);
                 }
             }
             if let Some(slot) = self.observed.get_mut(one.variant.0 as usize) {
@@ -241,26 +243,37 @@ impl Books {
             .stages
             .get(decision.stage.0 as usize)
             .map(|stage| stage.pipeline.0 as usize);
-        let budget = pipeline
-            .and_then(|at| world.pipelines.get(at))
-            .and_then(|found| found.budget_micros);
-        let each = |variant: VariantIdx| {
-            world
-                .variants
-                .get(variant.0 as usize)
-                .map_or(0, |found| found.cost_micros)
+        let Some(declared) = pipeline.and_then(|at| world.pipelines.get(at)) else {
+            return Ok(());
         };
-        if let (Some(budget), true) = (budget, grown().any(|one| each(one.variant) > 0)) {
-            let held = pipeline.and_then(|at| self.costs.get(at)).copied().unwrap_or(0);
-            let added: u128 = grown()
-                .map(|one| u128::from(each(one.variant)) * more(one.variant, one.to))
-                .sum();
-            if held + added > u128::from(budget) {
-                return Err(Violation::Budget);
-            }
+        let mut taken = pipeline.and_then(|at| self.taken.get(at)).copied().unwrap_or_default();
+        let (mut costs, mut draws, mut unknown) = (false, false, false);
+        for one in grown() {
+            let Some(variant) = world.variants.get(one.variant.0 as usize) else {
+                continue;
+            };
+            costs |= variant.cost_micros > 0;
+            draws |= variant.power_milliwatts != Some(0);
+            unknown |= variant.power_milliwatts.is_none();
+            add(&mut taken, variant, more(one.variant, one.to));
+        }
+        let [cost, power] = taken;
+        if costs && declared.budget_micros.is_some_and(|most| cost > u128::from(most)) {
+            return Err(Violation::Budget);
+        }
+        let within = |most: u64| !unknown && power <= u128::from(most);
+        if draws && !declared.power_max_milliwatts.is_none_or(within) {
+            return Err(Violation::Power);
         }
         Ok(())
     }
+}
+
+/// Enters replicas: money, and power as far as it is known.
+fn add(taken: &mut [u128; 2], variant: &Variant, count: u128) {
+    let [cost, power] = taken;
+    *cost += u128::from(variant.cost_micros) * count;
+    *power += u128::from(variant.power_milliwatts.unwrap_or(0)) * count;
 }
 
 fn parts(resources: Resources) -> [u64; 3] {

@@ -69,6 +69,8 @@ pub struct Pipeline {
     pub priority: u16,
     /// Ceiling on the cost of all replicas at every instant, surge included.
     pub budget_micros: Option<u64>,
+    /// Ceiling on their power likewise. Pools that declare no power are no place for such a pipeline.
+    pub power_max_milliwatts: Option<u64>,
     /// Whether decisions are taken and written.
     pub mode: Mode,
     /// End-to-end latency to plan headroom for.

@@ -98,6 +98,7 @@ pub(crate) fn scenario(pools: Vec<Pool>, stages: Vec<Stage>, variants: Vec<Varia
                 key: Key(200),
                 priority: 500,
                 budget_micros: None,
+                power_max_milliwatts: None,
                 mode: Mode::Automatic,
                 objective: None,
             }],

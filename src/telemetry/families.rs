@@ -157,6 +157,11 @@ pub(super) const PIPELINE: &[Family<PipelineSample>] = &[
         "What the replicas of a pipeline draw; absent unless every pool in use declares its power.",
         |pipeline| pipeline.power_milliwatts.map(thousandths),
     ),
+    Family::new(
+        "pipeline_power_limit_watts",
+        "The declared ceiling on what a pipeline draws.",
+        |pipeline| pipeline.power_max_milliwatts.map(thousandths),
+    ),
 ];
 
 pub(super) const STAGE: &[Family<StageSample>] = &[

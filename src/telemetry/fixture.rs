@@ -51,6 +51,7 @@ pub(crate) fn whole(stages: &[&str], pools: &[&str]) -> PipelineSample {
     PipelineSample {
         cost_per_thousand_micros: Some(231_481),
         budget_micros: Some(2_000_000),
+        power_max_milliwatts: Some(3_000_000),
         power_milliwatts: Some(75_000),
         stages: stages.iter().map(held).collect(),
         ..sample(&[])

@@ -14,6 +14,8 @@ pub struct PipelineSample {
     pub cost_per_thousand_micros: Option<u64>,
     /// The declared ceiling per hour, millionths of a dollar.
     pub budget_micros: Option<u64>,
+    /// Declared ceiling on power.
+    pub power_max_milliwatts: Option<u64>,
     /// Of all replicas asked for; absent unless every pool in use declares its power.
     pub power_milliwatts: Option<u64>,
     /// Its stages.

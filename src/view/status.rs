@@ -55,6 +55,9 @@ pub struct Screen {
     /// What they may cost at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_cost_per_hour: Option<String>,
+    /// Ceiling on power, watts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_power_watts: Option<i32>,
     /// What they draw.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub power_watts: Option<i32>,
@@ -149,7 +152,9 @@ pub fn screen(object: &TieredPipeline, tree: Pipeline, now: Timestamp) -> Screen
             .spec
             .budget
             .as_ref()
-            .map(|budget| budget.max_cost_per_hour.to_string()),
+            .and_then(|budget| budget.max_cost_per_hour.as_ref())
+            .map(ToString::to_string),
+        max_power_watts: object.spec.budget.as_ref().and_then(|budget| budget.max_power_watts),
         stages: tree.stages.iter().map(line).collect(),
         conditions,
         waits_for,

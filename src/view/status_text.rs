@@ -64,7 +64,11 @@ impl Screen {
             Some(cost) => parts.push(format!("{cost}/h{}", most.unwrap_or_default())),
             None => parts.push("not known yet".to_owned()),
         }
-        parts.extend(self.power_watts.map(|watts| format!("{watts} W")));
+        let most = self.max_power_watts.map(|most| format!(" of at most {most} W"));
+        parts.extend(
+            self.power_watts
+                .map(|watts| format!("{watts} W{}", most.unwrap_or_default())),
+        );
         parts.join(style.dot())
     }
 

@@ -203,6 +203,7 @@ fn world(stages: u32, pools: u32, ample: bool, draws: &mut Draws) -> World {
         key: Key(1_000 + u64::from(at)),
         priority: u16::try_from(draws.below(1_001)).unwrap_or_default(),
         budget_micros: None,
+        power_max_milliwatts: None,
         mode: Mode::Automatic,
         objective: None,
     });

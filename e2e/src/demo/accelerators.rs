@@ -171,6 +171,7 @@ fn accelerators_only(stages: &[StageModel], pools: &[PoolModel], machines: Machi
             key: Key(1),
             priority: 500,
             budget_micros: None,
+            power_max_milliwatts: None,
             mode: Mode::Automatic,
             objective: None,
         }],

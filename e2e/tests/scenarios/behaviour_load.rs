@@ -17,7 +17,7 @@ pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 6] {
         replicas_follow_the_load_up_to_max_and_back_to_min,
         a_pod_that_burns_its_cpu_gets_company,
         of_several_signals_the_largest_need_wins_and_is_named,
-        a_budget_is_never_exceeded_however_much_is_wanted,
+        a_budget_in_money_or_power_is_never_exceeded_however_much_is_wanted,
         under_scarcity_the_higher_class_gets_its_demand_and_the_lower_keeps_its_floor,
         a_pool_that_is_short_shows_what_one_more_node_would_save,
     ]
@@ -108,7 +108,7 @@ pub(crate) async fn of_several_signals_the_largest_need_wins_and_is_named(suite:
     scene.bounds_held();
 }
 
-pub(crate) async fn a_budget_is_never_exceeded_however_much_is_wanted(suite: &Suite) {
+pub(crate) async fn a_budget_in_money_or_power_is_never_exceeded_however_much_is_wanted(suite: &Suite) {
     let scene = Scene::shared(suite, &[], serving()).await;
     scene.tiered.space.nodes(&X86, 2).await;
     scene.tiered.cpu_pool("x86", &[(SHAPE, "x86")]).await;
@@ -118,7 +118,7 @@ pub(crate) async fn a_budget_is_never_exceeded_however_much_is_wanted(suite: &Su
     object["spec"]["budget"] = json!({"maxCostPerHour": "3.10"});
     scene.tiered.apply(object).await;
     scene.tiered.ready("chat").await;
-    let load = scene.load("chat", &[(0, 5.0), (2, 5.0), (2, 40.0), (14, 40.0)]);
+    let load = scene.load("chat", &[(0, 5.0), (2, 5.0), (2, 40.0), (22, 40.0)]);
     let watch = async {
         scene
             .total("chat", "generate", "grows to what the budget allows", |total| {
@@ -136,6 +136,19 @@ pub(crate) async fn a_budget_is_never_exceeded_however_much_is_wanted(suite: &Su
         edited["container"]["image"] = json!("registry.example.com/server:2");
         scene.edit("chat", json!({"spec": {"stages": [edited]}})).await;
         scene.stays("chat", "generate", Duration::from_secs(3)).await;
+        // A ceiling on power instead, of two replicas: met at once, and kept however much is wanted.
+        let watts = json!({"spec": {"powerWattsPerNode": 1000}});
+        scene.edit_pool("x86", watts).await;
+        let budget = json!({"spec": {"budget": {"maxCostPerHour": null, "maxPowerWatts": 210}}});
+        scene.edit("chat", budget).await;
+        scene
+            .total("chat", "generate", "shrinks to what the ceiling allows", |total| {
+                total == 2
+            })
+            .await;
+        scene.stays("chat", "generate", Duration::from_secs(2)).await;
+        let told = scene.tiered.says("chat", "WithinBudget", "True", "WithinBudget").await;
+        assert_eq!(told, "replicas draw no more than 210 W");
     };
     tokio::join!(load, watch);
     let most = scene

@@ -1,5 +1,6 @@
 //! Both sides of a comparison, row by row: what text and Markdown are written from.
 
+use crate::api::decimal::money;
 use crate::plan::change::{Change, Kind};
 use crate::plan::report::{Amount, Pipeline, Placement, Report, Stage};
 
@@ -111,6 +112,15 @@ pub(super) fn census(pipeline: &Pipeline) -> String {
 /// `1 stage`, `2 stages`.
 pub(super) fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// What a pipeline may take at most, in money per hour and in power.
+pub(super) fn budget(pipeline: &Pipeline) -> Option<String> {
+    let power = pipeline
+        .budget_watts
+        .map(|milliwatts| format!("{} W", milliwatts / 1_000));
+    let parts: Vec<String> = pipeline.budget_per_hour.map(money).into_iter().chain(power).collect();
+    (!parts.is_empty()).then(|| parts.join(" and "))
 }
 
 /// Watts, without a fraction that nobody can measure.

@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::joined::{Joined, Row, counted, joined, skipped, watts};
+use super::joined::{Joined, Row, budget, counted, joined, skipped, watts};
 use super::text::price;
 use crate::api::decimal::money;
 use crate::plan::change::Kind;
-use crate::plan::report::{Amount, Cost, Pipeline, Placement, Report};
+use crate::plan::report::{Amount, Cost, Placement, Report};
 
 /// The first line: whoever posts this finds by it what to replace.
 const MARK: &str = "<!-- tiercel plan -->";
@@ -192,8 +192,7 @@ fn pipeline(joined: &Joined<'_>, page: &mut String) {
     };
     let (least, most) = (per_hour(&|cost| cost.minimum), per_hour(&|cost| cost.maximum));
     let _ = write!(page, "{least} per hour at the minimum, {most} at the maximum");
-    let budget = |one: Option<&Pipeline>| one.and_then(|one| one.budget_per_hour).map(money);
-    let (old, new) = (budget(joined.before), budget(joined.after));
+    let (old, new) = (joined.before.and_then(budget), joined.after.and_then(budget));
     if old.is_some() || new.is_some() {
         let budget = if compared {
             arrow(old.as_deref(), new.as_deref(), "none")

@@ -1,7 +1,7 @@
 //! A report for people: tables that fit into 80 columns as long as names are short.
 
 use super::super::words::{length, wrapped};
-use super::joined::{Joined, Row, census, counted, joined, skipped, watts};
+use super::joined::{Joined, Row, budget, census, counted, joined, skipped, watts};
 use crate::api::decimal::money;
 use crate::plan::change::{Change, Kind};
 use crate::plan::grouped;
@@ -130,8 +130,7 @@ fn objects(change: &Change) -> Vec<String> {
 fn cost(joined: &Joined<'_>) -> Vec<String> {
     let old = joined.before.map(|one| one.cost);
     let new = joined.after.map(|one| one.cost);
-    let budget = |one: Option<&Pipeline>| one.and_then(|one| one.budget_per_hour).map(money);
-    let (before, after) = (budget(joined.before), budget(joined.after));
+    let (before, after) = (joined.before.and_then(budget), joined.after.and_then(budget));
     let compared = joined.before.is_some() && joined.after.is_some();
     let limit = match (&before, &after) {
         (None, None) => String::new(),

@@ -177,8 +177,12 @@ pub fn cost_micros(valid: &ValidatedPipeline) -> u64 {
     })
 }
 
-/// What all replicas draw; only if every pool in use declares it.
 fn power_watts(valid: &ValidatedPipeline) -> Option<i32> {
+    i32::try_from(milliwatts(valid)? / 1_000).ok()
+}
+
+/// What all replicas draw; only if every pool in use declares it.
+pub fn milliwatts(valid: &ValidatedPipeline) -> Option<u64> {
     let mut milliwatts = 0_u64;
     for pool in valid.stages.iter().flat_map(|stage| &stage.pools) {
         let count = u64::from(running(pool).desired);
@@ -186,7 +190,7 @@ fn power_watts(valid: &ValidatedPipeline) -> Option<i32> {
             milliwatts = milliwatts.saturating_add(pool.cost?.power_milliwatts?.saturating_mul(count));
         }
     }
-    i32::try_from(milliwatts / 1_000).ok()
+    Some(milliwatts)
 }
 
 /// Writes the status if it differs from what is stored. Says whether it was written.

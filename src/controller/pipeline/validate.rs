@@ -29,6 +29,7 @@ pub fn validate(raw: &TieredPipeline, found: &Found) -> ValidatedPipeline {
         let refused = |error: crate::api::decimal::InvalidDecimal| refusal(None, "spec.budget.maxCostPerHour", error);
         budget
             .max_cost_per_hour
+            .as_ref()?
             .micros()
             .map_err(|error| refusals.push(refused(error)))
             .ok()
@@ -46,10 +47,16 @@ pub fn validate(raw: &TieredPipeline, found: &Found) -> ValidatedPipeline {
         priority: u16::try_from(raw.spec.priority).unwrap_or_default(),
         id,
         budget_micros,
+        power_max_milliwatts: power_max_milliwatts(raw),
         objective: raw.spec.objective.as_ref().map(objective),
         stages,
         refusals,
     }
+}
+
+fn power_max_milliwatts(raw: &TieredPipeline) -> Option<u64> {
+    let watts = raw.spec.budget.as_ref()?.max_power_watts?;
+    Some(u64::try_from(watts).unwrap_or_default() * 1_000)
 }
 
 fn objective(raw: &tiered_pipeline::Objective) -> Objective {
@@ -127,7 +134,7 @@ fn stage(
     let mut excluded = Vec::new();
     for facts in &found.pools {
         let name = facts.object.name_any();
-        match fit(stage, facts) {
+        match fit(stage, facts, power_max_milliwatts(raw).is_some()) {
             Ok(fit) => match stage_pool(id, stage, &name, Some(fit), found) {
                 Ok(pool) => pools.push(pool),
                 Err(Problem::Excluded(exclusion)) => excluded.push((name, exclusion)),

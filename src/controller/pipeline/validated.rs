@@ -27,6 +27,8 @@ pub struct ValidatedPipeline {
     pub priority: u16,
     /// Ceiling on cost per hour, millionths.
     pub budget_micros: Option<u64>,
+    /// Ceiling on power.
+    pub power_max_milliwatts: Option<u64>,
     /// End-to-end latency to keep.
     pub objective: Option<Objective>,
     /// Stages that can be built.
@@ -209,6 +211,8 @@ pub enum Exclusion {
     DeviceNotOffered(String),
     /// The container does not ask for the pool's device.
     DeviceNotRequested(String),
+    /// The pipeline has a ceiling on power, and the pool declares none.
+    PowerUnknown,
     /// The pool itself is not usable.
     PoolProblem(String),
     /// The name of the Deployment is taken by an object that is not ours.
@@ -250,6 +254,9 @@ impl std::fmt::Display for Exclusion {
             Self::DeviceNotRequested(device) => {
                 write!(f, "the container does not request '{device}', the pool's device")
             }
+            Self::PowerUnknown => f.write_str(
+                "the pool does not declare `powerWattsPerNode`, which the pipeline's `budget.maxPowerWatts` needs",
+            ),
             Self::PoolProblem(problem) => write!(f, "the pool is not usable: {problem}"),
             Self::NameTaken(name) => write!(f, "the name '{name}' is taken by an object that tiercel does not own"),
         }

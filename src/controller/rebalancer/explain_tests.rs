@@ -205,6 +205,7 @@ fn every_reason_is_told_in_words_of_its_own() {
         (dry(44_900, DryReason::Reclaimed), 1_000),
         (dry(9_000, DryReason::Unschedulable), 1_000),
         (NotUsed::OverBudget, 1_000),
+        (NotUsed::OverPower, 1_000),
         (NotUsed::AtBounds, 1_000),
         (NotUsed::Excluded, 1_000),
     ] {
@@ -215,6 +216,7 @@ fn every_reason_is_told_in_words_of_its_own() {
         Exclusion::Hint(TierHint::CpuSufficient, Tier::Accelerator),
         Exclusion::Closed,
         Exclusion::NoProfile,
+        Exclusion::PowerUnknown,
         Exclusion::DeviceNotOffered("nvidia.com/gpu".to_owned()),
         Exclusion::DeviceNotRequested("nvidia.com/gpu".to_owned()),
         Exclusion::PoolProblem("it selects node 'n1', which pool 'l4' has".to_owned()),

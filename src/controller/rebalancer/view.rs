@@ -306,6 +306,10 @@ pub fn sample(
             .pipelines
             .get(pipeline.0 as usize)
             .and_then(|pipeline| pipeline.budget_micros),
+        power_max_milliwatts: world
+            .pipelines
+            .get(pipeline.0 as usize)
+            .and_then(|pipeline| pipeline.power_max_milliwatts),
         power_milliwatts: power.filter(|_| !stages.is_empty()),
         stages,
     }

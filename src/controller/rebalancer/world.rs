@@ -156,6 +156,7 @@ impl<'a> Builder<'a> {
             key: Key(names::key(&[&pipeline.id.uid])),
             priority: pipeline.priority,
             budget_micros: pipeline.budget_micros,
+            power_max_milliwatts: pipeline.power_max_milliwatts,
             mode: mode(pipeline.mode),
             // Without a stage that was refused nothing can be said about the whole.
             objective: pipeline.objective.filter(|_| pipeline.refusals.is_empty()),

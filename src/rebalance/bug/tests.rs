@@ -93,6 +93,10 @@ const CAUGHT_BY: &[(Bug, &[&str])] = &[
         Bug::BudgetForgotten,
         &["tests::a_budget_lowered_below_the_cost_is_met_at_once_down_to_the_floor"],
     ),
+    (
+        Bug::PowerForgotten,
+        &["tests::a_power_ceiling_binds_like_a_budget_and_beside_it"],
+    ),
     (Bug::MemoryForgotten, &["proofs::memory_is_a_resource_of_its_own"]),
     (
         Bug::LeavingForgotten,

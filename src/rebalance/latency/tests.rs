@@ -2,6 +2,7 @@
 
 use super::super::decision::Decision;
 use super::super::fixture::Fixture;
+use super::super::spend::Spend;
 use super::super::step;
 use super::super::world::{Event, Reading, VariantIdx};
 use super::*;
@@ -114,7 +115,7 @@ fn headroom_that_stands_still_is_no_change() {
     bench.run(60);
     // What was decided binds until something changes.
     bench.state.stages[0].pinned = true;
-    bench.state.stages[0].try_with(u64::MAX, &[u32::MAX]);
+    bench.state.stages[0].try_with(Spend::UNLIMITED, &[u32::MAX]);
     bench.run(5);
     assert!(bench.state.stages[0].pinned);
     bench.load = vec![Some(6_000), Some(6_000)];

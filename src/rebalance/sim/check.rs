@@ -94,7 +94,7 @@ impl Sim {
         self.check_ceiling(decision, before, after);
         if one.to > one.from {
             self.check_room(decision, at);
-            self.check_budget(decision);
+            self.check_budget(decision, at);
         }
         if delivery == Delivery::AtOnce {
             self.check_pace(decision, before, after);
@@ -180,26 +180,35 @@ impl Sim {
         }
     }
 
-    /// What the pipeline's replicas cost that are asked for.
-    pub(super) fn cost(&self, pipeline: usize, counts: &[u32]) -> u64 {
+    /// What the pipeline's replicas cost that are asked for, and what they draw as far as that is known.
+    pub(super) fn taken(&self, pipeline: usize, counts: &[u32]) -> (u64, u64) {
         let mine = self
             .world
             .variants
             .iter()
             .zip(counts)
             .filter(|(variant, _)| self.world.stages[variant.stage.0 as usize].pipeline.0 as usize == pipeline);
-        mine.map(|(variant, &count)| variant.cost_micros * u64::from(count))
-            .sum()
+        mine.fold((0, 0), |(cost, power), (variant, &count)| {
+            let draws = variant.power_milliwatts.unwrap_or(0);
+            (
+                cost + variant.cost_micros * u64::from(count),
+                power + draws * u64::from(count),
+            )
+        })
     }
 
-    fn check_budget(&mut self, decision: &Decision) {
+    fn check_budget(&mut self, decision: &Decision, grown: usize) {
         let pipeline = self.world.stages[decision.stage.0 as usize].pipeline.0 as usize;
-        let cost = self.cost(pipeline, &self.desired);
-        if self.world.pipelines[pipeline]
-            .budget_micros
-            .is_some_and(|budget| cost > budget)
-        {
-            self.fault(decision, &format!("budget: {cost}"));
+        let (cost, power) = self.taken(pipeline, &self.desired);
+        let declared = &self.world.pipelines[pipeline];
+        let exceeded = |most: Option<u64>, is: u64| most.is_some_and(|most| is > most);
+        let unknown = declared.power_max_milliwatts.is_some() && self.world.variants[grown].power_milliwatts.is_none();
+        let (dear, hot) = (
+            exceeded(declared.budget_micros, cost),
+            exceeded(declared.power_max_milliwatts, power) || unknown,
+        );
+        if dear || hot {
+            self.fault(decision, &format!("budget: {cost} micros, {power} milliwatts"));
         }
     }
 

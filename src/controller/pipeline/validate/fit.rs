@@ -10,8 +10,8 @@ use crate::api::Stage;
 use crate::api::container::{Container, ContainerOverride};
 use crate::api::stage::PoolSelector;
 
-/// Whether and how the stage runs on the pool.
-pub(super) fn fit(stage: &Stage, facts: &PoolFacts) -> Result<Fit, Exclusion> {
+/// Whether and how the stage runs on the pool. `weighed`: only where it is known what a replica draws.
+pub(super) fn fit(stage: &Stage, facts: &PoolFacts, weighed: bool) -> Result<Fit, Exclusion> {
     let pool = &facts.object.spec;
     let hint = stage.hint();
     if !hint.allows(pool.tier) {
@@ -49,6 +49,9 @@ pub(super) fn fit(stage: &Stage, facts: &PoolFacts) -> Result<Fit, Exclusion> {
     // Last, so that they are named only where they alone stand in the way.
     if !facts.admits {
         return Err(Exclusion::Closed);
+    }
+    if weighed && pool.power_watts_per_node.is_none() {
+        return Err(Exclusion::PowerUnknown);
     }
     if let Some(problem) = facts.problem() {
         return Err(Exclusion::PoolProblem(problem));

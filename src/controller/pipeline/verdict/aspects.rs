@@ -1,7 +1,7 @@
 //! Pure: the conditions beside `Ready`: signals, capacity, balance, budget, tier.
 
 use super::super::super::report::{Foreign, PipelineView, Prospect, Signals, StageView};
-use super::super::status::{cost_micros, running};
+use super::super::status::{cost_micros, milliwatts, running};
 use super::super::validated::{StagePool, ValidatedPipeline, ValidatedStage};
 use super::{desired, more};
 use crate::api::TieredPipelineStatus;
@@ -172,7 +172,7 @@ pub fn hold_text(hold: Option<HoldReason>) -> &'static str {
         Some(HoldReason::MetricsStale) => "no fresh signal allows the change",
         Some(HoldReason::Paused) => "the pipeline is paused",
         Some(HoldReason::Advisory) => "advisory mode: the change is reported, not written",
-        Some(HoldReason::BudgetExhausted) => "the change would cost more than the budget",
+        Some(HoldReason::BudgetExhausted) => "the change would exceed the budget",
         Some(HoldReason::NoCapacity) => "the pools have no room",
         Some(HoldReason::CoolingDown) => "the stabilization window has not passed",
         Some(HoldReason::MovesExhausted) => "the moves of this hour are used up",
@@ -183,30 +183,40 @@ pub fn hold_text(hold: Option<HoldReason>) -> &'static str {
 }
 
 pub(super) fn within_budget(valid: &ValidatedPipeline) -> New {
-    let type_ = Type::WithinBudget;
-    let cost = cost_micros(valid);
-    let (status, reason, message) = match valid.budget_micros {
-        None => (Status::True, Reason::WithinBudget, "no budget is set".to_owned()),
-        Some(budget) if cost > budget => {
-            let message = format!(
-                "replicas cost {} per hour, the budget is {}",
-                money(cost),
-                money(budget)
-            );
-            (Status::False, Reason::BudgetExhausted, message)
-        }
-        // No running figure: it would move with every replica.
-        Some(budget) => (
+    let (cost, power) = (cost_micros(valid), milliwatts(valid));
+    let watts = |milliwatts: u64| format!("{} W", milliwatts.div_ceil(1_000));
+    let (mut over, mut under) = (Vec::new(), Vec::new());
+    // No running figure where all is well: it would move with every replica.
+    if let Some(budget) = valid.budget_micros {
+        over.extend((cost > budget).then(|| format!("cost {} per hour, the budget is {}", money(cost), money(budget))));
+        under.push(format!("cost no more than {} per hour", money(budget)));
+    }
+    if let Some(most) = valid.power_max_milliwatts {
+        over.extend(match power {
+            Some(power) if power <= most => None,
+            Some(power) => Some(format!("draw {}, the ceiling is {}", watts(power), watts(most))),
+            None => Some(format!("draw nobody knows how much, the ceiling is {}", watts(most))),
+        });
+        under.push(format!("draw no more than {}", watts(most)));
+    }
+    let (status, reason, what) = match (over.is_empty(), under.is_empty()) {
+        (true, true) => (Status::True, Reason::WithinBudget, "no budget is set".to_owned()),
+        (true, false) => (
             Status::True,
             Reason::WithinBudget,
-            format!("replicas cost no more than {} per hour", money(budget)),
+            format!("replicas {}", under.join(" and ")),
+        ),
+        (false, _) => (
+            Status::False,
+            Reason::BudgetExhausted,
+            format!("replicas {}", over.join("; they ")),
         ),
     };
     New {
-        type_,
+        type_: Type::WithinBudget,
         status,
         reason,
-        message,
+        message: what,
     }
 }
 

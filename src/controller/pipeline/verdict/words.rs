@@ -73,7 +73,7 @@ fn several(shown: &[&str], count: usize) -> String {
 const fn distance(why: &Exclusion) -> u8 {
     match why {
         Exclusion::NameTaken(_) | Exclusion::PoolProblem(_) => 0,
-        Exclusion::Closed => 1,
+        Exclusion::Closed | Exclusion::PowerUnknown => 1,
         Exclusion::DeviceNotOffered(_) | Exclusion::DeviceNotRequested(_) => 2,
         Exclusion::NoProfile => 3,
         Exclusion::Hint(..) => 4,
@@ -172,6 +172,7 @@ fn not_used_text(pool: &str, why: NotUsed) -> String {
         NotUsed::DryUntil(_, DryReason::CannotStart) => format!("pods could not start on pool '{pool}' lately"),
         NotUsed::DryUntil(_, DryReason::Reclaimed) => format!("nodes of pool '{pool}' are being taken away"),
         NotUsed::OverBudget => format!("pool '{pool}' would exceed the budget"),
+        NotUsed::OverPower => format!("pool '{pool}' would exceed the ceiling on power"),
         NotUsed::AtBounds => "the stage's bounds are reached".to_owned(),
         NotUsed::Excluded => format!("pool '{pool}' takes no replicas of this stage"),
     }
