@@ -1,7 +1,7 @@
 //! `tiercel explain`: why a pipeline is where it is. The operator is asked for what it goes by at this moment; where it cannot
 //! be reached, the pipeline's status says what was learned and decided, and one line why the rest is missing.
 
-mod asking;
+pub(super) mod asking;
 mod pool;
 mod recorded;
 mod table;

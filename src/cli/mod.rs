@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod complete;
+pub mod cost;
 pub mod crd;
 pub mod discover;
 pub mod explain;
@@ -54,6 +55,8 @@ enum Command {
     /// What kubectl asks for.
     #[command(name = "__complete", hide = true)]
     Complete(complete::Words),
+    /// Show what pipelines cost and draw, now and, with Prometheus, over a time that is past.
+    Cost(cost::Arguments),
     /// Print the custom resource definitions, or write them to a folder.
     Crd(crd::Arguments),
     /// Propose pools for the nodes of the cluster, with list prices where they are known.
@@ -116,6 +119,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
     match arguments.command {
         Command::Completion(arguments) => complete::script(&arguments).map_err(Error::Complete),
         Command::Complete(arguments) => complete::candidates(&arguments).map_err(Error::Complete),
+        Command::Cost(arguments) => cost::run(&arguments).map_err(Error::Cost),
         Command::Crd(arguments) => crd::run(&arguments).map_err(Error::Crd),
         Command::Discover(arguments) => discover::run(&arguments).map_err(Error::Discover),
         Command::Explain(arguments) => explain::run(&arguments).map_err(Error::Explain),
@@ -141,6 +145,9 @@ pub enum Error {
     /// `tiercel completion`.
     #[error(transparent)]
     Complete(print::Error),
+    /// `tiercel cost`.
+    #[error(transparent)]
+    Cost(cost::Error),
     /// `tiercel crd`.
     #[error(transparent)]
     Crd(crd::Error),
@@ -193,6 +200,7 @@ impl Error {
     fn code(&self) -> ExitCode {
         match self {
             Self::Read(read::Error::Usage(_)) => ExitCode::from(2),
+            Self::Cost(error) => ExitCode::from(error.code()),
             Self::Discover(error) => ExitCode::from(error.code()),
             Self::Explain(error) => ExitCode::from(error.code()),
             Self::Plan(error) => ExitCode::from(error.code()),

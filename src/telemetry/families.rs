@@ -181,6 +181,11 @@ pub(super) const STAGE: &[Family<StageSample>] = &[
         |stage| stage.below_preferred_tier.map(flag),
     ),
     Family::new(
+        "stage_floor_cost_dollars_per_hour",
+        "What a stage's least replicas cost per hour on the cheapest of its pools.",
+        |stage| stage.floor_cost_per_hour_micros.map(millionths),
+    ),
+    Family::new(
         "signal_fresh",
         "1 while a stage's signals are fresh enough to shrink on.",
         |stage| stage.signals_fresh.map(flag),
@@ -213,6 +218,16 @@ pub(super) const VARIANT: &[Family<VariantSample>] = &[
         "stage_cost_dollars_per_hour",
         "What the replicas of a stage on a pool cost per hour.",
         |variant| Some(millionths(variant.cost_per_hour_micros)),
+    ),
+    Family::new(
+        "stage_planned_cost_dollars_per_hour",
+        "What the replicas that are planned of a stage on a pool cost per hour; absent while there is no plan.",
+        |variant| variant.planned_cost_per_hour_micros.map(millionths),
+    ),
+    Family::new(
+        "stage_power_watts",
+        "What the replicas of a stage on a pool draw; absent unless the pool declares its power.",
+        |variant| variant.power_milliwatts.map(thousandths),
     ),
 ];
 

@@ -13,6 +13,8 @@ pub(crate) fn variant(pool: &str) -> VariantSample {
         tier: "CPU",
         capacity_millis: 2_500,
         cost_per_hour_micros: 90_000,
+        planned_cost_per_hour_micros: Some(120_000),
+        power_milliwatts: Some(45_000),
         replicas: 3,
         ready_replicas: 2,
         dry: true,
@@ -29,6 +31,7 @@ pub(crate) fn stage(name: &str, pools: &[&str]) -> StageSample {
         below_preferred_tier: Some(false),
         reason: Some("Cheapest"),
         hold: None,
+        floor_cost_per_hour_micros: Some(30_000),
         variants: pools.iter().map(|pool| variant(pool)).collect(),
     }
 }

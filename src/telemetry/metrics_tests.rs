@@ -31,6 +31,7 @@ fn a_pipeline_shows_all_its_series_with_units() {
             format!("tiercel_stage_demand{{{stage}}} 1.5"),
             format!("tiercel_stage_unserved_demand{{{stage}}} 0.5"),
             format!("tiercel_stage_below_preferred_tier{{{stage}}} 0"),
+            format!("tiercel_stage_floor_cost_dollars_per_hour{{{stage}}} 0.03"),
             format!("tiercel_signal_fresh{{{stage}}} 1"),
             format!("tiercel_signal_age_seconds{{{stage}}} 0.25"),
             format!("tiercel_stage_plan_reason{{{stage},reason=\"Cheapest\"}} 1"),
@@ -39,6 +40,8 @@ fn a_pipeline_shows_all_its_series_with_units() {
             format!("tiercel_stage_ready_replicas{{{on_pool}}} 2"),
             format!("tiercel_stage_dry{{{on_pool}}} 1"),
             format!("tiercel_stage_cost_dollars_per_hour{{{on_pool}}} 0.09"),
+            format!("tiercel_stage_planned_cost_dollars_per_hour{{{on_pool}}} 0.12"),
+            format!("tiercel_stage_power_watts{{{on_pool}}} 45.0"),
             format!("tiercel_stage_moved_replicas_total{{{on_pool}}} 0"),
         ]
     );
@@ -82,12 +85,12 @@ fn series_go_with_their_object_stage_and_pool() {
     let metrics = Metrics::default();
     metrics.set_pipeline("ai", "agent", sample(&["arm", "l4"]));
     metrics.set_pipeline("ai", "other", sample(&["arm"]));
-    assert_eq!(series_of(&metrics, "pool=\"l4\"").len(), 6);
+    assert_eq!(series_of(&metrics, "pool=\"l4\"").len(), 8);
     metrics.set_pipeline("ai", "agent", sample(&["arm"]));
     assert_eq!(series_of(&metrics, "pool=\"l4\"").len(), 0);
     metrics.forget_pipeline("ai", "agent");
     assert_eq!(series_of(&metrics, "agent").len(), 0);
-    assert_eq!(series_of(&metrics, "other").len(), 13);
+    assert_eq!(series_of(&metrics, "other").len(), 16);
     metrics.forget_pipeline("ai", "never-seen");
 
     metrics.set_pool("arm", pool());
@@ -108,22 +111,22 @@ fn series_go_with_their_object_stage_and_pool() {
 
 #[test]
 fn series_beyond_the_limit_are_left_out_and_counted() {
-    // Each pipeline has 13 and keeps room for nine conditions.
-    let metrics = Metrics::new(45);
+    // Each pipeline has 16 and keeps room for nine conditions.
+    let metrics = Metrics::new(51);
     metrics.set_pipeline("ai", "a", sample(&["arm"]));
     metrics.set_pipeline("ai", "b", sample(&["arm"]));
     metrics.set_pipeline("ai", "c", sample(&["arm"]));
     assert_eq!(series_of(&metrics, "pipeline=\"c\"").len(), 0);
     assert_eq!(
         series_of(&metrics, "series_dropped"),
-        ["tiercel_telemetry_series_dropped_total 22"]
+        ["tiercel_telemetry_series_dropped_total 25"]
     );
     // The same again is a replacement, not an addition; room that gets free is used.
     metrics.set_pipeline("ai", "b", sample(&["arm"]));
-    assert_eq!(series_of(&metrics, "pipeline=\"b\"").len(), 13);
+    assert_eq!(series_of(&metrics, "pipeline=\"b\"").len(), 16);
     metrics.forget_pipeline("ai", "a");
     metrics.set_pipeline("ai", "c", sample(&["arm"]));
-    assert_eq!(series_of(&metrics, "pipeline=\"c\"").len(), 13);
+    assert_eq!(series_of(&metrics, "pipeline=\"c\"").len(), 16);
 }
 
 #[test]
@@ -132,7 +135,7 @@ fn a_former_leader_no_longer_shows_objects() {
     metrics.set_leading(true);
     metrics.set_pipeline("ai", "agent", sample(&["arm"]));
     metrics.set_leading(true);
-    assert_eq!(series_of(&metrics, "agent").len(), 13);
+    assert_eq!(series_of(&metrics, "agent").len(), 16);
     metrics.set_leading(false);
     assert_eq!(series_of(&metrics, "agent").len(), 0);
     assert_eq!(series_of(&metrics, "lease_leading"), ["tiercel_lease_leading 0"]);
@@ -197,9 +200,9 @@ fn series_grow_with_stages_and_pools_and_with_nothing_else() {
         metrics.set_pool(name, pool());
     }
     let first = series(&metrics);
-    // Five of a pipeline and nine conditions; seven of a stage; six of a stage on a pool. Two of a resource, three of a
+    // Five of a pipeline and nine conditions; eight of a stage; eight of a stage on a pool. Two of a resource, three of a
     // pool and one condition. And one counter of holds.
-    let (of_pipelines, of_pools) = (2 * (5 + 9 + 3 * (7 + 4 * 6)), 4 * (2 + 3 + 1));
+    let (of_pipelines, of_pools) = (2 * (5 + 9 + 3 * (8 + 4 * 8)), 4 * (2 + 3 + 1));
     assert_eq!(first.len() - before, of_pipelines + of_pools + 1);
     // Time goes on: other numbers, other reasons, the same number of series.
     for pass in 0..50_u32 {

@@ -41,6 +41,8 @@ pub struct StageSample {
     pub reason: Option<Word>,
     /// What holds a wanted change back now.
     pub hold: Option<Word>,
+    /// Of the least replicas it may have, where they are cheapest, millionths of a dollar; absent while a price is unknown.
+    pub floor_cost_per_hour_micros: Option<u64>,
     /// The stage on each of its pools.
     pub variants: Vec<VariantSample>,
 }
@@ -56,6 +58,10 @@ pub struct VariantSample {
     pub capacity_millis: u64,
     /// Of the replicas asked for, millionths of a dollar.
     pub cost_per_hour_micros: u64,
+    /// Of the replicas planned, millionths of a dollar; absent while there is no plan.
+    pub planned_cost_per_hour_micros: Option<u64>,
+    /// Of the replicas asked for; absent unless the pool declares its power.
+    pub power_milliwatts: Option<u64>,
     /// Asked for.
     pub replicas: u32,
     /// Ready to serve.

@@ -19,7 +19,7 @@ const PODS_MAX: usize = 5;
 const PORT: (&str, i32) = ("metrics", 8080);
 
 /// Where the operator is.
-pub(super) enum Operator {
+pub(in crate::cli) enum Operator {
     /// At a URL, outside of the cluster.
     At(Client, String),
     /// Behind the API server: in these pods.
@@ -32,7 +32,7 @@ pub(super) enum Operator {
 
 /// Why the operator says nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unreached {
+pub(in crate::cli) enum Unreached {
     /// It is not where it was looked for.
     #[error(
         "no pod with the labels {selector} runs in namespace '{namespace}': name the operator's with --operator-namespace and \
@@ -52,7 +52,7 @@ pub(super) enum Unreached {
 
 impl Operator {
     /// The operator at a URL.
-    pub(super) fn at(url: &str) -> Result<Self, Error> {
+    pub(in crate::cli) fn at(url: &str) -> Result<Self, Error> {
         let usage = |problem: &str| Error::Usage(format!("--operator '{url}': {problem}: write http://HOST:PORT"));
         let uri: Uri = url.parse().map_err(|_| usage("not a URL"))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
@@ -75,7 +75,7 @@ impl Operator {
     }
 
     /// The operator in the pods that a selector picks.
-    pub(super) fn behind(client: Client, namespace: &str, selector: &str) -> Self {
+    pub(in crate::cli) fn behind(client: Client, namespace: &str, selector: &str) -> Self {
         Self::Behind {
             client,
             namespace: namespace.to_owned(),
@@ -86,22 +86,66 @@ impl Operator {
     /// The document of one pipeline.
     pub(super) async fn ask(&self, namespace: &str, name: &str) -> Result<Document, Unreached> {
         let path = format!("{}/{namespace}/{name}", explain::PATH);
+        self.answer(&path, |text| document(&text)).await
+    }
+
+    /// What the operator that leads exposes for Prometheus.
+    pub(in crate::cli) async fn metrics(&self) -> Result<String, Unreached> {
+        self.answer("/metrics", leading).await
+    }
+
+    async fn answer<T>(&self, path: &str, read: Read<T>) -> Result<T, Unreached> {
         let answered = tokio::time::timeout(DEADLINE, async {
             match self {
-                Self::At(client, url) => get(client, &path, &format!("the operator at {url}")).await,
+                Self::At(client, url) => get(client, path, &format!("the operator at {url}"), read).await,
                 Self::Behind {
                     client,
                     namespace,
                     selector,
-                } => through(client, namespace, selector, &path).await,
+                } => through(client, namespace, selector, path, read).await,
             }
         });
         answered.await.unwrap_or(Err(Unreached::Late))
     }
 }
 
+/// How an answer is read, or what is wrong with it.
+type Read<T> = fn(String) -> Result<T, String>;
+
+fn document(text: &str) -> Result<Document, String> {
+    let document: Document = serde_json::from_str(text)
+        .map_err(|_| "it does not answer as an operator does: check the address".to_owned())?;
+    if document.version != explain::VERSION {
+        return Err(format!(
+            "it explains in version {}, and this program reads version {}: use the operator's version",
+            document.version,
+            explain::VERSION
+        ));
+    }
+    Ok(document)
+}
+
+/// A standby exposes its own state only.
+fn leading(text: String) -> Result<String, String> {
+    let leads = |line: &str| {
+        line.strip_prefix("tiercel_lease_leading ")
+            .map(|value| value.trim() != "0")
+    };
+    match text.lines().find_map(leads) {
+        Some(true) => Ok(text),
+        Some(false) => Err(explain::ask::Error::Standby.to_string()),
+        None => Err("it does not answer as an operator does: check the address".to_owned()),
+    }
+}
+
 /// Asks one pod after the other. Standbys say that they are; what anybody else says is more use.
-async fn through(client: &Client, namespace: &str, selector: &str, path: &str) -> Result<Document, Unreached> {
+async fn through<T>(
+    client: &Client,
+    namespace: &str,
+    selector: &str,
+    path: &str,
+    read: Read<T>,
+) -> Result<T, Unreached> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let found = pods.list(&ListParams::default().labels(selector)).await;
     let found = found.map_err(|error| said(&error, "the API server"))?;
@@ -113,8 +157,8 @@ async fn through(client: &Client, namespace: &str, selector: &str, path: &str) -
     for pod in running.take(PODS_MAX) {
         let (name, port) = (pod.name_any(), port(pod));
         let proxied = format!("/api/v1/namespaces/{namespace}/pods/http:{name}:{port}/proxy{path}");
-        match get(client, &proxied, &format!("pod {name}")).await {
-            Ok(document) => return Ok(document),
+        match get(client, &proxied, &format!("pod {name}"), read).await {
+            Ok(answer) => return Ok(answer),
             Err(why) => {
                 let standby = explain::ask::Error::Standby.to_string();
                 let telling = |why: &Unreached| !matches!(why, Unreached::Said { problem, .. } if *problem == standby);
@@ -143,7 +187,7 @@ fn port(pod: &Pod) -> i32 {
     named.unwrap_or(PORT.1)
 }
 
-async fn get(client: &Client, path: &str, who: &str) -> Result<Document, Unreached> {
+async fn get<T>(client: &Client, path: &str, who: &str, read: Read<T>) -> Result<T, Unreached> {
     let problem = |problem: String| Unreached::Said {
         who: who.to_owned(),
         problem,
@@ -151,15 +195,8 @@ async fn get(client: &Client, path: &str, who: &str) -> Result<Document, Unreach
     let request = Request::get(path)
         .body(Vec::new())
         .map_err(|error| problem(error.to_string()))?;
-    let document: Document = client.request(request).await.map_err(|error| said(&error, who))?;
-    if document.version != explain::VERSION {
-        return Err(problem(format!(
-            "it explains in version {}, and this program reads version {}: use the operator's version",
-            document.version,
-            explain::VERSION
-        )));
-    }
-    Ok(document)
+    let text = client.request_text(request).await.map_err(|error| said(&error, who))?;
+    read(text).map_err(problem)
 }
 
 fn said(error: &kube::Error, who: &str) -> Unreached {
@@ -169,7 +206,6 @@ fn said(error: &kube::Error, who: &str) -> Unreached {
         kube::Error::Api(status) if status.code == 404 && status.message.is_empty() => {
             "it knows no /v1/explain: use the operator's version".to_owned()
         }
-        kube::Error::SerdeError(_) => "it does not answer as an operator does: check the address".to_owned(),
         _ => plainly(error),
     };
     Unreached::Said {

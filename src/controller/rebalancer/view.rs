@@ -13,7 +13,7 @@ use crate::api::decimal::money;
 use crate::api::tiered_pipeline::DecisionSummary;
 use crate::rebalance::State;
 use crate::rebalance::decision::{self, Decision, Driver, NotUsed, Reason, StageReport, Trigger};
-use crate::rebalance::world::{DryReason, PipelineIdx, StageIdx, Tier, VariantIdx};
+use crate::rebalance::world::{DryReason, PipelineIdx, Stage, StageIdx, Tier, VariantIdx, World};
 use crate::telemetry::{PipelineSample, StageSample, VariantSample};
 
 /// Longest summary; the schema says the same.
@@ -257,6 +257,8 @@ pub fn sample(
         let (Some(named), Some(entry)) = (index.stage(StageIdx(at)), world.stages.get(at as usize)) else {
             continue;
         };
+        let report = state.report(StageIdx(at));
+        let planned = report.map(|report| report.planned.as_slice()).unwrap_or_default();
         let variants = (entry.variants.0..entry.variants.1).filter_map(|at| {
             let (reference, variant) = (index.variant(VariantIdx(at))?, world.variants.get(at as usize)?);
             let now = have(VariantIdx(at));
@@ -278,13 +280,18 @@ pub fn sample(
                 },
                 capacity_millis: variant.capacity_millis.saturating_mul(u64::from(now.ready)),
                 cost_per_hour_micros: here,
+                planned_cost_per_hour_micros: planned
+                    .get((at - entry.variants.0) as usize)
+                    .map(|&count| variant.cost_micros.saturating_mul(u64::from(count))),
+                power_milliwatts: variant
+                    .power_milliwatts
+                    .map(|each| each.saturating_mul(u64::from(now.desired))),
                 replicas: now.desired,
                 ready_replicas: now.ready,
                 dry: now.dry,
             })
         });
         let variants = variants.collect();
-        let report = state.report(StageIdx(at));
         stages.push(StageSample {
             stage: named.name.clone(),
             demand_millis: report.and_then(|report| report.demand_millis),
@@ -296,6 +303,7 @@ pub fn sample(
             below_preferred_tier: report.map(|report| report.below_hint),
             reason: report.map(|report| reason_word(report.reason)),
             hold: report.and_then(|report| report.hold).map(hold_word),
+            floor_cost_per_hour_micros: floor_cost(entry, world),
             variants,
         });
     }
@@ -313,6 +321,16 @@ pub fn sample(
         power_milliwatts: power.filter(|_| !stages.is_empty()),
         stages,
     }
+}
+
+/// What a stage's least replicas cost where one costs the least.
+fn floor_cost(stage: &Stage, world: &World) -> Option<u64> {
+    let variants = world
+        .variants
+        .get(stage.variants.0 as usize..stage.variants.1 as usize)?;
+    let usable = variants.iter().filter(|variant| variant.max > 0);
+    let cheapest = usable.map(|variant| variant.cost_micros).min()?;
+    Some(cheapest.saturating_mul(u64::from(stage.min)))
 }
 
 /// Requests that enter the pipeline, thousandths per second: the demand on the stages that nobody calls. Absent unless all of

@@ -202,10 +202,12 @@ impl Sim {
         let (cost, power) = self.taken(pipeline, &self.desired);
         let declared = &self.world.pipelines[pipeline];
         let exceeded = |most: Option<u64>, is: u64| most.is_some_and(|most| is > most);
-        let unknown = declared.power_max_milliwatts.is_some() && self.world.variants[grown].power_milliwatts.is_none();
+        // What takes nothing of a ceiling may grow beside whatever else exceeds it.
+        let draws = self.world.variants[grown].power_milliwatts;
+        let unknown = declared.power_max_milliwatts.is_some() && draws.is_none();
         let (dear, hot) = (
             exceeded(declared.budget_micros, cost),
-            exceeded(declared.power_max_milliwatts, power) || unknown,
+            exceeded(declared.power_max_milliwatts, power) && draws != Some(0) || unknown,
         );
         if dear || hot {
             self.fault(decision, &format!("budget: {cost} micros, {power} milliwatts"));
