@@ -139,6 +139,11 @@ impl Server {
         })
     }
 
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// What `/api/v1/PATH?NAME=VALUE&…` answers.
     pub async fn ask(&mut self, path: &str, parameters: &[(&str, &str)]) -> Result<serde_json::Value, Failure> {
         self.process.check()?;

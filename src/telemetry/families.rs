@@ -182,7 +182,7 @@ pub(super) const STAGE: &[Family<StageSample>] = &[
     ),
     Family::new(
         "stage_floor_cost_dollars_per_hour",
-        "What a stage's least replicas cost per hour on the cheapest of its pools.",
+        "What a stage's least replicas cost per hour on the cheapest pools that they may be on.",
         |stage| stage.floor_cost_per_hour_micros.map(millionths),
     ),
     Family::new(

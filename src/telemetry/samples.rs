@@ -41,7 +41,7 @@ pub struct StageSample {
     pub reason: Option<Word>,
     /// What holds a wanted change back now.
     pub hold: Option<Word>,
-    /// Of the least replicas it may have, where they are cheapest, millionths of a dollar; absent while a price is unknown.
+    /// Of the least replicas it may have, where they are cheapest, millionths of a dollar; absent where no pool may be used.
     pub floor_cost_per_hour_micros: Option<u64>,
     /// The stage on each of its pools.
     pub variants: Vec<VariantSample>,

@@ -14,6 +14,7 @@ use tiercel_e2e::slot::Port;
 use tiercel_e2e::wait::eventually;
 
 use crate::behaviour::{SHAPE, Scene, either, serving};
+use crate::plugin::tiercel;
 use crate::suite::Suite;
 use crate::support::{PATIENCE, cpu_pool, file, pipeline, repository};
 
@@ -107,6 +108,34 @@ pub(crate) async fn every_expression_of_dashboard_and_alerts_is_answered_under_l
     let look = evaluated(&mut prometheus, scene.tiered.namespace());
     let (summary, (), ()) = tokio::join!(load, disturb, look);
     assert!(summary.served > 300, "{summary:?}");
+
+    // What was spent by then, as `cost` sums it up: between what the least replicas and the most would have cost.
+    let spent = tiercel(
+        scene.tiered.installed.cluster.kubeconfig(),
+        &[
+            "cost",
+            "chat",
+            "-n",
+            scene.tiered.namespace(),
+            "--since",
+            "2m",
+            "--prometheus",
+            &prometheus.url(),
+            "--operator",
+            &format!("http://127.0.0.1:{operator}"),
+            "-o",
+            "json",
+        ],
+    )
+    .await;
+    assert_eq!(spent.code, Some(0), "{spent:?}");
+    let spent: Value = serde_json::from_str(&spent.stdout).unwrap();
+    let line = &spent["lines"][0];
+    let (least, spent) = (
+        line["minimumPerHour"].as_f64().unwrap(),
+        line["spent"].as_f64().unwrap(),
+    );
+    assert!(spent > least / 60.0 && spent < 50.0 / 30.0, "{line}");
 
     // Every rule was evaluated without an error, and nobody would have been woken.
     let rules = prometheus.ask("rules", &[]).await.unwrap();

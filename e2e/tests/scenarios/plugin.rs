@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tiercel_e2e::command::{self, Output};
 use tiercel_e2e::nodes::X86;
 use tiercel_e2e::operator::find_binary;
+use tiercel_e2e::slot::Port;
 use tiercel_e2e::wait::eventually;
 
 use crate::behaviour::{SHAPE, Scene, server, serving};
@@ -23,7 +24,8 @@ pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 2] {
     ]
 }
 
-async fn tiercel(kubeconfig: PathBuf, args: &[&str]) -> Output {
+/// Runs the program, as whoever the kubeconfig says.
+pub(crate) async fn tiercel(kubeconfig: PathBuf, args: &[&str]) -> Output {
     let args: Vec<_> = args.iter().map(|&arg| arg.to_owned()).collect();
     let env = [
         ("KUBECONFIG".to_owned(), kubeconfig.display().to_string()),
@@ -82,6 +84,20 @@ pub(crate) async fn what_is_there_is_shown_paused_resumed_and_reported(suite: &S
         top.contains(&scene.tiered.pool_name("x86")) && top.contains("generate"),
         "{top}"
     );
+
+    // What it costs, as the operator says it now: all that there is, all that is planned, and all that must be.
+    let operator = format!("http://127.0.0.1:{}", cluster.port(Port::Operator));
+    let costs: Value =
+        serde_json::from_str(&told(&["cost", "chat", "-o", "json", "--operator", &operator]).await).unwrap();
+    let line = &costs["lines"][0];
+    assert_eq!(line["of"], json!([namespace, "chat"]), "{costs}");
+    let per_hour: f64 = status["costPerHour"].as_str().unwrap().parse().unwrap();
+    for column in ["perHour", "plannedPerHour", "minimumPerHour"] {
+        let seen = line[column].as_f64().unwrap();
+        assert!((seen - per_hour).abs() < 0.01, "{column} beside {per_hour}: {costs}");
+    }
+    let by_pool = told(&["cost", "--by", "pool", "--operator", &operator]).await;
+    assert!(by_pool.contains(&scene.tiered.pool_name("x86")), "{by_pool}");
 
     // Paused is what the operator goes by, too.
     let words = told(&["pause", "chat"]).await;

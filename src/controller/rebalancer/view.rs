@@ -13,7 +13,7 @@ use crate::api::decimal::money;
 use crate::api::tiered_pipeline::DecisionSummary;
 use crate::rebalance::State;
 use crate::rebalance::decision::{self, Decision, Driver, NotUsed, Reason, StageReport, Trigger};
-use crate::rebalance::world::{DryReason, PipelineIdx, Stage, StageIdx, Tier, VariantIdx, World};
+use crate::rebalance::world::{DryReason, PipelineIdx, PoolIdx, Stage, StageIdx, Tier, VariantIdx, World};
 use crate::telemetry::{PipelineSample, StageSample, VariantSample};
 
 /// Longest summary; the schema says the same.
@@ -323,14 +323,23 @@ pub fn sample(
     }
 }
 
-/// What a stage's least replicas cost where one costs the least.
+/// What a stage's least replicas cost where one costs the least, those that must be on reliable pools there.
 fn floor_cost(stage: &Stage, world: &World) -> Option<u64> {
     let variants = world
         .variants
         .get(stage.variants.0 as usize..stage.variants.1 as usize)?;
-    let usable = variants.iter().filter(|variant| variant.max > 0);
-    let cheapest = usable.map(|variant| variant.cost_micros).min()?;
-    Some(cheapest.saturating_mul(u64::from(stage.min)))
+    let cheapest = |fits: &dyn Fn(PoolIdx) -> bool| {
+        let usable = variants.iter().filter(|variant| variant.max > 0 && fits(variant.pool));
+        usable.map(|variant| variant.cost_micros).min()
+    };
+    let is_reliable = |pool: PoolIdx| world.pools.get(pool.0 as usize).is_some_and(|pool| pool.reliable);
+    let reliable = stage.reliable_min.min(stage.min);
+    let kept = match reliable {
+        0 => 0,
+        count => cheapest(&is_reliable)?.saturating_mul(u64::from(count)),
+    };
+    let rest = cheapest(&|_| true)?.saturating_mul(u64::from(stage.min - reliable));
+    Some(kept.saturating_add(rest))
 }
 
 /// Requests that enter the pipeline, thousandths per second: the demand on the stages that nobody calls. Absent unless all of
@@ -370,5 +379,25 @@ mod tests {
         );
         assert_eq!(per_thousand(1_250_000, None), None);
         assert_eq!(per_thousand(u64::MAX, Some(1)), None, "beyond what can be said");
+    }
+
+    #[test]
+    fn the_least_replicas_cost_what_the_cheapest_pools_cost_that_they_may_be_on() {
+        let mut world = crate::simulate::fixture::two_pools(8, 8).world;
+        (world.variants[0].cost_micros, world.variants[1].cost_micros) = (300_000, 2_000_000);
+        (world.pools[0].reliable, world.pools[1].reliable) = (false, true);
+        let mut stage = world.stages[0].clone();
+        (stage.variants, stage.min, stage.reliable_min) = ((0, 2), 3, 1);
+        assert_eq!(floor_cost(&stage, &world), Some(2_600_000));
+        stage.reliable_min = 0;
+        assert_eq!(floor_cost(&stage, &world), Some(900_000));
+        world.variants[0].max = 0;
+        assert_eq!(
+            floor_cost(&stage, &world),
+            Some(6_000_000),
+            "what a pool cannot take costs nothing there"
+        );
+        world.variants[1].max = 0;
+        assert_eq!(floor_cost(&stage, &world), None);
     }
 }

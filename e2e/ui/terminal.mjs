@@ -1,0 +1,118 @@
+// What commands look like in a terminal, as SVG: each runs in a window of tmux, which knows every escape sequence that there is,
+// and what it shows is drawn with the colours that it shows it in. Text stays text: it can be searched and scales.
+//
+//   node e2e/ui/terminal.mjs [--out FOLDER] [--namespace NAMESPACE]
+//
+// Against the cluster of KUBECONFIG, which must have the sample pipeline under load for the pictures to say something.
+// TIERCEL_BIN names the program, TIERCEL_OPERATOR the operator's address where no pod of it runs in the cluster.
+
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
+const [LETTER, LINE, MARGIN] = [8.4, 19, 16];
+// The sixteen colours of a terminal, dark and readable; and what is plain.
+const COLOURS = ["#24292f", "#ff7b72", "#5fd087", "#e3b341", "#79c0ff", "#d2a8ff", "#56d4dd", "#d0d7de", "#8b949e", "#ffa198", "#7ee787", "#f0c674", "#a5d6ff", "#e2c5ff", "#9fe8ef", "#ffffff"];
+const [PLAIN, GROUND] = ["#d0d7de", "#0d1117"];
+
+const escaped = (text) => text.replace(/[&<>]/g, (sign) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[sign]);
+
+/** Parts of one line in one look each: `[columns before, text, look]`. */
+function parts(line) {
+  const found = [];
+  let [look, at] = [{}, 0];
+  for (const [, codes, text] of line.matchAll(/(?:\x1b\[([\d;]*)m)|([^\x1b]+)/g)) {
+    if (text !== undefined) {
+      found.push([at, text, { ...look }]);
+      at += [...text].length;
+      continue;
+    }
+    for (const code of (codes || "0").split(";").map(Number)) {
+      if (code === 0) look = {};
+      else if (code === 1) look.bold = true;
+      else if (code === 2) look.faint = true;
+      else if (code === 7) look.turned = true;
+      else if (code === 27) look.turned = false;
+      else if (code === 22) look.bold = look.faint = false;
+      else if (code >= 30 && code <= 37) look.colour = code - 30;
+      else if (code >= 90 && code <= 97) look.colour = code - 82;
+      else if (code === 39) delete look.colour;
+    }
+  }
+  return found;
+}
+
+/** A screen as SVG. The title is what somebody typed. */
+export function drawn(title, screen, columns) {
+  const lines = [`\x1b[1m$ ${title}\x1b[0m`, ...screen.replace(/\s+$/, "").split("\n")];
+  const [width, height] = [Math.ceil(columns * LETTER + 2 * MARGIN), Math.ceil(lines.length * LINE + 2 * MARGIN)];
+  const rows = lines.map((line, row) => parts(line).map(([at, text, look]) => {
+    const y = MARGIN + row * LINE + 14;
+    const x = (column) => (MARGIN + column * LETTER).toFixed(1);
+    const wide = (letters) => ([...letters].length * LETTER).toFixed(1);
+    const colour = look.colour === undefined ? PLAIN : COLOURS[look.colour];
+    const ground = look.turned ? `<rect x="${x(at)}" y="${y - 14}" width="${wide(text)}" height="${LINE}" fill="${colour}"/>` : "";
+    const weight = look.bold ? ' font-weight="bold"' : "";
+    const faint = look.faint ? ' opacity=".65"' : "";
+    // Words that stand apart are placed apart: viewers differ in what they do with several spaces.
+    const words = [...text.matchAll(/\S+(?: \S+)*/g)].map(({ 0: said, index }) => {
+      const column = at + [...text.slice(0, index)].length;
+      return `<text x="${x(column)}" y="${y}" fill="${look.turned ? GROUND : colour}" textLength="${wide(said)}" lengthAdjust="spacingAndGlyphs"${weight}${faint}>${escaped(said)}</text>`;
+    });
+    return ground + words.join("");
+  }).join("")).filter(Boolean);
+  return [
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" role="img" aria-label="${escaped(title)}">`,
+    `<rect width="${width}" height="${height}" rx="8" fill="${GROUND}"/>`,
+    `<g font-family="ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace" font-size="14">`,
+    ...rows,
+    "</g></svg>",
+    "",
+  ].join("\n");
+}
+
+/** What a command shows in a window of this size once it has shown `until`. */
+function shown(name, command, columns, lines, until) {
+  // A server of its own each time: one that ends takes no new window.
+  const socket = `tiercel-${name}-${process.pid}`;
+  const tmux = (...args) => execFileSync("tmux", ["-L", socket, "-f", "/dev/null", ...args], { encoding: "utf8" });
+  tmux("new-session", "-d", "-s", "one", "-x", String(columns), "-y", String(lines), `${command}; sleep 60`);
+  try {
+    const before = Date.now();
+    for (;;) {
+      const screen = tmux("capture-pane", "-p", "-e", "-t", "one");
+      if (until.test(screen.replace(/\x1b\[[\d;]*m/g, ""))) return screen;
+      if (Date.now() - before > 20_000) throw new Error(`'${command}' does not show ${until}:\n${screen}`);
+      spawnSync("sleep", ["0.2"]);
+    }
+  } finally {
+    tmux("kill-server");
+  }
+}
+
+/** Writes the pictures of the commands into a folder. */
+export function pictures(out, { namespace = "default", pipeline = "support-agent", say = console.log } = {}) {
+  const program = process.env.TIERCEL_BIN ?? join(resolve(process.env.CARGO_TARGET_DIR ?? join(ROOT, "target")), "debug/tiercel");
+  const at = process.env.TIERCEL_OPERATOR ? ` --operator ${process.env.TIERCEL_OPERATOR}` : "";
+  mkdirSync(out, { recursive: true });
+  for (const [name, typed, more, columns, lines, until] of [
+    ["get", `get ${pipeline} -w`, "", 100, 40, /postprocess[\s\S]*\d+\/\d+/],
+    ["status", `status ${pipeline}`, "", 100, 40, /postprocess/],
+    ["top", "top", "", 122, 20, /postprocess/],
+    ["why", `why ${pipeline} generate`, at, 100, 44, /WHY NOT MORE|NOT MORE/],
+    ["cost", `cost ${pipeline} --by stage`, at, 84, 14, /total/],
+  ]) {
+    const asked = `${typed} -n ${namespace}${more}`;
+    const screen = shown(name, `LC_ALL=C.UTF-8 TERM=screen-256color ${program} ${asked}`, columns, lines, until);
+    writeFileSync(join(out, `cli-${name}.svg`), drawn(`kubectl tiercel ${typed}`, screen, columns));
+    say(`cli-${name}.svg`);
+  }
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const at = process.argv.indexOf("--out");
+  const named = process.argv.indexOf("--namespace");
+  pictures(resolve(at < 0 ? join(ROOT, "docs/images") : process.argv[at + 1]), named < 0 ? {} : { namespace: process.argv[named + 1] });
+}
