@@ -4,7 +4,7 @@ use clap::Parser as _;
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use crate::programs::{documents, files, helm, id, read, refusal, root, template};
+use crate::programs::{documents, files, helm, id, read, refusal, refusal_of, root, template};
 
 const VALUE_SETS: [&str; 3] = ["default", "full", "namespaced"];
 
@@ -80,6 +80,59 @@ fn definitions_follow_their_two_switches() {
         !root().join("charts/tiercel/crds").exists(),
         "helm installs `crds/` once and never upgrades it"
     );
+}
+
+/// The chart with nothing but the definitions, rendered.
+fn definitions_alone(arguments: &[&str]) -> Vec<Value> {
+    let command = [
+        "template",
+        "tiercel-crds",
+        "charts/tiercel-crds",
+        "--namespace=tiercel-system",
+    ];
+    documents(&helm(&[&command[..], arguments].concat()))
+}
+
+#[test]
+fn the_two_charts_together_are_the_one_with_definitions() {
+    helm(&["lint", "--strict", "charts/tiercel-crds"]);
+    for (name, text) in tiercel::cli::crd::definition_templates().unwrap() {
+        let found = read(&format!("charts/tiercel-crds/templates/{name}"));
+        assert!(
+            found == text,
+            "charts/tiercel-crds/templates/{name} differs from the types: run `make crds`"
+        );
+    }
+    // Labels name the release and its chart; everything else must be the same.
+    let bare = |mut object: Value| {
+        object["metadata"].as_object_mut().unwrap().remove("labels");
+        object
+    };
+    let apart = documents(&template(&["--set=crds.enabled=false"])).into_iter();
+    let apart: Vec<Value> = apart.chain(definitions_alone(&[])).map(bare).collect();
+    let whole: Vec<Value> = documents(&template(&[])).into_iter().map(bare).collect();
+    assert_eq!(apart.len(), whole.len());
+    for object in whole {
+        assert_eq!(find(&apart, &id(&object)), object, "{}", id(&object));
+    }
+}
+
+#[test]
+fn the_chart_of_definitions_follows_its_values() {
+    for object in definitions_alone(&["--set=keep=false,commonLabels.team=platform"]) {
+        assert_eq!(
+            object["metadata"].get("annotations"),
+            None,
+            "{} must go with the release",
+            id(&object)
+        );
+        assert_eq!(object["metadata"]["labels"]["team"], "platform");
+        assert_eq!(object["metadata"]["labels"]["app.kubernetes.io/name"], "tiercel-crds");
+    }
+    for wrong in ["crds.enabled=false", "keep=1"] {
+        let message = refusal_of("charts/tiercel-crds", &["--set", wrong]);
+        assert!(message.contains("values don't meet"), "{wrong}: {message}");
+    }
 }
 
 #[test]
@@ -374,8 +427,10 @@ fn a_parent_chart_may_add_its_own_global_keys() {
 fn chart_manifests_and_package_agree_on_the_version() {
     let version = env!("CARGO_PKG_VERSION");
     let chart = documents(&read("charts/tiercel/Chart.yaml")).remove(0);
-    assert_eq!(chart["appVersion"], version);
-    assert_eq!(chart["version"], version);
+    for chart in [&chart, &documents(&read("charts/tiercel-crds/Chart.yaml"))[0]] {
+        assert_eq!(chart["appVersion"], version);
+        assert_eq!(chart["version"], version);
+    }
     assert!(
         chart["annotations"]["artifacthub.io/images"]
             .as_str()

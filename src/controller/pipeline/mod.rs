@@ -130,4 +130,6 @@ pub fn error_policy(
 }
 
 #[cfg(test)]
+mod situations;
+#[cfg(test)]
 mod tests;
