@@ -1,7 +1,7 @@
 # `make help` is the manual. Targets are one-liners: what takes thought lives in the binaries they call.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: reference docs install-yaml alerts help demo test bugs fuzz soak cluster cluster-down bench crds lint fmt release-check tools cargo go
+.PHONY: reference docs install-yaml release-archives alerts help demo test bugs fuzz soak cluster cluster-down bench crds lint fmt release-check tools cargo go
 
 CARGO ?= cargo
 # Worlds of each campaign of the core in `make release-check`; `make test` has 256.
@@ -56,6 +56,9 @@ docs: ## The documentation as a site in target/book. Needs mdBook: cargo install
 
 install-yaml: cargo go ## Definitions, roles and operator in one file for `kubectl apply`: target/install.yaml.
 	@mkdir -p target && "$$($(LOCAL_CLUSTER) tools)/kubectl" kustomize config/default > target/install.yaml && echo target/install.yaml
+
+release-archives: cargo ## The plugin for this platform as .krew.yaml names it, and that manifest with its checksum: target/release-archives. VERSION=v0.1.0
+	@CARGO="$(CARGO)" VERSION="$(VERSION)" .ci/release-archives
 
 lint: cargo ## Format check and clippy with denied warnings.
 	$(CARGO) fmt --all -- --check

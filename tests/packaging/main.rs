@@ -9,6 +9,7 @@ mod chart;
 mod dependencies;
 mod docs;
 mod gitops;
+mod krew;
 mod kustomize;
 mod monitoring;
 mod programs;

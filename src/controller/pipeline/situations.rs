@@ -169,7 +169,7 @@ fn serving_anyway() -> Vec<Row> {
         row(
             "contested",
             plain(&view(|serve| {
-                serve.foreign = Some(Foreign::Contested("kubectl".to_owned()))
+                serve.foreign = Some(Foreign::Contested("kubectl".to_owned()));
             })),
         ),
         row("objective-out-of-reach", steady(slow, &out_of_reach)),
