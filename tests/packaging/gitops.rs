@@ -1,4 +1,4 @@
-//! What GitOps tools read out of our objects: the page's health checks for Argo CD, run by a Lua interpreter, its
+//! What Argo CD, Flux and kstatus read out of our objects: the page's health checks for Argo CD, run by a Lua interpreter, its
 //! expressions for Flux, and kstatus's own rules, over objects that the operator's code has described.
 //!
 //! The objects are in `config/argocd`, with what Argo CD must say of each in `health_test.yaml`, in the layout of its

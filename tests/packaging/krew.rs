@@ -26,8 +26,7 @@ fn tar(arguments: &[&str]) -> String {
 }
 
 fn sha256(path: &Path) -> String {
-    let digest = Sha256::digest(std::fs::read(path).unwrap());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", Sha256::digest(std::fs::read(path).unwrap()))
 }
 
 /// What stands between quotes after `addURIAndSha` in the template.
