@@ -9,7 +9,7 @@ use super::dereference::Found;
 use super::status::compute_status;
 use super::tests::{deployed, found, kstatus, rag, serving, stage, status, unremarkable, world};
 use super::validate::validate;
-use crate::api::{TieredPipeline, TieredPipelineStatus};
+use crate::api::{TieredPipeline, TieredPipelineStatus, labels};
 use crate::controller::capacity::fixtures::World;
 use crate::controller::recorded;
 use crate::controller::report::{Foreign, PipelineView, Prospect, Signals, StageView};
@@ -191,7 +191,7 @@ fn stopped() -> Vec<Row> {
     let paused = rag(one_stage(), json!({"spec": {"mode": "Paused"}}));
     let annotated = rag(
         one_stage(),
-        json!({"metadata": {"annotations": {"tiercel.dev/pause": "all"}}}),
+        json!({"metadata": {"annotations": {(labels::PAUSE): "all"}}}),
     );
     let both = rag(json!([stage("serve", json!({})), secret("secret")]), json!({}));
     let all = rag(json!([secret("secret")]), json!({}));
