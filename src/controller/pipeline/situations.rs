@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::apply::{Refused, Report};
@@ -186,7 +187,7 @@ fn serving_anyway() -> Vec<Row> {
 
 /// Where somebody has stopped it, or must help.
 fn stopped() -> Vec<Row> {
-    let raw = rag(one_stage(), json!({}));
+    let (raw, served) = (rag(one_stage(), json!({})), rag(one_stage(), serving()));
     let two = |raw: &TieredPipeline| running(raw, 2, &json!({}));
     let paused = rag(one_stage(), json!({"spec": {"mode": "Paused"}}));
     let annotated = rag(
@@ -211,7 +212,7 @@ fn stopped() -> Vec<Row> {
             written: Vec::new(),
             pruned: Vec::new(),
         };
-        let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
+        let now = Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
         compute_status(&validate(&raw, &found(&world())), &report, None, None, &now)
     };
     let at = |name, raw: &TieredPipeline, found: &Found, kstatus| {
@@ -226,8 +227,9 @@ fn stopped() -> Vec<Row> {
             "False RollingOut Reconciling",
         ),
         at("paused-by-annotation", &annotated, &two(&annotated), "True Paused"),
-        at("no-pool", &raw, &Found::default(), "False NoPoolMatches Stalled"),
-        at("pool-closed", &raw, &found(&closed), "False PoolClosed Stalled"),
+        at("no-pool-yet", &raw, &Found::default(), "Unknown Pending Reconciling"),
+        at("no-pool", &served, &Found::default(), "False NoPoolMatches Stalled"),
+        at("pool-closed", &served, &found(&closed), "False PoolClosed Stalled"),
         at("name-taken", &raw, &foreign, "False NameTaken Stalled"),
         at("one-stage-refused", &both, &two(&raw), "False Refused Stalled"),
         at("all-refused", &all, &found(&world()), "False Invalid Stalled"),
@@ -250,6 +252,27 @@ fn what_kstatus_reads_in_every_situation() {
         assert_eq!(kstatus(&status), expected, "{what}: {:?}", status.conditions);
         assert_eq!(status.observed_generation, Some(3), "{what}");
     }
+}
+
+#[test]
+fn a_new_pipeline_without_a_pool_is_stalled_once_its_pools_have_had_time_to_come() {
+    let mut raw = rag(one_stage(), json!({}));
+    let nothing = Found::default();
+    let report = Report {
+        written: Vec::new(),
+        pruned: Vec::new(),
+        refused: Vec::new(),
+    };
+    let mut at = |second: i64| {
+        let now = Time(k8s_openapi::jiff::Timestamp::from_second(second).unwrap());
+        let status = compute_status(&validate(&raw, &nothing), &report, None, raw.status.as_ref(), &now);
+        raw.status = Some(status.clone());
+        kstatus(&status)
+    };
+    let pending = "Unknown Pending Reconciling";
+    assert_eq!([at(10), at(11)], [pending, pending]);
+    let stalled = "False NoPoolMatches Stalled";
+    assert_eq!([at(12), at(13)], [stalled, stalled]);
 }
 
 #[test]

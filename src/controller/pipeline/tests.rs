@@ -324,7 +324,7 @@ fn a_reason_that_many_pools_share_is_said_once_and_names_the_first_of_them() {
     let gpu = json!({"spec": {"tier": "Accelerator", "device": {"resourceName": "nvidia.com/gpu"}}});
     let raw = rag(
         json!([stage("serve", json!({"tierHint": "AcceleratorRequired"}))]),
-        json!({}),
+        serving(),
     );
     let told = status(&raw, &found(&pools.pool("gpu", gpu)), &[], None);
     let message = &told.conditions.iter().find(|it| it.type_ == "Stalled").unwrap().message;
@@ -519,7 +519,7 @@ fn what_the_rebalancer_saw_before_a_restart_stands_until_it_has_looked_again() {
 fn replicas_that_cannot_move_are_named_before_pools_that_others_closed() {
     let closed =
         json!({"spec": {"allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "other"}}}}});
-    let raw = rag(json!([stage("serve", json!({}))]), json!({}));
+    let raw = rag(json!([stage("serve", json!({}))]), serving());
     let deployments = deployed(&raw, &found(&world()), 2, &json!({}));
     let others = (0..9).fold(World::default(), |world, index| {
         world.pool(&format!("other-{index}"), closed.clone())
