@@ -88,7 +88,7 @@ const BLOCKS: [(&str, &str, Runner); 14] = [
     (
         "charts/tiercel-crds/README.md",
         "helm install tiercel-crds charts/tiercel-crds --namespace tiercel-system --create-namespace",
-        Test("chart::the_two_charts_together_are_the_one_with_definitions"),
+        Test("definitions::the_two_charts_together_are_the_one_with_definitions"),
     ),
 ];
 

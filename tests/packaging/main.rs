@@ -6,6 +6,7 @@
 
 mod blocks;
 mod chart;
+mod definitions;
 mod dependencies;
 mod docs;
 mod gitops;
