@@ -1,7 +1,7 @@
 # `make help` is the manual. Targets are one-liners: what takes thought lives in the binaries they call.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: reference docs install-yaml alerts help demo test bugs fuzz soak cluster cluster-down bench crds lint fmt release-check tools cargo go
+.PHONY: reference docs install-yaml release-archives alerts help demo test bugs fuzz soak cluster cluster-down bench crds lint fmt release-check tools cargo go
 
 CARGO ?= cargo
 # Worlds of each campaign of the core in `make release-check`; `make test` has 256.
@@ -41,12 +41,13 @@ cluster-down: cargo ## End the cluster that `make cluster` started.
 bench: cargo go ## Reaction times, requests, memory, start-up, beside a bare client. BENCH=b7: beside HPA and KEDA. BENCH=b3: plans beside HiGHS. BENCH=b1, b2, b4: the core alone. BENCH=b5, b6, learning, b9: whole runs. BENCH=scrape: a thousand pods read. BENCH=exposition: the metrics parser beside published ones.
 	$(if $(filter b3,$(BENCH)),$(JUDGE) || { echo "$(JUDGE_NEEDS)"; exit 1; },$(if $(filter exposition,$(BENCH)),$(EXPOSITION),$(CARGO) bench $(if $(filter b1 b2 b4,$(BENCH)),-p tiercel --bench core,$(if $(filter b5 b6 learning b9 scrape,$(BENCH)),-p tiercel --bench episodes,-p tiercel-e2e))))
 
-crds: cargo ## Write the definitions and their reference page from the Rust types: crds/, chart, docs/reference/.
-	@mkdir -p crds charts/tiercel/templates/crds docs/reference
-	@$(CARGO) run -q --bin tiercel -- crd --out crds --helm charts/tiercel/templates/crds --markdown docs/reference/api.md
+crds: cargo ## Write the definitions and their reference page from the Rust types: crds/, charts, docs/reference/.
+	@mkdir -p crds charts/tiercel/templates/crds charts/tiercel-crds/templates docs/reference
+	@$(CARGO) run -q --bin tiercel -- crd --out crds --helm charts/tiercel/templates/crds --helm-crds charts/tiercel-crds/templates --markdown docs/reference/api.md
 
-reference: crds ## Write all reference pages that come from the code: API, metrics, conditions, flags, values of the chart.
+reference: crds ## Write all reference pages that come from the code (API, metrics, conditions, flags, values of the charts), and the recorded objects of config/argocd.
 	TIERCEL_WRITE_REFERENCE=1 $(CARGO) test -q -p tiercel --lib reference::
+	TIERCEL_WRITE_REFERENCE=1 $(CARGO) test -q -p tiercel --lib situations::
 	TIERCEL_WRITE_REFERENCE=1 $(CARGO) test -q -p tiercel --test packaging the_charts_readme
 
 docs: ## The documentation as a site in target/book. Needs mdBook: cargo install mdbook --locked
@@ -55,6 +56,9 @@ docs: ## The documentation as a site in target/book. Needs mdBook: cargo install
 
 install-yaml: cargo go ## Definitions, roles and operator in one file for `kubectl apply`: target/install.yaml.
 	@mkdir -p target && "$$($(LOCAL_CLUSTER) tools)/kubectl" kustomize config/default > target/install.yaml && echo target/install.yaml
+
+release-archives: cargo ## The plugin for this platform as .krew.yaml names it, and that manifest with its checksum: target/release-archives. VERSION=v0.1.0
+	@CARGO="$(CARGO)" VERSION="$(VERSION)" .ci/release-archives
 
 lint: cargo ## Format check and clippy with denied warnings.
 	$(CARGO) fmt --all -- --check

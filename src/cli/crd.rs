@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::api;
 
@@ -16,6 +16,9 @@ pub struct Arguments {
     /// Write chart templates into this folder: the same, behind `crds.enabled` and `crds.keep`.
     #[arg(long, value_name = "DIR")]
     helm: Option<PathBuf>,
+    /// Write templates of the chart with nothing but the definitions into this folder: the same, behind `keep`.
+    #[arg(long, value_name = "DIR")]
+    helm_crds: Option<PathBuf>,
     /// Write the reference of all fields to this file, as Markdown.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
@@ -54,6 +57,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     if let Some(folder) = &arguments.helm {
         write(folder, templates()?)?;
     }
+    if let Some(folder) = &arguments.helm_crds {
+        write(folder, definition_templates()?)?;
+    }
     if let Some(path) = &arguments.markdown {
         let page = api::reference::page(&api::crds()?)?;
         std::fs::write(path, page).map_err(|source| Error::Write {
@@ -61,7 +67,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
             source,
         })?;
     }
-    if arguments.out.is_none() && arguments.helm.is_none() && arguments.markdown.is_none() {
+    let folders = [
+        &arguments.out,
+        &arguments.helm,
+        &arguments.helm_crds,
+        &arguments.markdown,
+    ];
+    if folders.iter().all(|path| path.is_none()) {
         let all: Vec<String> = render()?.into_iter().map(|(_, yaml)| yaml).collect();
         print!("{}", all.join("---\n"));
     }
@@ -81,6 +93,7 @@ pub fn render() -> Result<Vec<(String, String)>, Error> {
                 object.remove("status");
             }
             whole_numbers(&mut value);
+            unobserved(&mut value);
             let yaml = serde_saphyr::to_string(&value).map_err(|error| Error::Yaml(error.to_string()))?;
             let yaml = if yaml.ends_with('\n') { yaml } else { yaml + "\n" };
             Ok((format!("{}.yaml", crd.spec.names.plural), yaml))
@@ -99,15 +112,67 @@ pub fn files() -> Result<Vec<(String, String)>, Error> {
         .collect())
 }
 
-/// File name and text of each definition in the chart.
+/// The charts that carry the definitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chart {
+    /// `tiercel`, behind `crds.enabled` and `crds.keep`.
+    Operator,
+    /// `tiercel-crds`, behind `keep`.
+    Definitions,
+}
+
+impl Chart {
+    /// Name of the template that prints the chart's labels.
+    const fn labels(self) -> &'static str {
+        match self {
+            Self::Operator => "tiercel.labels",
+            // Names of templates are shared by all charts of a release.
+            Self::Definitions => "tiercel-crds.labels",
+        }
+    }
+
+    /// The value that leaves the definitions in the cluster.
+    const fn keep(self) -> &'static str {
+        match self {
+            Self::Operator => ".Values.crds.keep",
+            Self::Definitions => ".Values.keep",
+        }
+    }
+}
+
+/// File name and text of each definition in the chart `tiercel`.
 ///
 /// # Errors
 /// When a definition cannot be derived.
 pub fn templates() -> Result<Vec<(String, String)>, Error> {
+    templates_of(Chart::Operator)
+}
+
+/// File name and text of each definition in the chart `tiercel-crds`.
+///
+/// # Errors
+/// When a definition cannot be derived.
+pub fn definition_templates() -> Result<Vec<(String, String)>, Error> {
+    templates_of(Chart::Definitions)
+}
+
+fn templates_of(chart: Chart) -> Result<Vec<(String, String)>, Error> {
     Ok(render()?
         .into_iter()
-        .map(|(name, yaml)| (name, template(&yaml)))
+        .map(|(name, yaml)| (name, template(chart, &yaml)))
         .collect())
+}
+
+/// Gives objects that no operator has seen a status: none of their generations, which start at 1. kstatus takes an object
+/// without status for finished, so whoever waits for one (Helm, Flux) would be told so before the first pass.
+fn unobserved(definition: &mut Value) {
+    let versions = definition.pointer_mut("/spec/versions").and_then(Value::as_array_mut);
+    for version in versions.into_iter().flatten() {
+        let status = version.pointer_mut("/schema/openAPIV3Schema/properties/status");
+        if let Some(Value::Object(schema)) = status {
+            schema.insert("default".to_owned(), json!({"observedGeneration": 0}));
+        }
+    }
 }
 
 /// The types of a definition hold bounds as floats; all of ours are whole, and `1` reads better than `1.0`.
@@ -129,20 +194,27 @@ fn whole_numbers(value: &mut Value) {
 }
 
 /// The definition as a chart template. Helm's own `crds/` folder would install it once and never upgrade it.
-fn template(yaml: &str) -> String {
-    let mut text = String::from("{{- if .Values.crds.enabled }}\n");
+fn template(chart: Chart, yaml: &str) -> String {
+    let switched = chart == Chart::Operator;
+    let mut text = String::from(if switched {
+        "{{- if .Values.crds.enabled }}\n"
+    } else {
+        ""
+    });
     text.push_str(GENERATED);
     for line in yaml.lines() {
         // Descriptions hold no template braces (a test says so), so the text passes through unchanged.
         let _ = writeln!(text, "{line}");
         if line == "metadata:" {
-            text.push_str("  labels:\n    {{- include \"tiercel.labels\" . | nindent 4 }}\n");
-            text.push_str(
-                "  {{- if .Values.crds.keep }}\n  annotations:\n    helm.sh/resource-policy: keep\n  {{- end }}\n",
+            let (labels, keep) = (chart.labels(), chart.keep());
+            let _ = write!(
+                text,
+                "  labels:\n    {{{{- include \"{labels}\" . | nindent 4 }}}}\n  {{{{- if {keep} }}}}\n  annotations:\n    \
+                 helm.sh/resource-policy: keep\n  {{{{- end }}}}\n"
             );
         }
     }
-    text.push_str("{{- end }}\n");
+    text.push_str(if switched { "{{- end }}\n" } else { "" });
     text
 }
 

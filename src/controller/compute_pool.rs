@@ -377,4 +377,6 @@ async fn caught(object: Arc<DeserializeGuard<ComputePool>>, ctx: Arc<Context>) -
 }
 
 #[cfg(test)]
+mod situations;
+#[cfg(test)]
 mod tests;

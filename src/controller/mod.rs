@@ -11,6 +11,8 @@ pub mod outcome;
 pub mod pipeline;
 pub mod pools;
 pub mod rebalancer;
+#[cfg(test)]
+mod recorded;
 pub mod report;
 pub mod run;
 pub mod stores;

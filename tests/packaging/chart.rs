@@ -4,7 +4,7 @@ use clap::Parser as _;
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use crate::programs::{documents, files, helm, id, read, refusal, root, template};
+use crate::programs::{documents, files, helm, id, read, refusal, template};
 
 const VALUE_SETS: [&str; 3] = ["default", "full", "namespaced"];
 
@@ -12,7 +12,7 @@ fn value_file(name: &str) -> String {
     format!("--values=charts/tiercel/ci/{name}-values.yaml")
 }
 
-fn find(rendered: &[Value], wanted: &str) -> Value {
+pub(crate) fn find(rendered: &[Value], wanted: &str) -> Value {
     let found = rendered.iter().find(|object| id(object) == wanted);
     found
         .unwrap_or_else(|| panic!("no {wanted} among {:?}", rendered.iter().map(id).collect::<Vec<_>>()))
@@ -49,37 +49,6 @@ fn every_switch_and_extension_point_renders_as_recorded() {
 #[test]
 fn namespaced_scope_renders_as_recorded() {
     assert_snapshot!(template(&[&value_file("namespaced")]));
-}
-
-#[test]
-fn definitions_follow_their_two_switches() {
-    let definitions = |arguments: &[&str]| -> Vec<Value> {
-        let rendered = documents(&template(arguments)).into_iter();
-        rendered
-            .filter(|object| object["kind"] == "CustomResourceDefinition")
-            .collect()
-    };
-    let kept = definitions(&[]);
-    let names: Vec<_> = kept
-        .iter()
-        .map(|object| object["metadata"]["name"].as_str().unwrap())
-        .collect();
-    assert_eq!(names, ["computepools.tiercel.dev", "tieredpipelines.tiercel.dev"]);
-    for object in &kept {
-        assert_eq!(object["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
-    }
-    for object in definitions(&["--set=crds.keep=false"]) {
-        assert!(
-            object["metadata"].get("annotations").is_none(),
-            "{} must go with the release",
-            id(&object)
-        );
-    }
-    assert!(definitions(&["--set=crds.enabled=false"]).is_empty());
-    assert!(
-        !root().join("charts/tiercel/crds").exists(),
-        "helm installs `crds/` once and never upgrades it"
-    );
 }
 
 #[test]
@@ -374,8 +343,10 @@ fn a_parent_chart_may_add_its_own_global_keys() {
 fn chart_manifests_and_package_agree_on_the_version() {
     let version = env!("CARGO_PKG_VERSION");
     let chart = documents(&read("charts/tiercel/Chart.yaml")).remove(0);
-    assert_eq!(chart["appVersion"], version);
-    assert_eq!(chart["version"], version);
+    for chart in [&chart, &documents(&read("charts/tiercel-crds/Chart.yaml"))[0]] {
+        assert_eq!(chart["appVersion"], version);
+        assert_eq!(chart["version"], version);
+    }
     assert!(
         chart["annotations"]["artifacthub.io/images"]
             .as_str()

@@ -19,7 +19,7 @@ fn pages() -> Vec<PathBuf> {
         "CHANGELOG.md",
     ];
     pages.extend(front.iter().map(|name| root().join(name)));
-    pages.push(root().join("charts/tiercel/README.md"));
+    pages.extend(["tiercel", "tiercel-crds"].map(|chart| root().join(format!("charts/{chart}/README.md"))));
     assert!(pages.len() > 45, "{} pages", pages.len());
     pages
 }
@@ -153,7 +153,7 @@ fn every_page_is_in_the_book_once() {
 #[test]
 fn manifests_in_the_documentation_are_understood() {
     let mut found = 0;
-    for path in files("docs", "md") {
+    for path in files("docs", "md").into_iter().chain([root().join("README.md")]) {
         let text = std::fs::read_to_string(&path).unwrap();
         for block in text.split("```yaml\n").skip(1) {
             let block = block.split("```").next().unwrap();
@@ -176,7 +176,7 @@ fn manifests_in_the_documentation_are_understood() {
     assert!(found >= 11, "only {found} manifests");
 }
 
-/// Commands of `sh` blocks. A scenario runs those of the README.
+/// `sh` blocks. A scenario runs those of the README; `blocks` says who runs the others.
 fn commands(page: &str) -> Vec<String> {
     let text = read(page);
     let blocks = text
@@ -189,6 +189,6 @@ fn commands(page: &str) -> Vec<String> {
 #[test]
 fn the_quick_start_types_what_the_readme_types() {
     let (quick, readme) = (commands("docs/quick-start.md"), commands("README.md"));
-    assert_eq!(quick, readme, "a scenario runs the commands of the README only");
-    assert_eq!(quick.len(), 2);
+    assert_eq!(readme.len(), 2);
+    assert_eq!(quick[..2], readme, "a scenario runs the commands of the README only");
 }

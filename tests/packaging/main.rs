@@ -4,9 +4,13 @@
 // `cfg(test)` always holds here; it tells clippy that helpers may fail by panicking, as tests do.
 #![cfg(test)]
 
+mod blocks;
 mod chart;
+mod definitions;
 mod dependencies;
 mod docs;
+mod gitops;
+mod krew;
 mod kustomize;
 mod monitoring;
 mod programs;

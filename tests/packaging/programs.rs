@@ -81,10 +81,12 @@ pub(crate) fn template(arguments: &[&str]) -> String {
 
 /// Why the chart refuses to render; fails if it renders.
 pub(crate) fn refusal(arguments: &[&str]) -> String {
-    let output = run(
-        "helm",
-        &[&["template", "tiercel", "charts/tiercel"], arguments].concat(),
-    );
+    refusal_of("charts/tiercel", arguments)
+}
+
+/// Likewise of a chart by its folder.
+pub(crate) fn refusal_of(chart: &str, arguments: &[&str]) -> String {
+    let output = run("helm", &[&["template", "tiercel", chart], arguments].concat());
     assert!(
         !output.status.success(),
         "helm template {} must be refused",

@@ -27,6 +27,7 @@ mod behaviour_restart;
 mod behaviour_shift;
 mod behaviour_sources;
 mod explain;
+mod gitops;
 mod hardware;
 mod harness;
 mod lifecycle;
@@ -39,6 +40,8 @@ mod prometheus;
 mod quickstart;
 mod suite;
 mod support;
+mod typed;
+mod upgrade;
 
 use std::sync::Arc;
 
@@ -81,6 +84,7 @@ fn main() {
     trials.extend(behaviour_restart::scenarios(&suite));
     trials.extend(behaviour_shift::scenarios(&suite));
     trials.extend(explain::scenarios(&suite));
+    trials.extend(gitops::scenarios(&suite));
     trials.extend(hardware::scenarios(&suite));
     trials.extend(harness::scenarios(&suite));
     trials.extend(lifecycle::scenarios(&suite));
@@ -90,6 +94,7 @@ fn main() {
     trials.extend(plugin::scenarios(&suite));
     trials.extend(pools::scenarios(&suite));
     trials.extend(quickstart::scenarios(&suite));
+    trials.extend(upgrade::scenarios(&suite));
     let conclusion = libtest_mimic::run(&arguments, trials);
     suite.stop();
     conclusion.exit();

@@ -8,13 +8,14 @@ use std::time::Duration;
 use kube::ResourceExt;
 use libtest_mimic::Trial;
 use tiercel::api::labels;
-use tiercel_e2e::command::{self, Output};
+use tiercel_e2e::command;
 use tiercel_e2e::nodes::X86;
 use tiercel_e2e::process::{Process, Spec, tail};
 use tiercel_e2e::wait::{eventually, wanted};
 
 use crate::suite::Suite;
-use crate::support::{PATIENCE, file, repository, stage};
+use crate::support::{PATIENCE, file, stage};
+use crate::typed;
 
 /// What `make cluster` runs.
 const CLUSTER: &str = env!("CARGO_BIN_EXE_cluster");
@@ -125,26 +126,10 @@ pub(crate) async fn kubectl_get_reads_well(suite: &Suite) {
 
 /// The commands of the README's block under "Try it by hand", comments and all.
 fn readme_commands() -> Vec<String> {
-    let readme = file("README.md");
-    let (_, section) = readme.split_once("\n## Try it by hand\n").unwrap();
-    let (_, block) = section.split_once("\n```sh\n").unwrap();
-    let (block, _) = block.split_once("\n```\n").unwrap();
-    block.lines().map(str::to_owned).collect()
-}
-
-/// A command line in the repository, with the control plane's `kubectl` as the only one; `cluster`: the folder of
-/// `make cluster`.
-async fn shell(tools: &Path, cluster: &Path, line: &str) -> Output {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let env = [
-        ("PATH", format!("{}:{path}", tools.display())),
-        ("KUBECONFIG", cluster.join("kubeconfig").display().to_string()),
-        ("KUBECACHEDIR", cluster.join("kubectl-cache").display().to_string()),
-    ];
-    let env = env.map(|(name, value)| (name.to_owned(), value));
-    let args = ["-c".to_owned(), format!("cd '{}'\n{line}", repository().display())];
-    let output = command::run("/bin/sh".into(), &args, &env, "", Duration::from_mins(1)).await;
-    output.unwrap()
+    typed::block("README.md", "make cluster")
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 pub(crate) async fn the_commands_of_the_readme_run_as_written_and_lead_to_a_pipeline_that_is_ready(suite: &Suite) {
@@ -206,7 +191,7 @@ pub(crate) async fn the_commands_of_the_readme_run_as_written_and_lead_to_a_pipe
                 assert!(folder.join("kubeconfig").is_file(), "`make cluster` wrote no such file");
             }
             ["kubectl", ..] => {
-                let output = shell(Path::new(&tools), &folder, &line).await;
+                let output = typed::shell(Path::new(&tools), &folder.join("kubeconfig"), &line).await;
                 drop(output.success(line.clone()).unwrap());
                 let told = printed.lines().any(|it| it == bare);
                 assert!(told, "`make cluster` says something else than `{bare}`:\n{printed}");
@@ -218,7 +203,7 @@ pub(crate) async fn the_commands_of_the_readme_run_as_written_and_lead_to_a_pipe
     assert_eq!(run, 3, "commands of the README that were run");
     let get = "kubectl get tpipe -n agents support-agent";
     eventually(PATIENCE, format!("`{get}` says READY True"), async || {
-        let output = shell(Path::new(&tools), &folder, get).await;
+        let output = typed::shell(Path::new(&tools), &folder.join("kubeconfig"), get).await;
         let mut rows = output
             .stdout
             .lines()

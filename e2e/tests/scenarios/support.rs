@@ -269,9 +269,8 @@ impl Tiered {
         .unwrap()
     }
 
-    /// Nodes of every shape that the sample pools select, and those pools, once they count them. First placements are made
-    /// of the nodes that are known; what joins later is moved to in its own time.
-    pub(crate) async fn sample_pools(&self) {
+    /// Nodes of every shape that the sample pools select.
+    pub(crate) async fn sample_nodes(&self) {
         for (shape, count) in [
             ("graviton", 4),
             ("x86", 3),
@@ -281,6 +280,12 @@ impl Tiered {
         ] {
             self.space.nodes(nodes::shape(shape).unwrap(), count).await;
         }
+    }
+
+    /// Those nodes and the sample pools, once they count them. First placements are made of the nodes that are known; what
+    /// joins later is moved to in its own time.
+    pub(crate) async fn sample_pools(&self) {
+        self.sample_nodes().await;
         self.apply_yaml(&file("config/samples/pools.yaml")).await;
         for pool in ["graviton", "x86", "l4-spot", "h100", "inferentia"] {
             self.pool_says(pool, "Ready", "True", "NodesAvailable").await;

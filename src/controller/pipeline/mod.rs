@@ -103,8 +103,9 @@ async fn reconcile(object: Arc<DeserializeGuard<TieredPipeline>>, ctx: Arc<Conte
         conditions::verdicts(&status.conditions),
     );
     status::tell(&ctx.events, raw, &status);
+    let pending = verdict::is_pending(&status);
     status::update(&ctx.client, raw, status).await?;
-    Ok(if report.refused.is_empty() {
+    Ok(if report.refused.is_empty() && !pending {
         Outcome::Applied
     } else {
         Outcome::Waiting
@@ -129,5 +130,7 @@ pub fn error_policy(
     }
 }
 
+#[cfg(test)]
+mod situations;
 #[cfg(test)]
 mod tests;

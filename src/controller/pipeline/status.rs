@@ -95,10 +95,10 @@ pub fn compute_status(
         },
         conditions: previous.map(|previous| previous.conditions.clone()).unwrap_or_default(),
     };
-    for new in verdict::conditions(valid, report, view, previous) {
+    for new in verdict::conditions(valid, report, view, previous, now) {
         conditions::set(&mut status.conditions, now, valid.generation, new);
     }
-    for absent in verdict::absent(valid, report, view, previous) {
+    for absent in verdict::absent(valid, report, view, previous, now) {
         conditions::remove(&mut status.conditions, absent);
     }
     status

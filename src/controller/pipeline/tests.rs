@@ -22,7 +22,7 @@ use crate::api::{TieredPipeline, TieredPipelineStatus};
 use crate::controller::capacity::fixtures::{World, object};
 use crate::controller::live::Live;
 use crate::controller::rebalancer::view::driver_word;
-use crate::controller::report::{Foreign, PipelineView, Prospect, Signals, StageView};
+use crate::controller::report::{PipelineView, Prospect, Signals, StageView};
 use crate::rebalance::decision;
 use crate::rebalance::world::Also;
 use crate::signals::presets::Preset;
@@ -64,7 +64,12 @@ pub(super) fn world() -> World {
 }
 
 /// The Deployments that the pipeline asks for, as a cluster has them once `ready` pods of each run.
-fn deployed(raw: &TieredPipeline, found: &Found, ready: i32, patch: &Value) -> BTreeMap<String, Arc<Live<Deployment>>> {
+pub(super) fn deployed(
+    raw: &TieredPipeline,
+    found: &Found,
+    ready: i32,
+    patch: &Value,
+) -> BTreeMap<String, Arc<Live<Deployment>>> {
     let wanted = build(&validate(raw, found)).deployments;
     let live = wanted.into_iter().map(|(deployment, claim)| {
         let replicas = claim.to_send().unwrap_or_default();
@@ -81,7 +86,12 @@ fn deployed(raw: &TieredPipeline, found: &Found, ready: i32, patch: &Value) -> B
     live.collect()
 }
 
-fn status(raw: &TieredPipeline, found: &Found, written: &[&str], view: Option<&PipelineView>) -> TieredPipelineStatus {
+pub(super) fn status(
+    raw: &TieredPipeline,
+    found: &Found,
+    written: &[&str],
+    view: Option<&PipelineView>,
+) -> TieredPipelineStatus {
     let valid = validate(raw, found);
     let report = Report {
         written: written
@@ -96,7 +106,7 @@ fn status(raw: &TieredPipeline, found: &Found, written: &[&str], view: Option<&P
 }
 
 /// `Ready`'s status and reason, and which of kstatus's conditions are there.
-fn kstatus(status: &TieredPipelineStatus) -> String {
+pub(super) fn kstatus(status: &TieredPipelineStatus) -> String {
     let find = |type_: &str| status.conditions.iter().find(|condition| condition.type_ == type_);
     let ready = find("Ready").unwrap();
     let shown = ["Reconciling", "Stalled"]
@@ -108,7 +118,7 @@ fn kstatus(status: &TieredPipelineStatus) -> String {
 }
 
 /// A status of generation 3 that says that the pipeline serves.
-fn serving() -> Value {
+pub(super) fn serving() -> Value {
     json!({"status": {"observedGeneration": 3, "replicas": 2, "readyReplicas": 2, "conditions": [{
         "type": "Ready", "status": "True", "reason": "AsDeclared", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
     }]}})
@@ -168,108 +178,8 @@ fn the_children_of_a_pipeline_are_as_recorded() {
     insta::assert_snapshot!(format!("{}\n---\n{}", claims.join("\n"), yaml.join("---\n")));
 }
 
-#[test]
-fn what_kstatus_reads_in_every_situation() {
-    let world = world();
-    let nothing = found(&world);
-    let stages = json!([stage("serve", json!({}))]);
-    let (raw, served) = (rag(stages.clone(), json!({})), rag(stages.clone(), serving()));
-    let with = |ready: i32, patch: Value| Found {
-        deployments: deployed(&raw, &nothing, ready, &patch),
-        ..nothing.clone()
-    };
-    let child = "rag--serve--cpu";
-    let assert = |what: &str, status: TieredPipelineStatus, expected: &str| {
-        assert_eq!(kstatus(&status), expected, "{what}: {:?}", status.conditions);
-        assert_eq!(status.observed_generation, Some(3), "{what}");
-    };
-    assert(
-        "first visit",
-        status(&raw, &nothing, &[child], None),
-        "Unknown Pending Reconciling",
-    );
-    assert(
-        "pods start",
-        status(&raw, &with(1, json!({})), &[], None),
-        "False RollingOut Reconciling",
-    );
-    assert(
-        "steady",
-        status(&served, &with(2, json!({})), &[], None),
-        "True AsDeclared",
-    );
-    let lagging = || with(2, json!({"metadata": {"generation": 6}}));
-    assert(
-        "replicas change",
-        status(&served, &lagging(), &[], None),
-        "True AsDeclared",
-    );
-    assert(
-        "just edited",
-        status(&served, &with(2, json!({})), &[child], None),
-        "False RollingOut Reconciling",
-    );
-    let mut edited = served.clone();
-    edited.status.as_mut().unwrap().observed_generation = Some(2);
-    assert(
-        "edited, not yet seen below",
-        status(&edited, &lagging(), &[], None),
-        "False RollingOut Reconciling",
-    );
-    let old = with(2, json!({"status": {"updatedReplicas": 1}}));
-    assert(
-        "old pods are left",
-        status(&served, &old, &[], None),
-        "False RollingOut Reconciling",
-    );
-    let refused =
-        json!({"status": {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}]}});
-    assert(
-        "a quota refuses pods",
-        status(&raw, &with(1, refused), &[], None),
-        "False ChildRefused Reconciling",
-    );
-    let paused = rag(stages.clone(), json!({"spec": {"mode": "Paused"}}));
-    assert("paused", status(&paused, &with(2, json!({})), &[], None), "True Paused");
-    let elsewhere = PipelineView {
-        stages: [(
-            "serve".to_owned(),
-            StageView {
-                foreign: Some(Foreign::Autoscaler("keda".to_owned())),
-                ..unremarkable()
-            },
-        )]
-        .into(),
-        ..PipelineView::default()
-    };
-    assert(
-        "HPA or KEDA",
-        status(&raw, &with(2, json!({})), &[], Some(&elsewhere)),
-        "False ReplicasOwnedElsewhere",
-    );
-    assert(
-        "no pool",
-        status(&raw, &Found::default(), &[], None),
-        "False NoPoolMatches Stalled",
-    );
-    let foreign = with(2, json!({"metadata": {"ownerReferences": null}}));
-    assert(
-        "a name is taken",
-        status(&raw, &foreign, &[], None),
-        "False NameTaken Stalled",
-    );
-    let secret =
-        json!({"container": {"env": [{"name": "T", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}});
-    let both = rag(json!([stage("serve", json!({})), stage("secret", secret)]), json!({}));
-    assert(
-        "one stage is refused",
-        status(&both, &with(2, json!({})), &[], None),
-        "False Refused Stalled",
-    );
-}
-
 /// A stage of which there is nothing to say.
-fn unremarkable() -> StageView {
+pub(super) fn unremarkable() -> StageView {
     StageView {
         planned: BTreeMap::new(),
         short: false,
@@ -414,7 +324,7 @@ fn a_reason_that_many_pools_share_is_said_once_and_names_the_first_of_them() {
     let gpu = json!({"spec": {"tier": "Accelerator", "device": {"resourceName": "nvidia.com/gpu"}}});
     let raw = rag(
         json!([stage("serve", json!({"tierHint": "AcceleratorRequired"}))]),
-        json!({}),
+        serving(),
     );
     let told = status(&raw, &found(&pools.pool("gpu", gpu)), &[], None);
     let message = &told.conditions.iter().find(|it| it.type_ == "Stalled").unwrap().message;
@@ -609,7 +519,7 @@ fn what_the_rebalancer_saw_before_a_restart_stands_until_it_has_looked_again() {
 fn replicas_that_cannot_move_are_named_before_pools_that_others_closed() {
     let closed =
         json!({"spec": {"allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "other"}}}}});
-    let raw = rag(json!([stage("serve", json!({}))]), json!({}));
+    let raw = rag(json!([stage("serve", json!({}))]), serving());
     let deployments = deployed(&raw, &found(&world()), 2, &json!({}));
     let others = (0..9).fold(World::default(), |world, index| {
         world.pool(&format!("other-{index}"), closed.clone())

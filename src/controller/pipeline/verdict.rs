@@ -3,7 +3,8 @@
 mod aspects;
 mod words;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::SignedDuration;
 
 pub use self::aspects::hold_text;
 use self::aspects::{
@@ -18,6 +19,10 @@ use super::validated::{Claim, Exclusion, Permission, StagePool, ValidatedPipelin
 use crate::api::TieredPipelineStatus;
 use crate::api::conditions::{New, Reason, Status, Type};
 use crate::api::tiered_pipeline::Mode;
+
+/// How long a new pipeline waits for the pools that were created with it: the two kinds are watched apart, and who waits for
+/// a pipeline may take the first `Stalled` for the last word.
+const POOLS_FOLLOW: SignedDuration = SignedDuration::from_secs(2);
 
 /// How the pipeline is, in one word and one sentence, and what kstatus calls it.
 struct Summary {
@@ -34,6 +39,7 @@ pub fn conditions(
     report: &Report,
     view: Option<&PipelineView>,
     previous: Option<&TieredPipelineStatus>,
+    now: &Time,
 ) -> Vec<New> {
     let Summary {
         ready,
@@ -41,7 +47,7 @@ pub fn conditions(
         message,
         reconciling,
         stalled,
-    } = summary(valid, report, view, previous);
+    } = summary(valid, report, view, previous, now);
     let new = |type_, status, reason, message: String| New {
         type_,
         status,
@@ -72,8 +78,9 @@ pub fn absent(
     report: &Report,
     view: Option<&PipelineView>,
     previous: Option<&TieredPipelineStatus>,
+    now: &Time,
 ) -> Vec<Type> {
-    let summary = summary(valid, report, view, previous);
+    let summary = summary(valid, report, view, previous, now);
     let held = [
         (Type::Reconciling, summary.reconciling),
         (Type::Stalled, summary.stalled),
@@ -94,6 +101,7 @@ fn summary(
     report: &Report,
     view: Option<&PipelineView>,
     previous: Option<&TieredPipelineStatus>,
+    now: &Time,
 ) -> Summary {
     let stalled = |reason, message: String| Summary {
         ready: Status::False,
@@ -136,6 +144,9 @@ fn summary(
         .iter()
         .find(|stage| stage.pools.iter().all(|pool| pool.fit.is_none()))
     {
+        if awaits_pools(previous, now) {
+            return waiting(Status::Unknown, Reason::Pending, no_pool(stage));
+        }
         // Only a pool that would do otherwise counts as closed.
         let closed = stage.excluded.iter().any(|(_, why)| matches!(why, Exclusion::Closed))
             && !stage
@@ -251,6 +262,23 @@ fn summary(
         reconciling: false,
         stalled: false,
     }
+}
+
+/// Whether nothing has been said of the pipeline yet, but for what a first look brings.
+fn awaits_pools(previous: Option<&TieredPipelineStatus>, now: &Time) -> bool {
+    let mut conditions = previous.into_iter().flat_map(|status| &status.conditions);
+    let ready = conditions.find(|condition| condition.type_ == Type::Ready.as_str());
+    ready.is_none_or(|ready| {
+        let age = now.0.duration_since(ready.last_transition_time.0).abs();
+        ready.status == Status::Unknown.as_str() && age < POOLS_FOLLOW
+    })
+}
+
+/// Whether a pass waits for pools that may be there in a moment, and should look again.
+pub fn is_pending(status: &TieredPipelineStatus) -> bool {
+    let pending =
+        |condition: &Condition| condition.type_ == Type::Ready.as_str() && condition.reason == Reason::Pending.as_str();
+    status.conditions.iter().any(pending)
 }
 
 /// Whether a roll-out may be under way that the Deployments' status does not show yet. It lags behind a change of
