@@ -1,6 +1,9 @@
 //! Pure: from objects of the cluster to what people see of them. Models that serialize, and the same as text.
 
 pub mod facts;
+pub mod graph;
+pub mod hour;
+pub mod page;
 pub mod status;
 pub mod top;
 pub mod tree;

@@ -19,7 +19,7 @@ const PODS_MAX: usize = 5;
 const PORT: (&str, i32) = ("metrics", 8080);
 
 /// Where the operator is.
-pub(super) enum Operator {
+pub(in crate::cli) enum Operator {
     /// At a URL, outside of the cluster.
     At(Client, String),
     /// Behind the API server: in these pods.
@@ -52,7 +52,7 @@ pub(super) enum Unreached {
 
 impl Operator {
     /// The operator at a URL.
-    pub(super) fn at(url: &str) -> Result<Self, Error> {
+    pub(in crate::cli) fn at(url: &str) -> Result<Self, Error> {
         let usage = |problem: &str| Error::Usage(format!("--operator '{url}': {problem}: write http://HOST:PORT"));
         let uri: Uri = url.parse().map_err(|_| usage("not a URL"))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
@@ -75,7 +75,7 @@ impl Operator {
     }
 
     /// The operator in the pods that a selector picks.
-    pub(super) fn behind(client: Client, namespace: &str, selector: &str) -> Self {
+    pub(in crate::cli) fn behind(client: Client, namespace: &str, selector: &str) -> Self {
         Self::Behind {
             client,
             namespace: namespace.to_owned(),
