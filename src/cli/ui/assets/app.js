@@ -50,11 +50,18 @@ function follow() {
     model.cut = null;
     refresh();
   });
-  events.addEventListener("error", () => {
-    model.cut ??= new Date().toISOString();
-    draw();
-    // A refused stream ends; one that broke comes back by itself.
+  events.addEventListener("error", async () => {
+    // A refused stream ends; one that broke comes back by itself. Until then the state can be asked for.
     if (events.readyState === EventSource.CLOSED) setTimeout(follow, 5000);
+    try {
+      const state = await get("/api/state");
+      if (state.problem) throw new Error(state.problem);
+      model.overview = state;
+      model.cut = null;
+    } catch {
+      model.cut ??= new Date().toISOString();
+    }
+    refresh();
   });
 }
 
@@ -76,7 +83,7 @@ async function refresh() {
       await fetched(place());
     } while (again);
   } catch {
-    model.cut ??= new Date().toISOString();
+    // Nobody answers: the stream breaks, too, and says so.
   } finally {
     refreshing = false;
     draw();
