@@ -7,7 +7,7 @@
 // and TIERCEL_DEMO_BIN name the programs, CHROMIUM the browser.
 
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -52,16 +52,19 @@ async function end() {
 async function demo() {
   const folder = join(target, "ui-demo");
   const fast = ["1", "true"].includes(process.env.FAST ?? "");
+  rmSync(folder, { recursive: true, force: true });
   let loaded;
   const load = new Promise((done) => { loaded = done; });
-  const story = start(process.env.TIERCEL_DEMO_BIN ?? join(target, "debug/demo"), ["--folder", folder, ...(fast ? ["--fast"] : [])], {}, (line) => { if (/^3 ·|\b3 · /.test(line)) loaded(); });
+  const story = start(process.env.TIERCEL_DEMO_BIN ?? join(target, "debug/demo"), ["--folder", folder, ...(fast ? ["--fast"] : [])], {}, (line) => { if (/\b3 · /.test(line)) loaded(); });
   const broken = new Promise((_, fail) => story.on("exit", (code) => fail(new Error(`the demo ended with ${code}: ${folder}`))));
   broken.catch(() => {});
   say("the demo starts");
-  const config = join(folder, "cluster/kubeconfig");
+  const config = join(folder, "cluster/admin.kubeconfig");
   const before = Date.now();
-  // A file of an earlier run is removed first.
-  await Promise.race([broken, (async () => { await sleep(1000); while (!existsSync(config)) { if (Date.now() - before > 120_000) throw new Error(`no ${config}`); await sleep(200); } })()]);
+  while (!existsSync(config)) {
+    if (Date.now() - before > 120_000) throw new Error(`the demo wrote no ${config}`);
+    await Promise.race([broken, sleep(200)]);
+  }
   // The operator's port is five after the API server's: see e2e/src/slot.rs.
   const server = () => Number(/server: https:\/\/127\.0\.0\.1:(\d+)/.exec(readFileSync(config, "utf8"))?.[1]);
   const view = async () => {
@@ -75,7 +78,7 @@ async function demo() {
   while (!(url = await Promise.race([broken, view()]))) await sleep(1000);
   say(`the view is at ${url}`);
   await Promise.race([broken, load]);
-  const seconds = fast ? 100 : 240;
+  const seconds = fast ? 85 : 235;
   say(`${seconds} s of load first, so that there is something to see`);
   await Promise.race([broken, sleep(seconds * 1000)]);
   return url;
@@ -103,7 +106,7 @@ async function walk(url, browser) {
   await shot("ui-dark");
   await readable("dark");
 
-  // By keys alone.
+  // By keys alone. What is open stays so while the page follows.
   await page.press("t");
   await page.until("the light theme by key", "document.documentElement.dataset.theme === 'light'");
   await page.press("?");
@@ -121,6 +124,9 @@ async function walk(url, browser) {
   await page.evaluate("document.getElementById('main').querySelector('[data-key=why-generate]')?.scrollIntoView({block: 'start'}); scrollBy(0, -130)");
   await shot("ui-why");
   await readable("why");
+  await page.evaluate("document.querySelector('.why details summary').click()");
+  await page.evaluate("new Promise((done) => setTimeout(done, 6000))");
+  if (!(await page.evaluate("document.querySelector('.why details').open"))) page.faults.push("details that were opened close by themselves");
   await page.press("o");
   await page.until("pools", "document.querySelectorAll('.pool').length > 0");
   await page.evaluate("scrollTo(0, 0)");

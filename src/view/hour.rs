@@ -1,7 +1,7 @@
 //! What was seen over the last hour, in steps of ten seconds. What nobody saw is a gap, not a zero.
 //!
-//! Bounded: 10,000 rows (a stage on a pool) of at most 2.5 kB, the cost of 1,000 pipelines at 6 kB, and 20 decisions for each of
-//! them. That is 45 MB at the very most; six stages on two pools each are 36 kB.
+//! Bounded: 10,000 rows (a stage on a pool) of at most 2.5 kB, the cost of 1,000 pipelines at 6 kB, and 50 decisions of at most 0.7 kB
+//! for each of them. That is 70 MB at the very most; six stages on two pools each are 70 kB.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -22,7 +22,7 @@ const ROWS_MAX: usize = 10_000;
 /// Pipelines whose cost and decisions are kept at most.
 const PIPELINES_MAX: usize = 1_000;
 /// Decisions of one pipeline that are kept at most. Its status has five.
-const DECISIONS_MAX: usize = 20;
+const DECISIONS_MAX: usize = 50;
 
 /// The last hour of some pipelines.
 #[derive(Clone, Debug)]
@@ -127,6 +127,9 @@ pub struct Past {
     pub cost: Vec<Cost>,
     /// Decisions of that time, newest first.
     pub decisions: Vec<DecisionSummary>,
+    /// There were more of them than are kept.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub more_decisions: bool,
 }
 
 /// A stage on a pool.
@@ -230,7 +233,9 @@ impl Hour {
             let time: Option<Timestamp> = decision.time.parse().ok();
             time.is_some_and(|time| time.as_second() >= first * STEP_SECONDS)
         };
+        let decisions: Vec<DecisionSummary> = kept.decisions.iter().filter(decided).cloned().collect();
         Past {
+            more_decisions: decisions.len() >= DECISIONS_MAX,
             since: time(self.since.as_second()),
             from: time(first * STEP_SECONDS),
             step_seconds: STEP_SECONDS,
@@ -247,7 +252,7 @@ impl Hour {
                     cost_per_hour: money(micros),
                 })
                 .collect(),
-            decisions: kept.decisions.iter().filter(decided).cloned().collect(),
+            decisions,
         }
     }
 }

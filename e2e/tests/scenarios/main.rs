@@ -39,6 +39,7 @@ mod prometheus;
 mod quickstart;
 mod suite;
 mod support;
+mod ui;
 
 use std::sync::Arc;
 
@@ -88,6 +89,7 @@ fn main() {
     trials.extend(monitoring::scenarios(&suite));
     trials.extend(plan::scenarios(&suite));
     trials.extend(plugin::scenarios(&suite));
+    trials.extend(ui::scenarios(&suite));
     trials.extend(pools::scenarios(&suite));
     trials.extend(quickstart::scenarios(&suite));
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -128,18 +128,34 @@ fn note(troubles: &mut Vec<(From, Trouble)>, (from, said): Heard) {
 
 fn heard(from: From, events: impl Stream<Item = Event> + Send + 'static) -> BoxStream<'static, Heard> {
     events
-        .map(move |event| (from, event.map_err(|error| (said(&error), advice(&error)))))
+        .map(move |event| (from, event.map_err(|error| trouble(&error))))
         .boxed()
 }
 
-fn advice(error: &watcher::Error) -> &'static str {
-    let code = match error {
+/// What the server says, or that it says nothing.
+fn trouble(error: &watcher::Error) -> Trouble {
+    let code = code(error);
+    let problem = said(error);
+    let problem = if code == 0 { unanswered(&problem) } else { problem };
+    (problem, advice(code))
+}
+
+fn unanswered(problem: &str) -> String {
+    format!("the API server does not answer: {problem}")
+}
+
+/// The HTTP status of the server's answer; 0 for none.
+const fn code(error: &watcher::Error) -> u16 {
+    match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code,
         watcher::Error::WatchError(status) => status.code,
         _ => 0,
-    };
+    }
+}
+
+const fn advice(code: u16) -> &'static str {
     match code {
         401 => "log in again, then start this command again",
         403 => "ask for the right to list and watch tieredpipelines, computepools and pods",
@@ -158,7 +174,7 @@ fn probes(client: Client) -> impl Stream<Item = Heard> + Send {
             Ok(Ok(_) | Err(kube::Error::Api(_))) => Ok(()),
             Ok(Err(error)) => Err(plainly(&error)),
         };
-        let said = answered.map_err(|problem| (format!("the API server does not answer: {problem}"), WAIT));
+        let said = answered.map_err(|problem| (unanswered(&problem), WAIT));
         Some(((From::Probe, said), client))
     })
 }
@@ -184,11 +200,13 @@ mod tests {
     fn whoever_may_not_look_is_told_what_it_takes() {
         let refused = |code: u16| {
             let status = kube::core::Status::failure("no", "").with_code(code).boxed();
-            advice(&watcher::Error::WatchStartFailed(kube::Error::Api(status)))
+            trouble(&watcher::Error::WatchStartFailed(kube::Error::Api(status)))
         };
-        assert!(refused(401).contains("log in"), "{}", refused(401));
-        assert!(refused(403).contains("ask for the right"), "{}", refused(403));
-        assert!(refused(404).contains("not installed"), "{}", refused(404));
-        assert_eq!(refused(500), WAIT);
+        for (code, words) in [(401, "log in"), (403, "ask for the right"), (404, "not installed"), (500, WAIT)] {
+            let (problem, advice) = refused(code);
+            assert!(advice.contains(words) && problem == "no", "{code}: {problem}; {advice}");
+        }
+        let silent = trouble(&watcher::Error::NoResourceVersion);
+        assert!(silent.0.starts_with("the API server does not answer: ") && silent.1 == WAIT, "{silent:?}");
     }
 }

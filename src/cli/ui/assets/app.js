@@ -130,7 +130,8 @@ function content(where) {
   if (!where.name) return nothing();
   if (!detail) return h("p", { class: "empty", "data-key": "wait" }, "…");
   if (detail.problem) return h("p", { class: "empty", "data-key": "problem" }, detail.problem);
-  return pipeline(detail, where.tab, model.why, where.stage, model.width);
+  const tiers = new Map(overview.pools.map((pool) => [pool.name, pool.tier]));
+  return pipeline(detail, tiers, where.tab, model.why, where.stage, model.width);
 }
 
 function nothing() {
@@ -232,7 +233,11 @@ let shade = "auto";
 const turn = () => { shade = theme(THEMES[(THEMES.indexOf(shade) + 1) % THEMES.length]); };
 
 function press(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("select, input, dialog[open]")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("select, input")) return;
+  if (at("help").open) {
+    if (event.key === "?") help();
+    return;
+  }
   const where = place();
   const scrolls = event.target.closest?.("[tabindex='0']");
   const act = {

@@ -27,7 +27,10 @@ function build(element, attributes, children) {
 
 /** Makes `old` look like `fresh` and keeps what is the same: focus, selection and scrolling stay where they are. */
 export function morph(old, fresh) {
-  for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name } of [...old.attributes]) {
+    // Whether details are open is the reader's choice.
+    if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+  }
   for (const { name, value } of fresh.attributes) {
     if (old.getAttribute(name) === value) continue;
     // A style attribute as text would be inline style, which the policy forbids.

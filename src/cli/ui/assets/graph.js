@@ -2,17 +2,17 @@
 
 import { h, s, sign, state, tone } from "./dom.js";
 
-const WIDE = { card: 212, gapLayer: 64, gapRow: 18, bend: 12 };
-const HEAD = 56;
+const SIZE = { card: [158, 236], gapLayer: [44, 72], gapRow: 18, bend: 12 };
+const HEAD = 54;
 const LINE = 24;
 
 /** Height of a card: its head and a line for each pool. */
-const height = (stage) => HEAD + LINE * Math.max(1, stage.pools.filter((pool) => pool.replicas > 0).length) + 6;
+const height = (stage) => HEAD + LINE * Math.max(1, stage.pools.filter((pool) => pool.replicas > 0).length) + 4;
 
-/** The drawing. `down`: layers below each other, for narrow screens. */
-export function graph(detail, down) {
+/** The drawing in so many pixels. `down`: layers below each other, for narrow screens. */
+export function graph(detail, width, down) {
   const stages = new Map(detail.stages.map((stage) => [stage.name, stage]));
-  const places = down ? stacked(detail.graph, stages) : sideBySide(detail.graph, stages);
+  const places = down ? stacked(detail.graph, stages, width) : sideBySide(detail.graph, stages, width);
   const cards = [...places.cards].map(([name, place]) => card(stages.get(name), place, detail));
   const lines = detail.graph.edges.map((edge, at) => line(edge, at, places, down));
   return h(
@@ -36,28 +36,33 @@ export function graph(detail, down) {
 
 const calls = (edge) => edge.learned ?? edge.callsPerRequest;
 
-/** Where everything stands, layers from left to right. */
-function sideBySide(graph, stages) {
-  const size = (spot) => (spot.stage === undefined ? WIDE.bend : height(stages.get(spot.stage)));
-  const heights = graph.layers.map((layer) => layer.reduce((sum, spot) => sum + size(spot) + WIDE.gapRow, -WIDE.gapRow));
+const between = (value, [least, most]) => Math.max(least, Math.min(most, value));
+
+/** Where everything stands, layers from left to right: as wide as there is room, and no narrower than can be read. */
+function sideBySide(graph, stages, width) {
+  const count = Math.max(1, graph.layers.length);
+  const gap = count > 1 ? between((width * 0.18) / (count - 1), SIZE.gapLayer) : 0;
+  const across = between((width - 8 - gap * (count - 1)) / count, SIZE.card);
+  const size = (spot) => (spot.stage === undefined ? SIZE.bend : height(stages.get(spot.stage)));
+  const heights = graph.layers.map((layer) => layer.reduce((sum, spot) => sum + size(spot) + SIZE.gapRow, -SIZE.gapRow));
   const tallest = Math.max(...heights, 0);
-  const found = { cards: new Map(), bends: new Map(), width: graph.layers.length * (WIDE.card + WIDE.gapLayer) - WIDE.gapLayer + 8, height: tallest + 12 };
+  const found = { cards: new Map(), bends: new Map(), width: count * (across + gap) - gap + 8, height: tallest + 12 };
   graph.layers.forEach((layer, depth) => {
-    const x = 4 + depth * (WIDE.card + WIDE.gapLayer);
+    const x = 4 + depth * (across + gap);
     let y = 6 + (tallest - heights[depth]) / 2;
     for (const spot of layer) {
-      const box = { x, y, width: WIDE.card, height: size(spot) };
-      if (spot.stage === undefined) bend(found, spot.bend, [[x, y + box.height / 2], [x + box.width, y + box.height / 2]]);
+      const box = { x, y, width: across, height: size(spot) };
+      if (spot.stage === undefined) bend(found, spot.bend, [[x, y + box.height / 2], [x + across, y + box.height / 2]]);
       else found.cards.set(spot.stage, box);
-      y += box.height + WIDE.gapRow;
+      y += box.height + SIZE.gapRow;
     }
   });
   return found;
 }
 
 /** Layers below each other: one column, as narrow screens need it. Long edges pass at the left. */
-function stacked(graph, stages) {
-  const found = { cards: new Map(), bends: new Map(), width: Math.min(340, document.documentElement.clientWidth - 60), height: 0 };
+function stacked(graph, stages, width) {
+  const found = { cards: new Map(), bends: new Map(), width: Math.min(420, width), height: 0 };
   let y = 6;
   for (const layer of graph.layers) {
     for (const spot of layer) {

@@ -24,11 +24,10 @@ function within(run, view) {
   return end > at ? { ...run, at, steps: end - at } : null;
 }
 
-/** All of the strip. `width`: pixels for the time. */
-export function hour(detail, width) {
+/** All of the strip. `tiers`: of each pool; `width`: pixels for the time. */
+export function hour(detail, tiers, width) {
   const past = detail.past;
   const view = frame(past, width);
-  const tiers = new Map(detail.stages.flatMap((stage) => stage.pools.map((pool) => [pool.name, pool.tier])));
   const most = new Map();
   for (const row of past.rows) {
     const top = Math.max(0, ...row.runs.map((run) => run.replicas));
@@ -43,7 +42,7 @@ export function hour(detail, width) {
   const lines = rows.map((row) => {
     const head = row.stage === last ? null : row.stage;
     last = row.stage;
-    return line(row, head, view, tiers.get(row.pool) ?? row.tier, most.get(row.stage), past);
+    return line(row, head, view, tiers.get(row.pool), most.get(row.stage), past);
   });
   return h(
     "div",
@@ -54,7 +53,7 @@ export function hour(detail, width) {
       { class: "legend" },
       h("span", {}, h("i", { class: "key cpu l4" }), " CPU"),
       h("span", {}, h("i", { class: "key acc l4" }), " accelerator"),
-      h("span", {}, "the number is replicas; darker is more of the stage's most"),
+      h("span", {}, "the number is replicas; the stronger, the more of the stage's most"),
       h("span", {}, h("i", { class: "key starting" }), " some not Ready"),
       h("span", {}, h("i", { class: "key zero" }), " none there"),
       h("span", {}, h("i", { class: "key gap" }), " not seen"),
@@ -91,14 +90,13 @@ function block(run, view, tierName, most) {
   const level = Math.max(1, Math.ceil((run.replicas / Math.max(1, most)) * 5));
   const text = width >= 8 + 7 * String(run.replicas).length;
   const waits = run.ready < run.replicas;
-  const missing = waits ? Math.max(3, ((ROW - GAP) * (run.replicas - run.ready)) / run.replicas) : 0;
   return s(
     "g",
     { class: `${tier(tierName)} l${level}` },
     title,
-    s("rect", { x: x + 0.5, y: GAP / 2, width: Math.max(0.8, width - 1), height: ROW - GAP, rx: 2, class: "block" }),
-    waits ? s("rect", { x: x + 0.5, y: ROW - GAP / 2 - missing, width: Math.max(0.8, width - 1), height: missing, rx: 2, class: "starting" }) : null,
-    text ? s("text", { x: x + 5, y: ROW / 2 + 4 }, run.replicas) : null,
+    s("rect", { x: x + 0.5, y: GAP / 2, width: Math.max(0.8, width - 1), height: ROW - GAP - (waits ? 4 : 0), rx: 2, class: "block" }),
+    waits ? s("rect", { x: x + 0.5, y: ROW - GAP / 2 - 3, width: Math.max(0.8, width - 1), height: 3, class: "starting" }) : null,
+    text ? s("text", { x: x + 5, y: ROW / 2 + (waits ? 2 : 4) }, run.replicas) : null,
   );
 }
 
@@ -124,7 +122,7 @@ function marks(past, view) {
     "div",
     { class: "hour-row marks", "data-key": "marks" },
     h("span", { class: "hour-stage" }, "decisions"),
-    h("span", { class: "hour-pool" }, String(shown.length)),
+    h("span", { class: "hour-pool" }, past.moreDecisions ? `${shown.length} and more` : String(shown.length)),
     h(
       "span",
       { class: "hour-time", role: "img", "aria-label": `${plural(shown.length, "decision")} in ${view.minutes} minutes` },

@@ -7,12 +7,11 @@ import { hour, span } from "./hour.js";
 const SERVES = { Yes: ["good", "✔", "serves"], Short: ["warn", "⚠", "serves less than is asked"], No: ["bad", "✖", "does not serve"], Unknown: ["busy", "?", "not looked at yet"] };
 const path = (screen) => `${encodeURIComponent(screen.namespace)}/${encodeURIComponent(screen.name)}`;
 
-/** The page of a pipeline. `tab`: `now` or `why`. */
-export function pipeline(detail, tab, why, stage, width) {
-  const screen = detail.screen;
+/** The page of a pipeline. `tiers`: of each pool; `tab`: `now` or `why`; `stage`: only this one; `width`: pixels. */
+export function pipeline(detail, tiers, tab, why, stage, width) {
   return [
     heading(detail, tab),
-    tab === "why" ? explained(why, stage, detail) : now(detail, width),
+    tab === "why" ? explained(why, stage, detail) : now(detail, tiers, width),
   ];
 }
 
@@ -30,14 +29,14 @@ function heading(detail, tab) {
   );
 }
 
-function now(detail, width) {
+function now(detail, tiers, width) {
   const narrow = width < 560;
   return h(
     "div",
     { class: "cards", "data-key": "now" },
     tiles(detail),
-    h("section", { class: "panel wide" }, h("h2", {}, "Stages"), graph(detail, narrow)),
-    h("section", { class: "panel wide" }, h("h2", {}, "Replicas by pool", h("span", { class: "quiet" }, span(detail.past))), hour(detail, Math.max(120, width - (narrow ? 40 : 300)))),
+    h("section", { class: "panel wide" }, h("h2", {}, "Stages"), graph(detail, width - (narrow ? 28 : 36), narrow)),
+    h("section", { class: "panel wide" }, h("h2", {}, "Replicas by pool", h("span", { class: "quiet" }, span(detail.past))), hour(detail, tiers, Math.max(120, width - (narrow ? 40 : 300)))),
     h("section", { class: "panel" }, h("h2", {}, "Decisions"), decisions(detail)),
     h("section", { class: "panel" }, h("h2", {}, "Conditions"), conditions(detail)),
   );
@@ -69,7 +68,7 @@ function tiles(detail) {
 function decisions(detail) {
   const all = new Map();
   for (const decision of [...detail.screen.decisions, ...detail.past.decisions]) if (!all.has(decision.id)) all.set(decision.id, decision);
-  const list = [...all.values()].sort((a, b) => Date.parse(b.time) - Date.parse(a.time)).slice(0, 20);
+  const list = [...all.values()].sort((a, b) => Date.parse(b.time) - Date.parse(a.time)).slice(0, 50);
   if (list.length === 0) return h("p", { class: "empty small" }, "No decision is on record.");
   const at = Date.parse(detail.time);
   return h(
@@ -129,18 +128,24 @@ function explained(why, only, detail) {
     "div",
     { class: "why", "data-key": "why" },
     why.live
-      ? h("p", { class: "lead" }, `As the operator sees it at ${exact(why.time)}`, why.sentences.proof ? `; ${why.sentences.proof}.` : ".")
+      ? h("p", { class: "lead" }, `As the operator sees it at ${exact(why.time)}`, why.sentences.proof ? `; ${why.sentences.proof}` : null, planned(why))
       : h("p", { class: "lead warnline", role: "status" }, "The operator could not be asked, so readings and needs are missing: ", why.unreached, ". Below is what the status has."),
     only ? h("p", {}, h("a", { href: `#/p/${path(screen)}/why`, "data-key": "all-stages" }, "All stages")) : null,
     stages.map((stage) => of_stage(stage, why)),
   );
 }
 
+/** What all planned replicas would cost. */
+function planned(why) {
+  const costs = why.stages.map((stage) => stage.costPerHour).filter((cost) => cost !== undefined);
+  return costs.length ? `. What is planned costs ${money(String(costs.reduce((sum, cost) => sum + cost, 0)))} per hour.` : ".";
+}
+
 function of_stage(stage, why) {
   const rated = stage.unit === "requestsPerSecond";
   const most = Math.max(stage.demand ?? 0, stage.readyCapacity ?? 0);
   const unit = rated ? "requests/s" : "replicas' worth";
-  const planned = stage.reason ? `planned: ${why.sentences.reasons[stage.reason] ?? words(stage.reason)} (${stage.reason})${stage.costPerHour === undefined ? "" : `, ${money(stage.costPerHour)} per hour`}` : null;
+  const shaped = stage.reason ? `planned: ${why.sentences.reasons[stage.reason] ?? words(stage.reason)} (${stage.reason})${stage.costPerHour === undefined ? "" : `, ${money(stage.costPerHour)} per hour`}` : null;
   return h(
     "section",
     { class: "panel wide", "data-key": `why-${stage.name}` },
@@ -152,7 +157,7 @@ function of_stage(stage, why) {
         "div",
         {},
         h("p", { class: "headline" }, why.sentences.headlines[stage.name] ?? null),
-        planned ? h("p", {}, planned) : null,
+        shaped ? h("p", {}, shaped) : null,
         stage.hold ? h("p", { class: "warnline" }, `held: ${stage.hold.message} (${stage.hold.reason}${stage.hold.seconds === undefined ? "" : `, for ${age(stage.hold.seconds)} at most`})`) : null,
         stage.message && stage.message !== stage.hold?.message ? h("p", {}, `status: ${stage.message}`) : null,
       ),

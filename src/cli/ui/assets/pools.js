@@ -1,6 +1,6 @@
 // The pools: what a node costs, what is on it, how much room there is.
 
-import { age, h, money, plural, state } from "./dom.js";
+import { age, h, money, number, plural, state } from "./dom.js";
 import { short, tier } from "./graph.js";
 
 const BOUGHT = { OnDemand: "on demand", Spot: "spot", Reserved: "reserved" };
@@ -43,7 +43,7 @@ function card(pool, overview) {
       pool.powerWattsPerNode === undefined ? null : fact("W per node", String(pool.powerWattsPerNode)),
     ),
     pool.shares.map((share) => room(share, status)),
-    status?.free ? h("p", { class: "free" }, `${status.free} free`) : null,
+    status?.free && pool.shares.length === 0 ? h("p", { class: "free" }, `${status.free} free`) : null,
     concerns.map((condition) => h("p", { class: "warnline", "data-key": condition.type }, `${condition.type} ${condition.status} for ${age((at - Date.parse(condition.lastTransitionTime)) / 1000)}: ${condition.message || condition.reason}`)),
     h("h3", {}, pool.stages.length ? "On it" : "Nobody is on it"),
     h(
@@ -56,16 +56,29 @@ function card(pool, overview) {
   );
 }
 
+const BINARY = ["Ki", "Mi", "Gi", "Ti", "Pi"];
+
+/** A quantity in three digits and the unit that fits: `178680m` is 179, `712944Mi` is 696Gi. */
+function brief(text) {
+  const [, value, unit] = /^(-?[\d.]+)([a-zA-Z]*)$/.exec(text) ?? [];
+  if (value === undefined) return text;
+  if (unit === "m") return number(Number(value) / 1000);
+  let [size, at] = [Number(value), BINARY.indexOf(unit)];
+  if (at < 0) return unit === "" ? number(size) : text;
+  for (; Math.abs(size) >= 1024 && at < BINARY.length - 1; at += 1) size /= 1024;
+  return number(size) + BINARY[at];
+}
+
 /** Whose a resource is. */
 function room(share, status) {
   const numbers = status.capacity.find((one) => one.resource === share.resource);
-  const label = `${share.resource}: pipelines ${numbers.requestedByTiercel}, others ${numbers.requestedByOthers}, free ${numbers.free} of ${numbers.allocatable}`;
-  const part = (name, thousandths) => h("i", { class: name, css: { width: `${Math.min(100, thousandths / 10)}%` } });
+  const label = `${share.resource}: pipelines ${brief(numbers.requestedByTiercel)}, others ${brief(numbers.requestedByOthers)}, free ${brief(numbers.free)} of ${brief(numbers.allocatable)}`;
+  const part = (name, thousandths) => (thousandths > 0 ? h("i", { class: name, css: { width: `${Math.min(100, thousandths / 10)}%` } }) : null);
   return h(
     "div",
     { class: "room", "data-key": share.resource, title: label },
     h("span", { class: "name" }, share.resource),
     h("span", { class: "meter", role: "img", "aria-label": label }, part("mine", share.tiercel), part("others", Math.min(share.others, 1000 - share.tiercel))),
-    h("span", { class: "num" }, `${numbers.free} free`),
+    h("span", { class: "num" }, `${brief(numbers.free)} free`),
   );
 }
