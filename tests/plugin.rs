@@ -19,7 +19,7 @@ const fn asked(words: &'static [&'static str], named: bool) -> Asked {
     Asked { words, named }
 }
 
-const COMMANDS: [Asked; 12] = [
+const COMMANDS: [Asked; 13] = [
     asked(&["get"], false),
     asked(&["get", "-A", "-o", "json"], false),
     asked(&["get", "-w"], false),
@@ -30,6 +30,7 @@ const COMMANDS: [Asked; 12] = [
     asked(&["resume", "chat", "--scale-in"], true),
     asked(&["report", "chat", "--file", "never-written.zip"], true),
     asked(&["top"], false),
+    asked(&["ui", "--port", "0"], false),
     asked(&["discover"], false),
     asked(&["discover", "--apply"], false),
 ];

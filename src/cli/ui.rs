@@ -93,7 +93,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
 }
 
 async fn ui(arguments: &Arguments) -> Result<(), Error> {
-    let direct = arguments.operator.as_deref().map(explain::asking::Operator::at).transpose()?;
+    let direct = arguments
+        .operator
+        .as_deref()
+        .map(explain::asking::Operator::at)
+        .transpose()?;
     let cluster = arguments.scope.target.connect().await?;
     // Also before anything is served: what is wrong is said and ends the command here.
     let (sources, session) = look(arguments, &cluster).await?;

@@ -17,9 +17,11 @@ fn pipeline(stages: &[(&str, &[&str])]) -> TieredPipeline {
                 "container": {"image": "i", "resources": {"requests": {"cpu": "1", "memory": "1Gi"}}}})
         })
         .collect();
-    serde_json::from_value(json!({"metadata": {"name": "chat", "namespace": "rag"}, "spec": {"stages": stages},
+    serde_json::from_value(
+        json!({"metadata": {"name": "chat", "namespace": "rag"}, "spec": {"stages": stages},
         "status": {"stages": [{"name": "b", "replicas": 1, "readyReplicas": 1,
-            "callsPerRequest": {"value": "2.75", "declared": "2.5", "samples": 64}}]}}))
+            "callsPerRequest": {"value": "2.75", "declared": "2.5", "samples": 64}}]}}),
+    )
     .unwrap()
 }
 
@@ -49,8 +51,13 @@ fn a_long_edge_has_a_place_in_each_layer_that_it_passes() {
     let stages: &[(&str, &[&str])] = &[("a", &[]), ("b", &["a"]), ("c", &["b"]), ("d", &["c", "a"])];
     assert_eq!(lines(stages), ["a", "b |", "c |", "d"]);
     let graph = graph(&pipeline(stages));
-    let Spot::Bend(edge) = graph.layers[1][1] else { panic!("{graph:?}") };
-    assert_eq!((graph.edges[edge].from.as_str(), graph.edges[edge].to.as_str()), ("a", "d"));
+    let Spot::Bend(edge) = graph.layers[1][1] else {
+        panic!("{graph:?}")
+    };
+    assert_eq!(
+        (graph.edges[edge].from.as_str(), graph.edges[edge].to.as_str()),
+        ("a", "d")
+    );
 }
 
 #[test]
@@ -66,7 +73,13 @@ fn calls_are_said_as_declared_and_as_learned() {
     let said: Vec<_> = graph
         .edges
         .iter()
-        .map(|edge| (edge.to.as_str(), edge.calls_per_request.as_str(), edge.learned.as_deref()))
+        .map(|edge| {
+            (
+                edge.to.as_str(),
+                edge.calls_per_request.as_str(),
+                edge.learned.as_deref(),
+            )
+        })
         .collect();
     assert_eq!(said, [("b", "2.5", Some("2.75")), ("c", "2.5", None)]);
 }
@@ -92,7 +105,14 @@ fn the_largest_pipeline_is_drawn_in_no_time() {
     // 32 stages, each after up to eight before it.
     let names: Vec<String> = (0..32).map(|at| format!("s{at}")).collect();
     let callers: Vec<Vec<&str>> = (0..32)
-        .map(|at| (0..at).rev().step_by(3).take(8).map(|from| names[from].as_str()).collect())
+        .map(|at| {
+            (0..at)
+                .rev()
+                .step_by(3)
+                .take(8)
+                .map(|from| names[from].as_str())
+                .collect()
+        })
         .collect();
     let stages: Vec<(&str, &[&str])> = names
         .iter()
@@ -119,7 +139,12 @@ fn the_largest_pipeline_is_drawn_in_no_time() {
         graph.layers.iter().position(|row| row.iter().any(is)).unwrap()
     };
     for (at, edge) in graph.edges.iter().enumerate() {
-        let bends = graph.layers.iter().flatten().filter(|spot| **spot == Spot::Bend(at)).count();
+        let bends = graph
+            .layers
+            .iter()
+            .flatten()
+            .filter(|spot| **spot == Spot::Bend(at))
+            .count();
         assert_eq!(layer(&edge.to) - layer(&edge.from), bends + 1, "{edge:?}");
     }
 }

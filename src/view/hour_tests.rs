@@ -138,7 +138,7 @@ fn decisions_outlive_the_five_of_the_status_up_to_an_hour() {
     let kept: Vec<String> = (21..=70).rev().map(|id| id.to_string()).collect();
     assert_eq!(ids(70 * 60), kept);
     assert!(hour.of("rag", "chat", at(70 * 60)).more_decisions);
-    assert_eq!(ids(70 * 60 + 3_300), kept[..6]);
+    assert_eq!(ids(70 * 60 + 3_300), kept[..5]);
     assert!(!hour.of("rag", "chat", at(70 * 60 + 3_300)).more_decisions);
 }
 

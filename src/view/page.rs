@@ -192,7 +192,10 @@ pub fn detail(seen: &Seen, hour: &Hour, namespace: &str, name: &str, now: Timest
     let is_meant =
         |object: &&TieredPipeline| object.metadata.namespace.as_deref() == Some(namespace) && object.name_any() == name;
     let object = seen.pipelines.iter().find(is_meant)?;
-    let beside = seen.pods.iter().filter(|pod| pod.metadata.namespace.as_deref() == Some(namespace));
+    let beside = seen
+        .pods
+        .iter()
+        .filter(|pod| pod.metadata.namespace.as_deref() == Some(namespace));
     let only = Seen {
         pipelines: vec![object.clone()],
         pods: beside.cloned().collect(),

@@ -46,7 +46,11 @@ fn one_pipeline_is_on_record() {
 fn there_is_no_pipeline_of_another_namespace() {
     let hour = Hour::new(now());
     for (namespace, name) in [("other", "chat"), ("rag", "chart"), ("", ""), ("rag", "")] {
-        assert_eq!(detail(&seen(), &hour, namespace, name, now()), None, "{namespace}/{name}");
+        assert_eq!(
+            detail(&seen(), &hour, namespace, name, now()),
+            None,
+            "{namespace}/{name}"
+        );
     }
 }
 

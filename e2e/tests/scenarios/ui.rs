@@ -41,13 +41,19 @@ impl View {
         let mut child = Command::new(find_binary().unwrap())
             .args(["ui", "--port", "0", "-n", scene.tiered.namespace()])
             .env("KUBECONFIG", cluster.kubeconfig())
-            .env("TIERCEL_OPERATOR", format!("http://127.0.0.1:{}", cluster.port(Port::Operator)))
+            .env(
+                "TIERCEL_OPERATOR",
+                format!("http://127.0.0.1:{}", cluster.port(Port::Operator)),
+            )
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
+        let line = tokio::time::timeout(PATIENCE, lines.next_line())
+            .await
+            .unwrap()
+            .unwrap();
         let line = line.expect("it says where it listens");
         Self {
             child,
@@ -102,7 +108,8 @@ pub(crate) async fn what_is_applied_arrives_on_the_stream_and_why_is_answered(su
     });
     assert_eq!(none.await["session"]["namespace"], json!(namespace));
     scene.tiered.create("chat", &[server("generate", 2, 2)]).await;
-    let ready = |state: &Value| state["pipelines"][0]["state"] == json!("Ready") && state["pipelines"][0]["ready"] == json!(2);
+    let ready =
+        |state: &Value| state["pipelines"][0]["state"] == json!("Ready") && state["pipelines"][0]["ready"] == json!(2);
     let state = told(&mut stream, &mut rest, "chat is Ready", ready).await;
     assert_eq!(state["pipelines"][0]["name"], json!("chat"), "{state}");
     let pool = scene.tiered.pool_name("x86");
@@ -112,7 +119,11 @@ pub(crate) async fn what_is_applied_arrives_on_the_stream_and_why_is_answered(su
     let detail = view.document(&format!("/api/pipelines/{namespace}/chat")).await;
     assert_eq!(detail["screen"]["serves"], json!("Yes"), "{detail}");
     let row = &detail["past"]["rows"][0];
-    assert_eq!((&row["stage"], &row["pool"]), (&json!("generate"), &json!(pool)), "{detail}");
+    assert_eq!(
+        (&row["stage"], &row["pool"]),
+        (&json!("generate"), &json!(pool)),
+        "{detail}"
+    );
     let last = row["runs"].as_array().unwrap().last().unwrap();
     assert_eq!((&last["replicas"], &last["ready"]), (&json!(2), &json!(2)), "{row}");
     let why = view.document(&format!("/api/pipelines/{namespace}/chat/why")).await;

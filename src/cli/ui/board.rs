@@ -67,7 +67,11 @@ impl Board {
     /// Nobody knows how everything is. What was seen last stays.
     pub(super) fn lose(&self, problem: String, advice: &'static str, now: Timestamp) {
         self.with(|known| {
-            let since = known.session.lost.take().map_or_else(|| now.to_string(), |lost| lost.since);
+            let since = known
+                .session
+                .lost
+                .take()
+                .map_or_else(|| now.to_string(), |lost| lost.since);
             known.session.lost = Some(Lost { since, problem, advice });
         });
         self.changed();

@@ -93,7 +93,14 @@ mod tests {
     #[test]
     fn only_names_that_nobody_else_can_give_away_are_this_servers() {
         let known = |bound: &str, host: &str| knows(bound.parse().unwrap(), &host.parse().unwrap());
-        for host in ["127.0.0.1:8480", "localhost:8480", "LOCALHOST", "localhost:9000", "[::1]:8480", "127.0.0.2"] {
+        for host in [
+            "127.0.0.1:8480",
+            "localhost:8480",
+            "LOCALHOST",
+            "localhost:9000",
+            "[::1]:8480",
+            "127.0.0.2",
+        ] {
             assert!(known("127.0.0.1:8480", host), "{host}");
         }
         for host in [

@@ -202,11 +202,19 @@ mod tests {
             let status = kube::core::Status::failure("no", "").with_code(code).boxed();
             trouble(&watcher::Error::WatchStartFailed(kube::Error::Api(status)))
         };
-        for (code, words) in [(401, "log in"), (403, "ask for the right"), (404, "not installed"), (500, WAIT)] {
+        for (code, words) in [
+            (401, "log in"),
+            (403, "ask for the right"),
+            (404, "not installed"),
+            (500, WAIT),
+        ] {
             let (problem, advice) = refused(code);
             assert!(advice.contains(words) && problem == "no", "{code}: {problem}; {advice}");
         }
         let silent = trouble(&watcher::Error::NoResourceVersion);
-        assert!(silent.0.starts_with("the API server does not answer: ") && silent.1 == WAIT, "{silent:?}");
+        assert!(
+            silent.0.starts_with("the API server does not answer: ") && silent.1 == WAIT,
+            "{silent:?}"
+        );
     }
 }

@@ -155,7 +155,10 @@ async fn why(State(site): State<Arc<Site>>, Path((namespace, name)): Path<(Strin
         return unknown(&namespace, &name);
     };
     let Ok(_turn) = site.questions.try_acquire() else {
-        return problem(StatusCode::SERVICE_UNAVAILABLE, "the operator is being asked already: ask again");
+        return problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the operator is being asked already: ask again",
+        );
     };
     let explained = explain::of_pipeline(&site.operator, &namespace, &name, &pipeline).await;
     let sentences = explained.sentences();

@@ -131,7 +131,10 @@ async fn every_answer_keeps_a_browser_to_this_server() {
         asked(Method::POST, "/api/state", &[]),
         asked(Method::GET, "/", &[(header::HOST, "evil.example")]),
     ];
-    let asked = PATHS.into_iter().map(|path| asked(Method::GET, path, &[])).chain(refused);
+    let asked = PATHS
+        .into_iter()
+        .map(|path| asked(Method::GET, path, &[]))
+        .chain(refused);
     for request in asked {
         let path = request.uri().clone();
         let response = answer(&scene, request).await;
@@ -154,7 +157,13 @@ async fn every_answer_keeps_a_browser_to_this_server() {
 #[tokio::test]
 async fn nothing_but_reading_is_answered() {
     let scene = scene();
-    for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
+    for method in [
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+    ] {
         for path in ["/", "/api/state", "/api/pipelines/rag/chat", "/nothing"] {
             let response = answer(&scene, asked(method.clone(), path, &[])).await;
             assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
@@ -164,7 +173,13 @@ async fn nothing_but_reading_is_answered() {
     let head = answer(&scene, asked(Method::HEAD, "/api/state", &[])).await;
     assert_eq!((head.status(), text(head).await.len()), (StatusCode::OK, 0));
     // No path of the API server leads anywhere.
-    for path in ["/api", "/api/v1/secrets", "/apis/apps/v1", "/api/pipelines/..%2f..%2fsecrets/x", "/version"] {
+    for path in [
+        "/api",
+        "/api/v1/secrets",
+        "/apis/apps/v1",
+        "/api/pipelines/..%2f..%2fsecrets/x",
+        "/version",
+    ] {
         assert_eq!(get(&scene, path).await.status(), StatusCode::NOT_FOUND, "{path}");
     }
 }
@@ -188,7 +203,11 @@ async fn a_page_elsewhere_is_refused() {
     let site = header::HeaderName::from_static("sec-fetch-site");
     assert_eq!(status("/", &[(site.clone(), "cross-site")]).await, StatusCode::OK);
     for from in ["cross-site", "same-site"] {
-        assert_eq!(status("/api/state", &[(site.clone(), from)]).await, StatusCode::FORBIDDEN, "{from}");
+        assert_eq!(
+            status("/api/state", &[(site.clone(), from)]).await,
+            StatusCode::FORBIDDEN,
+            "{from}"
+        );
     }
     assert_eq!(status("/api/state", &[(site, "same-origin")]).await, StatusCode::OK);
 }
@@ -201,7 +220,10 @@ async fn no_answer_holds_anything_of_a_credential() {
         let response = get(&scene, path).await;
         let head = format!("{:?}", response.headers());
         let body = text(response).await;
-        assert!(!head.contains(CANARY) && !body.contains(CANARY), "{path}: {head}\n{body}");
+        assert!(
+            !head.contains(CANARY) && !body.contains(CANARY),
+            "{path}: {head}\n{body}"
+        );
     }
     // The canary was sent with the question that could not be answered: the answer says so in other words.
     let why = document(&scene, "/api/pipelines/rag/chat/why").await;
@@ -213,14 +235,28 @@ async fn text_of_the_cluster_arrives_as_it_is_and_is_never_markup() {
     let scene = scene();
     let detail = document(&scene, "/api/pipelines/rag/chat").await;
     assert_eq!(detail["stages"][0]["message"], json!(HOSTILE));
-    assert_eq!(detail["screen"]["waitsFor"][0], json!(format!("stage 'generate': {HOSTILE}")));
+    assert_eq!(
+        detail["screen"]["waitsFor"][0],
+        json!(format!("stage 'generate': {HOSTILE}"))
+    );
     // Nothing in the page makes markup of text; trusted types refuse it where somebody forgets.
     for path in PATHS.iter().filter(|path| path.ends_with(".js") || **path == "/") {
         let code = text(get(&scene, path).await).await;
-        for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "onclick="] {
+        for word in [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "new Function",
+            "onclick=",
+        ] {
             assert!(!code.contains(word), "{path}: {word}");
         }
-        assert!(!code.contains("http://") || path.ends_with("dom.js"), "{path}: something from elsewhere");
+        assert!(
+            !code.contains("http://") || path.ends_with("dom.js"),
+            "{path}: something from elsewhere"
+        );
         assert!(!code.contains("https://"), "{path}: something from elsewhere");
     }
 }
@@ -253,14 +289,22 @@ async fn a_stream_tells_what_is_and_every_change_until_the_end() {
     assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
     let mut stream = response.into_body().into_data_stream();
     let first = told(&mut stream).await;
-    assert_eq!((&first["version"], &first["pipelines"][0]["name"]), (&json!(1), &json!("chat")));
+    assert_eq!(
+        (&first["version"], &first["pipelines"][0]["name"]),
+        (&json!(1), &json!("chat"))
+    );
     scene.board.show(Seen::default(), now());
     assert_eq!(told(&mut stream).await["pipelines"], json!([]));
     scene.board.lose("gone".to_owned(), "wait", now());
-    scene.board.lose("still gone".to_owned(), "wait", "2026-11-21T12:30:00Z".parse().unwrap());
+    scene
+        .board
+        .lose("still gone".to_owned(), "wait", "2026-11-21T12:30:00Z".parse().unwrap());
     // Two changes are told as one, and the first moment is kept.
     let lost = &told(&mut stream).await["session"]["lost"];
-    assert_eq!(lost, &json!({"since": "2026-11-21T12:00:00Z", "problem": "still gone", "advice": "wait"}));
+    assert_eq!(
+        lost,
+        &json!({"since": "2026-11-21T12:00:00Z", "problem": "still gone", "advice": "wait"})
+    );
     scene.ended.cancel();
     assert!(stream.next().await.is_none());
 }
@@ -274,7 +318,10 @@ async fn only_so_many_pages_may_follow() {
         assert_eq!(response.status(), StatusCode::OK);
         open.push(response);
     }
-    assert_eq!(get(&scene, "/api/events").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        get(&scene, "/api/events").await.status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
     // Whoever leaves makes room.
     open.pop();
     assert_eq!(get(&scene, "/api/events").await.status(), StatusCode::OK);
