@@ -16,7 +16,7 @@ use kube::config::Kubeconfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::cluster::{self, Cluster, Scope};
+use super::cluster::{self, Cluster, Context};
 use super::explain;
 use super::operator::Installed;
 use super::print;
@@ -32,8 +32,14 @@ const PORT: u16 = 8480;
 /// Arguments of `tiercel ui`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
+    /// One namespace. If absent, every namespace, or the context's for who may not see all.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// Every namespace, or none at all.
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    all_namespaces: bool,
     #[command(flatten)]
-    scope: Scope,
+    context: Context,
     /// Address to listen on. Whoever reaches it sees what you may see, so leave it at a loopback address.
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     address: IpAddr,
@@ -98,7 +104,7 @@ async fn ui(arguments: &Arguments) -> Result<(), Error> {
         .as_deref()
         .map(explain::asking::Operator::at)
         .transpose()?;
-    let cluster = arguments.scope.target.connect().await?;
+    let cluster = arguments.context.connect().await?;
     // Also before anything is served: what is wrong is said and ends the command here.
     let (sources, session) = look(arguments, &cluster).await?;
     let address = SocketAddr::new(arguments.address, arguments.port);
@@ -156,15 +162,14 @@ fn told(bound: SocketAddr, session: &Session) -> String {
 
 /// What may be seen. Without `-n` and `-A` that is every namespace, or else the context's.
 async fn look(arguments: &Arguments, cluster: &Cluster) -> Result<(Sources, Session), Error> {
-    let named = arguments.scope.target.namespace.is_some();
-    let mut notes: Vec<String> = arguments.installed.skew(cluster).await.into_iter().collect();
+    let mut notes = Vec::new();
     let mut sources = Sources {
-        namespace: named.then(|| cluster.namespace.clone()),
+        namespace: arguments.namespace.clone(),
         pods: true,
         pools: true,
     };
     match may_list::<TieredPipeline>(cluster, &sources, "list tieredpipelines there").await {
-        Err(cluster::Error::NotPermitted { .. }) if !named && !arguments.scope.all_namespaces => {
+        Err(cluster::Error::NotPermitted { .. }) if arguments.namespace.is_none() && !arguments.all_namespaces => {
             sources.namespace = Some(cluster.namespace.clone());
             may_list::<TieredPipeline>(cluster, &sources, "list tieredpipelines there").await?;
             notes.push(format!(
@@ -190,6 +195,7 @@ async fn look(arguments: &Arguments, cluster: &Cluster) -> Result<(Sources, Sess
         }
         permitted => permitted.map(|_| None)?,
     };
+    notes.extend(arguments.installed.skew(cluster).await);
     let session = Session {
         context: context(arguments),
         namespace: sources.namespace.clone(),
@@ -218,7 +224,7 @@ where
 
 /// Name of the context: nothing else of the kubeconfig is ever shown.
 fn context(arguments: &Arguments) -> String {
-    let named = arguments.scope.target.context.context.clone();
+    let named = arguments.context.context.clone();
     let current = || Kubeconfig::read().ok()?.current_context;
     named.or_else(current).unwrap_or_else(|| "in-cluster".to_owned())
 }
