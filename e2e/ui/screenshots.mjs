@@ -27,8 +27,8 @@ const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
 /** A program that is ended with everything else, and its lines. */
 const started = [];
-function start(file, args, env, onLine) {
-  const child = spawn(file, args, { cwd: ROOT, env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "inherit"] });
+function start(file, args, env, onLine, errors = "inherit") {
+  const child = spawn(file, args, { cwd: ROOT, env: { ...process.env, ...env }, stdio: ["ignore", "pipe", errors] });
   let rest = "";
   child.stdout.on("data", (chunk) => {
     const lines = (rest + chunk).split("\n");
@@ -69,13 +69,16 @@ async function demo() {
   const server = () => Number(/server: https:\/\/127\.0\.0\.1:(\d+)/.exec(readFileSync(config, "utf8"))?.[1]);
   const view = async () => {
     let url;
-    const child = start(process.env.TIERCEL_BIN ?? join(target, "debug/tiercel"), ["ui", "-A", "--port", "0"], { KUBECONFIG: config, TIERCEL_OPERATOR: `http://127.0.0.1:${server() + 5}` }, (line) => { url ??= /http:\/\/\S+/.exec(line)?.[0]; });
+    const child = start(process.env.TIERCEL_BIN ?? join(target, "debug/tiercel"), ["ui", "-A", "--port", "0"], { KUBECONFIG: config, TIERCEL_OPERATOR: `http://127.0.0.1:${server() + 5}` }, (line) => { url ??= /http:\/\/\S+/.exec(line)?.[0]; }, "ignore");
     while (!url && child.exitCode === null) await sleep(50);
     return url;
   };
   let url;
-  // The definitions come a few seconds after the server.
-  while (!(url = await Promise.race([broken, view()]))) await sleep(1000);
+  // The definitions come a few seconds after the server; without them it says so and ends.
+  while (!(url = await Promise.race([broken, view()]))) {
+    if (Date.now() - before > 120_000) throw new Error("the view does not start: try tiercel ui by hand");
+    await sleep(1000);
+  }
   say(`the view is at ${url}`);
   await Promise.race([broken, load]);
   const seconds = fast ? 85 : 235;
@@ -96,7 +99,7 @@ async function walk(url, browser) {
   const readable = async (where) => page.faults.push(...(await page.evaluate(`(${contrast})()`)).map((text) => `${where}: ${text}`));
 
   await page.media({ "prefers-color-scheme": "light", "prefers-reduced-motion": "reduce" });
-  await page.size(1280, 1010);
+  await page.size(1280, 1180);
   await page.go(url);
   await page.until("a graph", "document.querySelectorAll('.card.stage').length > 0");
   await page.until("a strip", "document.querySelectorAll('.hour-row svg .block').length > 0");

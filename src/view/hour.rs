@@ -89,6 +89,14 @@ impl<T: Copy + PartialEq> Ring<T> {
         }
     }
 
+    /// Another value wherever there is one.
+    fn with(&self, value: T) -> Self {
+        Self {
+            newest: self.newest,
+            values: self.values.iter().map(|seen| seen.map(|_| value)).collect(),
+        }
+    }
+
     /// Equal values in a row: the first of their steps counted from `first`, how many, and the value.
     fn runs(&self, first: i64) -> Vec<(usize, usize, T)> {
         let mut runs: Vec<(usize, usize, T)> = Vec::new();
@@ -285,8 +293,12 @@ impl Kept {
                         continue;
                     }
                     added += 1;
+                    let before = self.nowhere_so_far(&stage.name);
+                    self.rows.insert(key.clone(), before);
                 }
-                self.rows.entry(key).or_default().set(step, count);
+                if let Some(row) = self.rows.get_mut(&key) {
+                    row.set(step, count);
+                }
             }
         }
         let cost = pipeline.cost_per_hour.clone();
@@ -294,6 +306,13 @@ impl Kept {
             self.cost_micros.set(step, micros);
         }
         (added, refused)
+    }
+
+    /// A row of a pool that no status has listed yet: none whenever the stage was seen.
+    fn nowhere_so_far(&self, stage: &str) -> Ring<Count> {
+        let own = self.rows.iter().filter(|((name, _), _)| name == stage);
+        let latest = own.map(|(_, row)| row).max_by_key(|row| row.newest);
+        latest.map(|row| row.with(Count::default())).unwrap_or_default()
     }
 
     /// Puts those of a status before what it no longer has.
