@@ -343,12 +343,12 @@ impl Kept {
             first_of_all && !all.iter().filter(own).any(used)
         };
         let kept = all.iter().filter(|row| used(row) || idle(row));
-        kept.map(|row| match used(row) {
-            true => row.clone(),
-            false => Row {
-                pool: String::new(),
-                ..row.clone()
-            },
+        kept.map(|row| {
+            let mut row = row.clone();
+            if !used(&row) {
+                row.pool.clear();
+            }
+            row
         })
         .collect()
     }
