@@ -146,7 +146,7 @@ fn decisions_outlive_the_five_of_the_status_up_to_an_hour() {
 #[test]
 fn memory_is_bounded_and_says_so() {
     let mut hour = Hour::new(at(0));
-    let many: Vec<TieredPipeline> = (0..PIPELINES_MAX + 1)
+    let many: Vec<TieredPipeline> = (0..=PIPELINES_MAX)
         .map(|at| pipeline(&json!({"metadata": {"name": format!("p{at}")}})))
         .collect();
     see(&mut hour, &many[..PIPELINES_MAX], at(0));
