@@ -1,7 +1,7 @@
 # `make help` is the manual. Targets are one-liners: what takes thought lives in the binaries they call.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: reference docs install-yaml release-archives alerts help demo test bugs fuzz soak cluster cluster-down bench crds lint fmt release-check tools cargo go
+.PHONY: reference docs screenshots install-yaml release-archives alerts help demo test bugs fuzz soak cluster cluster-down bench crds lint fmt release-check tools cargo go
 
 CARGO ?= cargo
 # Worlds of each campaign of the core in `make release-check`; `make test` has 256.
@@ -53,6 +53,10 @@ reference: crds ## Write all reference pages that come from the code (API, metri
 docs: ## The documentation as a site in target/book. Needs mdBook: cargo install mdbook --locked
 	@command -v mdbook >/dev/null || { echo "mdbook is missing: cargo install mdbook --locked"; exit 1; }
 	mdbook build
+
+screenshots: cargo go ## The web view over the running demo in headless Chromium: pictures for docs/ui.md, and no fault. Needs node and chromium. FAST=1: two minutes.
+	@command -v node >/dev/null || { echo "node is missing: install Node 20 or newer"; exit 1; }
+	@$(CARGO) build -q --workspace --bin tiercel --bin demo && bin="$$($(LOCAL_CLUSTER) tools)" && TIERCEL_TOOLS_BIN="$$bin" node e2e/ui/screenshots.mjs
 
 install-yaml: cargo go ## Definitions, roles and operator in one file for `kubectl apply`: target/install.yaml.
 	@mkdir -p target && "$$($(LOCAL_CLUSTER) tools)/kubectl" kustomize config/default > target/install.yaml && echo target/install.yaml

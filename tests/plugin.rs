@@ -31,6 +31,7 @@ const COMMANDS: [Asked; 13] = [
     asked(&["report", "chat", "--file", "never-written.zip"], true),
     asked(&["cost", "chat"], true),
     asked(&["top"], false),
+    asked(&["ui", "--port", "0"], false),
     asked(&["discover"], false),
     asked(&["discover", "--apply"], false),
 ];

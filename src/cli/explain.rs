@@ -9,13 +9,14 @@ mod table;
 mod tests;
 mod text;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use super::cluster::{self, Target, is_name, others};
 use super::operator::Installed;
 use super::{Output, print};
+use crate::api::TieredPipeline;
 use crate::explain::Document;
 
 /// Arguments of `tiercel explain`.
@@ -90,7 +91,7 @@ impl Error {
 /// What is printed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Explained {
+pub(super) struct Explained {
     /// The operator was asked; else this is what the status says.
     live: bool,
     /// Why it was not.
@@ -163,13 +164,61 @@ async fn explain(arguments: &Arguments) -> Result<Explained, Error> {
             &arguments.installed.operator_selector,
         )
     });
-    let live = operator.ask(&namespace, &subject.name).await;
-    let explained = joined(live, recorded::document(&namespace, &subject.name, &pipeline));
+    let explained = of_pipeline(&operator, &namespace, &subject.name, &pipeline).await;
     let explained = explained.of(subject.stage.as_deref());
     match &arguments.pool {
         Some(pool) => explained.on(pool),
         None => Ok(explained),
     }
+}
+
+/// Why one pipeline is where it is, as far as the operator can be asked.
+pub(super) async fn of_pipeline(
+    operator: &asking::Operator,
+    namespace: &str,
+    name: &str,
+    pipeline: &TieredPipeline,
+) -> Explained {
+    let live = operator.ask(namespace, name).await;
+    joined(live, recorded::document(namespace, name, pipeline))
+}
+
+/// What `why` says of a document in sentences.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Sentences {
+    /// How far the joint plan is from the best one; absent where the operator was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proof: Option<String>,
+    /// Of each stage, by name: what is needed and what decides.
+    headlines: BTreeMap<String, String>,
+    /// Of each reason: what shaped the plan.
+    reasons: BTreeMap<String, &'static str>,
+}
+
+impl Explained {
+    /// The same as `why` prints it.
+    pub(super) fn sentences(&self) -> Sentences {
+        let stages = || self.document.stages.iter().filter(|_| self.live);
+        let reasons = stages().filter_map(|stage| stage.reason.clone());
+        Sentences {
+            proof: self.live.then(|| text::proof(self.document.gap_percent)),
+            headlines: stages()
+                .map(|stage| (stage.name.clone(), text::headline(stage)))
+                .collect(),
+            reasons: reasons
+                .map(|reason| {
+                    let words = shaped(&reason);
+                    (reason, words)
+                })
+                .collect(),
+        }
+    }
+}
+
+/// What shaped a plan or decision, in a few words.
+pub(super) fn shaped(reason: &str) -> &'static str {
+    text::shaped(reason)
 }
 
 /// What the operator says, with what only the status knows; without the former, the latter.

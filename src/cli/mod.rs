@@ -20,6 +20,7 @@ pub mod simulate;
 pub mod solve;
 pub mod status;
 pub mod top;
+pub mod ui;
 mod watch;
 mod words;
 
@@ -88,6 +89,8 @@ enum Command {
     Status(status::Arguments),
     /// Watch pools and stages: their room, replicas and cost.
     Top(top::Arguments),
+    /// Serve a read-only web view of pipelines and pools on this machine, until interrupted.
+    Ui(ui::Arguments),
     /// Plan one instance offline: replicas, cost, and the proof of how far that is from the best plan.
     Solve(solve::Arguments),
 }
@@ -133,6 +136,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Simulate(arguments) => simulate::run(&arguments).map_err(Error::Simulate),
         Command::Run(arguments) => run::run(arguments).map_err(|error| Error::Run(Box::new(error))),
         Command::Top(arguments) => top::run(&arguments).map_err(Error::Top),
+        Command::Ui(arguments) => ui::run(&arguments).map_err(Error::Ui),
         Command::Report(arguments) => report::run(&arguments).map_err(Error::Report),
         Command::Status(arguments) => status::run(&arguments).map_err(Error::Status),
         Command::Solve(arguments) => solve::run(&arguments).map_err(Error::Solve),
@@ -193,6 +197,9 @@ pub enum Error {
     /// `tiercel top`.
     #[error(transparent)]
     Top(cluster::NotShown),
+    /// `tiercel ui`.
+    #[error(transparent)]
+    Ui(ui::Error),
 }
 
 impl Error {
@@ -208,6 +215,7 @@ impl Error {
             Self::Pause(error) => ExitCode::from(error.code()),
             Self::Report(error) => ExitCode::from(error.code()),
             Self::Get(error) => ExitCode::from(error.code()),
+            Self::Ui(error) => ExitCode::from(error.code()),
             Self::Status(error) | Self::Top(error) => ExitCode::from(error.code()),
             _ => ExitCode::FAILURE,
         }

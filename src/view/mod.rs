@@ -2,6 +2,9 @@
 
 pub mod cost;
 pub mod facts;
+pub mod graph;
+pub mod hour;
+pub mod page;
 pub mod status;
 pub mod top;
 pub mod tree;

@@ -16,7 +16,7 @@ const PIPE: Style = Style {
     width: None,
 };
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     "2026-11-21T12:00:00Z".parse().unwrap()
 }
 
@@ -101,7 +101,7 @@ fn pool(name: &str, spec: &Value) -> ComputePool {
     serde_json::from_value(object).unwrap()
 }
 
-fn serving() -> Seen {
+pub(super) fn serving() -> Seen {
     Seen {
         pipelines: vec![pipeline(&json!({}))],
         pods: vec![

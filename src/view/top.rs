@@ -181,7 +181,8 @@ pub fn pools(pools: &[ComputePool], style: Style) -> Sheet {
     }
 }
 
-fn pool(pool: &ComputePool, style: Style) -> Line {
+/// How a pool is: whether it may be used as declared, and whether there is room.
+pub(super) fn pool_state(pool: &ComputePool) -> State {
     let status = pool.status.as_ref();
     let holds = |type_: &str| {
         let conditions = status.iter().flat_map(|status| &status.conditions);
@@ -190,12 +191,17 @@ fn pool(pool: &ComputePool, style: Style) -> Line {
             .find(|condition| condition.type_ == type_)
             .map(|condition| condition.status == "True")
     };
-    let word = match (holds("Ready"), holds("CapacityAvailable")) {
+    match (holds("Ready"), holds("CapacityAvailable")) {
         (None, _) => State::Unknown,
         (Some(false), _) => State::Failing,
         (_, Some(false)) => State::Waiting,
         _ => State::Ready,
-    };
+    }
+}
+
+fn pool(pool: &ComputePool, style: Style) -> Line {
+    let status = pool.status.as_ref();
+    let word = pool_state(pool);
     let bought = match pool.spec.capacity_type {
         CapacityType::OnDemand => "",
         CapacityType::Spot => " spot",

@@ -41,6 +41,7 @@ mod quickstart;
 mod suite;
 mod support;
 mod typed;
+mod ui;
 mod upgrade;
 
 use std::sync::Arc;
@@ -92,6 +93,7 @@ fn main() {
     trials.extend(monitoring::scenarios(&suite));
     trials.extend(plan::scenarios(&suite));
     trials.extend(plugin::scenarios(&suite));
+    trials.extend(ui::scenarios(&suite));
     trials.extend(pools::scenarios(&suite));
     trials.extend(quickstart::scenarios(&suite));
     trials.extend(upgrade::scenarios(&suite));

@@ -37,7 +37,7 @@ pub(super) fn heading(explained: &Explained) -> Vec<String> {
 }
 
 /// How far the joint plan is from the best one.
-fn proof(gap_percent: Option<f64>) -> String {
+pub(super) fn proof(gap_percent: Option<f64>) -> String {
     match gap_percent {
         None => "pools or budgets are short; how far the plan is from the best there can be is not proven".to_owned(),
         Some(gap) if gap <= 0.0 => "of all pipelines together the plan is the cheapest there can be".to_owned(),
@@ -92,7 +92,7 @@ pub(super) fn held(stage: &Stage) -> Vec<String> {
 }
 
 /// What shaped a plan, in a few words.
-fn shaped(reason: &str) -> &'static str {
+pub(super) fn shaped(reason: &str) -> &'static str {
     match reason {
         "Cheapest" => "the cheapest pools that fit",
         "PoolFull" => "preferred pools are full",
@@ -127,7 +127,7 @@ fn cause(need: &str) -> &'static str {
 }
 
 /// What is needed, by what, and what there is.
-fn headline(stage: &Stage) -> String {
+pub(super) fn headline(stage: &Stage) -> String {
     let Some(demand) = stage.demand else {
         return "no signal has ever been seen: what runs is left as it is".to_owned();
     };
