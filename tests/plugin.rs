@@ -19,7 +19,7 @@ const fn asked(words: &'static [&'static str], named: bool) -> Asked {
     Asked { words, named }
 }
 
-const COMMANDS: [Asked; 13] = [
+const COMMANDS: [Asked; 14] = [
     asked(&["get"], false),
     asked(&["get", "-A", "-o", "json"], false),
     asked(&["get", "-w"], false),
