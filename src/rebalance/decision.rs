@@ -89,7 +89,8 @@ pub enum HoldReason {
 /// Why a pool is not used, or not used more, by a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NotUsed {
-    /// Others are cheaper for this stage; by how much per hour and unit of capacity, millionths of a dollar.
+    /// Others are cheaper for this stage; by how much per hour and unit of capacity, millionths of a dollar. 0 where a unit
+    /// costs no more here, and a whole replica is more than is needed.
     Dearer(u64),
     /// Full: no room for one more replica.
     Full,

@@ -23,12 +23,16 @@ pub(super) fn explain(
     let sites = world.variants.get(range.clone()).unwrap_or_default();
     let memories = variants.get(range).unwrap_or_default();
     // Per unit of capacity, the dearest variant that carries some of the plan.
-    let dearest = sites
-        .iter()
-        .zip(counts)
-        .filter(|&(_, &count)| count > 0)
-        .map(|(variant, _)| per_unit(variant))
-        .max();
+    let used = || {
+        let used = sites.iter().zip(counts).filter(|&(_, &count)| count > 0);
+        used.map(|(variant, _)| per_unit(variant))
+    };
+    let dearest = used().max();
+    // Beside what it is dearer than: a pool that is used for a floor may be dearer still.
+    let dearer = |variant: &Variant| {
+        let own = per_unit(variant);
+        own.saturating_sub(used().filter(|&other| other <= own).max().unwrap_or(own))
+    };
     let total = counts.iter().fold(0_u32, |sum, &count| sum.saturating_add(count));
     let need = memory.ask.need;
     for ((variant, memory), &count) in sites.iter().zip(memories).zip(counts) {
@@ -37,7 +41,8 @@ pub(super) fn explain(
         not_used.push(match (count, limit) {
             (0, Some(limit)) => Some(limit),
             (0, None) if total >= need.ceiling => Some(NotUsed::AtBounds),
-            (0, None) => Some(NotUsed::Dearer(per_unit(variant).saturating_sub(dearest.unwrap_or(0)))),
+            (0, None) if counts.iter().all(|&count| count == 0) => Some(NotUsed::Dearer(per_unit(variant))),
+            (0, None) => Some(NotUsed::Dearer(dearer(variant))),
             // It carries some of the plan, and would carry more of it if it could.
             (_, Some(limit)) if cheaper => Some(limit),
             (_, _) => None,

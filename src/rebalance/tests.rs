@@ -568,6 +568,21 @@ fn what_runs_where_nobody_knows_its_power_goes_only_once_it_is_replaced() {
 }
 
 #[test]
+fn a_pool_is_dearer_than_those_that_carry_the_load_not_than_one_that_holds_a_floor() {
+    let mut run = Run::of(
+        "pool l4 8 spot\npool inferentia 8\npool h100 8
+         stage s min 2 reliable 1
+           l4 cap 3 cost 1 has 2/2 at 1000
+           inferentia cap 1 cost 2 has 1/1 at 1000
+           h100 cap 26 cost 12 has 0/0",
+    );
+    run.decides("l4 2->4");
+    let why = run.state.report(StageIdx(0)).unwrap().not_used[2];
+    // 12 for 26 beside 1 for 3.
+    assert!(matches!(why, Some(NotUsed::Dearer(120_000..140_000))), "{why:?}");
+}
+
+#[test]
 fn a_budget_that_is_too_small_leaves_every_stage_the_same_share() {
     check(
         "pipe p budget 9\npool gpu 40

@@ -307,6 +307,7 @@ fn not_more(why: NotUsed, known: &VariantAccount, rated: bool, now_ms: u64) -> S
     match why {
         // In the plan its price is many times what it is.
         NotUsed::Dearer(_) if below_hint(known) => "the tier hint prefers other pools, and they have room".to_owned(),
+        NotUsed::Dearer(0) => "one replica would cost more than what it could take over".to_owned(),
         NotUsed::Dearer(micros) => {
             let unit = if rated { "request/s" } else { "replica's work" };
             format!("dearer by {} per hour and {unit}", money(micros))

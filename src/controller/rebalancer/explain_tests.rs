@@ -198,6 +198,7 @@ fn every_reason_is_told_in_words_of_its_own() {
     let dry = |until_ms, reason| NotUsed::DryUntil(until_ms, reason);
     for (why, hint) in [
         (NotUsed::Dearer(120_000), 1_000),
+        (NotUsed::Dearer(0), 1_000),
         (NotUsed::Dearer(12_000_000), 100_000),
         (NotUsed::Full, 1_000),
         (dry(44_900, DryReason::Unschedulable), 1_000),
