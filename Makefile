@@ -54,8 +54,9 @@ docs: ## The documentation as a site in target/book. Needs mdBook: cargo install
 	@command -v mdbook >/dev/null || { echo "mdbook is missing: cargo install mdbook --locked"; exit 1; }
 	mdbook build
 
-screenshots: cargo go ## The web view over the running demo in headless Chromium: pictures for docs/ui.md, and no fault. Needs node and chromium. FAST=1: two minutes.
+screenshots: cargo go ## The web view over the running demo in headless Chromium, and commands in a terminal: pictures for docs/, and no fault. Needs node, chromium and tmux. FAST=1: two minutes.
 	@command -v node >/dev/null || { echo "node is missing: install Node 20 or newer"; exit 1; }
+	@command -v tmux >/dev/null || { echo "tmux is missing: install it with your package manager"; exit 1; }
 	@$(CARGO) build -q --workspace --bin tiercel --bin demo && bin="$$($(LOCAL_CLUSTER) tools)" && TIERCEL_TOOLS_BIN="$$bin" node e2e/ui/screenshots.mjs
 
 install-yaml: cargo go ## Definitions, roles and operator in one file for `kubectl apply`: target/install.yaml.

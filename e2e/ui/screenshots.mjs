@@ -1,5 +1,6 @@
-// `make screenshots`: the web view over the running demo in headless Chromium. Walks through it by keys, takes the pictures of
-// docs/ui.md, and fails on whatever the browser complains about, on text that is hard to read, and on text that becomes markup.
+// `make screenshots`: the web view over the running demo in headless Chromium, and the commands in a terminal. Walks through the
+// view by keys, takes the pictures of docs/ui.md, and fails on whatever the browser complains about, on text that is hard to
+// read, and on text that becomes markup.
 //
 //   node e2e/ui/screenshots.mjs [--url URL] [--out FOLDER]
 //
@@ -13,6 +14,7 @@ import { fileURLToPath } from "node:url";
 
 import { launch, open } from "./browser.mjs";
 import { contrast, hostile, reachable } from "./checks.mjs";
+import { pictures } from "./terminal.mjs";
 
 const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
 const BYTES_MAX = 200_000;
@@ -67,9 +69,10 @@ async function demo() {
   }
   // The operator's port is five after the API server's: see e2e/src/slot.rs.
   const server = () => Number(/server: https:\/\/127\.0\.0\.1:(\d+)/.exec(readFileSync(config, "utf8"))?.[1]);
+  const surroundings = () => ({ KUBECONFIG: config, TIERCEL_OPERATOR: `http://127.0.0.1:${server() + 5}` });
   const view = async () => {
     let url;
-    const child = start(process.env.TIERCEL_BIN ?? join(target, "debug/tiercel"), ["ui", "-A", "--port", "0"], { KUBECONFIG: config, TIERCEL_OPERATOR: `http://127.0.0.1:${server() + 5}` }, (line) => { url ??= /http:\/\/\S+/.exec(line)?.[0]; }, "ignore");
+    const child = start(process.env.TIERCEL_BIN ?? join(target, "debug/tiercel"), ["ui", "-A", "--port", "0"], surroundings(), (line) => { url ??= /http:\/\/\S+/.exec(line)?.[0]; }, "ignore");
     while (!url && child.exitCode === null) await sleep(50);
     return url;
   };
@@ -84,6 +87,8 @@ async function demo() {
   const seconds = fast ? 85 : 235;
   say(`${seconds} s of load first, so that there is something to see`);
   await Promise.race([broken, sleep(seconds * 1000)]);
+  Object.assign(process.env, surroundings());
+  pictures(out, { namespace: "agents", say });
   return url;
 }
 

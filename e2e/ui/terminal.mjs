@@ -99,7 +99,6 @@ export function pictures(out, { namespace = "default", pipeline = "support-agent
   mkdirSync(out, { recursive: true });
   for (const [name, typed, more, columns, lines, until] of [
     ["get", `get ${pipeline} -w`, "", 100, 40, /postprocess[\s\S]*\d+\/\d+/],
-    ["status", `status ${pipeline}`, "", 100, 40, /postprocess/],
     ["top", "top", "", 122, 20, /postprocess/],
     ["why", `why ${pipeline} generate`, at, 100, 44, /WHY NOT MORE|NOT MORE/],
     ["cost", `cost ${pipeline} --by stage`, at, 84, 14, /total/],

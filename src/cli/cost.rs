@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::asking::{Reach, Unreached};
 use super::cluster::{self, Cluster, Scope, is_name};
-use super::explain::asking::{Operator, Unreached};
-use super::operator::Installed;
 use super::print::{self, Format, Look};
 use crate::signals::exposition::{self, Exposition, Limits, Value};
 use crate::signals::prometheus::client::{self, Client};
@@ -47,16 +46,13 @@ pub struct Arguments {
     /// Prometheus that keeps the operator's metrics, such as `http://localhost:9090`.
     #[arg(long, value_name = "URL", env = "TIERCEL_PROMETHEUS")]
     prometheus: Option<String>,
-    /// Address of the operator, if it is not to be reached through the API server, such as `http://localhost:8080`.
-    #[arg(long, value_name = "URL")]
-    operator: Option<String>,
     /// `text`, `json` or `yaml`.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     output: Format,
     #[command(flatten)]
     look: Look,
     #[command(flatten)]
-    installed: Installed,
+    reach: Reach,
 }
 
 /// Nothing can be shown.
@@ -149,17 +145,13 @@ async fn cost(arguments: &Arguments) -> Result<(), Error> {
             "a name is looked for in one namespace: leave out -A, or the name".to_owned(),
         ));
     }
-    let direct = arguments.operator.as_deref().map(Operator::at).transpose();
-    let direct = direct.map_err(|error| Error::Usage(error.to_string()))?;
+    let direct = arguments
+        .reach
+        .direct()
+        .map_err(|wrong| Error::Usage(wrong.to_string()))?;
     let cluster = arguments.scope.target.connect().await?;
     let meant = Meant::of(arguments, &cluster).await?;
-    let operator = direct.unwrap_or_else(|| {
-        Operator::behind(
-            cluster.client.clone(),
-            &arguments.installed.operator_namespace,
-            &arguments.installed.operator_selector,
-        )
-    });
+    let operator = direct.unwrap_or_else(|| arguments.reach.behind(cluster.client.clone()));
     let spent = match endpoint {
         None => None,
         Some(endpoint) => {

@@ -1,7 +1,6 @@
 //! `tiercel explain`: why a pipeline is where it is. The operator is asked for what it goes by at this moment; where it cannot
 //! be reached, the pipeline's status says what was learned and decided, and one line why the rest is missing.
 
-pub(super) mod asking;
 mod pool;
 mod recorded;
 mod table;
@@ -13,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::asking::{self, Reach};
 use super::cluster::{self, Target, is_name, others};
-use super::operator::Installed;
 use super::{Output, print};
 use crate::api::TieredPipeline;
 use crate::explain::Document;
@@ -36,12 +35,8 @@ pub struct Arguments {
     /// `text` or `json`.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text)]
     output: Output,
-    /// Metrics address of the operator, such as `http://127.0.0.1:8080`, for one that runs outside of the cluster. If absent it is
-    /// asked through the API server, which takes the right to get `pods/proxy` in its namespace.
-    #[arg(long, env = "TIERCEL_OPERATOR", value_name = "URL")]
-    operator: Option<String>,
     #[command(flatten)]
-    installed: Installed,
+    reach: Reach,
 }
 
 /// Nothing can be explained. Each kind has an exit code of its own, see [`Error::code`].
@@ -144,7 +139,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
 
 async fn explain(arguments: &Arguments) -> Result<Explained, Error> {
     let subject = Subject::parse(&arguments.name, arguments.stage.as_deref())?;
-    let direct = arguments.operator.as_deref().map(asking::Operator::at).transpose()?;
+    let direct = arguments
+        .reach
+        .direct()
+        .map_err(|wrong| Error::Usage(wrong.to_string()))?;
     let cluster = arguments.target.connect().await?;
     let pipeline = cluster.pipeline(&subject.name).await?;
     if let Some(stage) = &subject.stage
@@ -157,13 +155,7 @@ async fn explain(arguments: &Arguments) -> Result<Explained, Error> {
         });
     }
     let namespace = cluster.namespace;
-    let operator = direct.unwrap_or_else(|| {
-        asking::Operator::behind(
-            cluster.client,
-            &arguments.installed.operator_namespace,
-            &arguments.installed.operator_selector,
-        )
-    });
+    let operator = direct.unwrap_or_else(|| arguments.reach.behind(cluster.client));
     let explained = of_pipeline(&operator, &namespace, &subject.name, &pipeline).await;
     let explained = explained.of(subject.stage.as_deref());
     match &arguments.pool {

@@ -1,5 +1,6 @@
 //! Command lines of both binaries: raw arguments become settings here, once.
 
+pub mod asking;
 pub mod cluster;
 pub mod complete;
 pub mod cost;

@@ -16,9 +16,8 @@ use kube::config::Kubeconfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::asking::{Misaddressed, Reach};
 use super::cluster::{self, Cluster, Context};
-use super::explain;
-use super::operator::Installed;
 use super::print;
 use crate::api::{ComputePool, TieredPipeline};
 use crate::view::page::Session;
@@ -46,12 +45,8 @@ pub struct Arguments {
     /// Port to listen on; 0 for any that is free.
     #[arg(long, value_name = "PORT", default_value_t = PORT)]
     port: u16,
-    /// Metrics address of the operator, such as `http://127.0.0.1:8080`, for one that runs outside of the cluster. If absent it is
-    /// asked through the API server, which takes the right to get `pods/proxy` in its namespace.
-    #[arg(long, env = "TIERCEL_OPERATOR", value_name = "URL")]
-    operator: Option<String>,
     #[command(flatten)]
-    installed: Installed,
+    reach: Reach,
 }
 
 /// Nothing can be served.
@@ -59,7 +54,7 @@ pub struct Arguments {
 pub enum Error {
     /// The operator's address cannot be understood.
     #[error(transparent)]
-    Operator(#[from] explain::Error),
+    Operator(#[from] Misaddressed),
     /// The cluster does not show what there is.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
@@ -83,7 +78,7 @@ impl Error {
     /// 2 for arguments, otherwise what [`cluster::Error::code`] says.
     pub const fn code(&self) -> u8 {
         match self {
-            Self::Operator(error) => error.code(),
+            Self::Operator(_) => 2,
             Self::Cluster(error) => error.code(),
             Self::Print(_) | Self::Listen { .. } | Self::Serve(_) => 1,
         }
@@ -99,11 +94,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
 }
 
 async fn ui(arguments: &Arguments) -> Result<(), Error> {
-    let direct = arguments
-        .operator
-        .as_deref()
-        .map(explain::asking::Operator::at)
-        .transpose()?;
+    let direct = arguments.reach.direct()?;
     let cluster = arguments.context.connect().await?;
     // Also before anything is served: what is wrong is said and ends the command here.
     let (sources, session) = look(arguments, &cluster).await?;
@@ -117,13 +108,7 @@ async fn ui(arguments: &Arguments) -> Result<(), Error> {
         );
     }
     print::write(&told(bound, &session))?;
-    let operator = direct.unwrap_or_else(|| {
-        explain::asking::Operator::behind(
-            cluster.client.clone(),
-            &arguments.installed.operator_namespace,
-            &arguments.installed.operator_selector,
-        )
-    });
+    let operator = direct.unwrap_or_else(|| arguments.reach.behind(cluster.client.clone()));
     let ended = CancellationToken::new();
     let board = Arc::new(Board::new(session, print::now()));
     let site = Site::new(Arc::clone(&board), operator, bound, ended.clone());
@@ -195,7 +180,7 @@ async fn look(arguments: &Arguments, cluster: &Cluster) -> Result<(Sources, Sess
         }
         permitted => permitted.map(|_| None)?,
     };
-    notes.extend(arguments.installed.skew(cluster).await);
+    notes.extend(arguments.reach.installed.skew(cluster).await);
     let session = Session {
         context: context(arguments),
         namespace: sources.namespace.clone(),

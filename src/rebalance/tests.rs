@@ -569,7 +569,7 @@ fn what_runs_where_nobody_knows_its_power_goes_only_once_it_is_replaced() {
 
 #[test]
 fn a_pool_is_dearer_than_those_that_carry_the_load_not_than_one_that_holds_a_floor() {
-    let mut run = Run::of(
+    let run = Run::of(
         "pool l4 8 spot\npool inferentia 8\npool h100 8
          stage s min 2 reliable 1
            l4 cap 3 cost 1 has 2/2 at 1000

@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
 use super::guard;
-use crate::cli::explain::{self, Explained, Sentences, asking::Operator, shaped};
+use crate::cli::asking::Operator;
+use crate::cli::explain::{self, Explained, Sentences, shaped};
 use crate::cli::print;
 use crate::view::page::Detail;
 

@@ -15,7 +15,7 @@ use tower_service::Service as _;
 use super::board::Board;
 use super::server::{Site, router};
 use super::*;
-use crate::cli::explain::asking::Operator;
+use crate::cli::asking::Operator;
 use crate::view::tree::Seen;
 
 /// Stands for whatever secret a kubeconfig holds.
@@ -335,7 +335,8 @@ fn exit_codes_are_those_of_the_other_commands() {
     };
     assert_eq!(Error::Cluster(refused).code(), 4);
     assert_eq!(Error::Cluster(cluster::Error::NotInstalled).code(), 5);
-    assert_eq!(Error::Operator(explain::Error::Usage("no".to_owned())).code(), 2);
+    let wrong = Operator::at("no").err().unwrap();
+    assert_eq!(Error::Operator(wrong).code(), 2);
     let taken = Error::Listen {
         address: "127.0.0.1:8480".parse().unwrap(),
         source: std::io::ErrorKind::AddrInUse.into(),

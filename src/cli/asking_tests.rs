@@ -130,7 +130,6 @@ async fn an_address_is_checked_before_anything_is_asked() {
         let Err(error) = Operator::at(url) else {
             panic!("{url} passes")
         };
-        assert_eq!(error.code(), 2, "{error}");
         assert!(!error.to_string().contains("secret"), "{error}");
     }
 }

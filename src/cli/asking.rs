@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, Client, Config, ResourceExt as _};
 
-use super::Error;
-use crate::cli::cluster::plainly;
+use super::cluster::plainly;
+use super::operator::Installed;
 use crate::explain::{self, Document};
 
 /// From the first look for the operator's pods to its answer. It takes itself less than half of that.
@@ -18,8 +18,40 @@ const PODS_MAX: usize = 5;
 /// Name of the container port that the chart gives the metrics, and its number by default.
 const PORT: (&str, i32) = ("metrics", 8080);
 
+/// Where the operator answers.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Reach {
+    /// Metrics address of the operator, such as `http://127.0.0.1:8080`, for one that runs outside of the cluster. If absent it is
+    /// asked through the API server, which takes the right to get `pods/proxy` in its namespace.
+    #[arg(long, env = "TIERCEL_OPERATOR", value_name = "URL")]
+    operator: Option<String>,
+    #[command(flatten)]
+    pub(super) installed: Installed,
+}
+
+impl Reach {
+    /// At the address that was given, if one was.
+    pub(super) fn direct(&self) -> Result<Option<Operator>, Misaddressed> {
+        self.operator.as_deref().map(Operator::at).transpose()
+    }
+
+    /// Behind the API server.
+    pub(super) fn behind(&self, client: Client) -> Operator {
+        Operator::behind(
+            client,
+            &self.installed.operator_namespace,
+            &self.installed.operator_selector,
+        )
+    }
+}
+
+/// What was given is not the address of an operator.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Misaddressed(String);
+
 /// Where the operator is.
-pub(in crate::cli) enum Operator {
+pub(super) enum Operator {
     /// At a URL, outside of the cluster.
     At(Client, String),
     /// Behind the API server: in these pods.
@@ -32,7 +64,7 @@ pub(in crate::cli) enum Operator {
 
 /// Why the operator says nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(in crate::cli) enum Unreached {
+pub(super) enum Unreached {
     /// It is not where it was looked for.
     #[error(
         "no pod with the labels {selector} runs in namespace '{namespace}': name the operator's with --operator-namespace and \
@@ -52,8 +84,8 @@ pub(in crate::cli) enum Unreached {
 
 impl Operator {
     /// The operator at a URL.
-    pub(in crate::cli) fn at(url: &str) -> Result<Self, Error> {
-        let usage = |problem: &str| Error::Usage(format!("--operator '{url}': {problem}: write http://HOST:PORT"));
+    pub(super) fn at(url: &str) -> Result<Self, Misaddressed> {
+        let usage = |problem: &str| Misaddressed(format!("--operator '{url}': {problem}: write http://HOST:PORT"));
         let uri: Uri = url.parse().map_err(|_| usage("not a URL"))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
             return Err(usage("not the URL of a server"));
@@ -62,7 +94,7 @@ impl Operator {
             .authority()
             .is_some_and(|authority| authority.as_str().contains('@'))
         {
-            return Err(Error::Usage(
+            return Err(Misaddressed(
                 "--operator: the URL holds a credential, which is never sent".to_owned(),
             ));
         }
@@ -75,7 +107,7 @@ impl Operator {
     }
 
     /// The operator in the pods that a selector picks.
-    pub(in crate::cli) fn behind(client: Client, namespace: &str, selector: &str) -> Self {
+    pub(super) fn behind(client: Client, namespace: &str, selector: &str) -> Self {
         Self::Behind {
             client,
             namespace: namespace.to_owned(),
@@ -90,7 +122,7 @@ impl Operator {
     }
 
     /// What the operator that leads exposes for Prometheus.
-    pub(in crate::cli) async fn metrics(&self) -> Result<String, Unreached> {
+    pub(super) async fn metrics(&self) -> Result<String, Unreached> {
         self.answer("/metrics", leading).await
     }
 
