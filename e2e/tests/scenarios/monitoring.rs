@@ -93,7 +93,7 @@ pub(crate) async fn every_expression_of_dashboard_and_alerts_is_answered_under_l
         .await
         .unwrap();
     let mut object = pipeline("chat", &[generate()]);
-    object["spec"]["budget"] = json!({"maxCostPerHour": "50"});
+    object["spec"]["budget"] = json!({"maxCostPerHour": "50", "maxPowerWatts": 100_000});
     scene.tiered.apply(object).await;
     scene.tiered.ready("chat").await;
 
