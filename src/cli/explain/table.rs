@@ -1,6 +1,7 @@
 //! Pure: aligned columns and wrapped words.
 
-use crate::cli::words::{length, wrapped};
+use crate::cli::words::length;
+use crate::view::wrapped;
 
 /// Columns of a line.
 const WIDTH: usize = 100;

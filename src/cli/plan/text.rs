@@ -1,11 +1,12 @@
 //! A report for people: tables that fit into 80 columns as long as names are short.
 
-use super::super::words::{length, wrapped};
+use super::super::words::length;
 use super::joined::{Joined, Row, budget, census, counted, joined, skipped, watts};
 use crate::api::decimal::money;
 use crate::plan::change::{Change, Kind};
 use crate::plan::grouped;
 use crate::plan::report::{Amount, Cost, Pipeline, Placement, Pool, Report};
+use crate::view::wrapped;
 
 /// Columns of a line.
 const WIDTH: usize = 80;
