@@ -156,19 +156,22 @@ pub fn costs(
     for (key, spent) in spent.into_iter().flatten() {
         lines.entry(key).or_default().spent = Some(spent);
     }
-    let watts = |of: Option<&Key>| -> Option<f64> {
-        let mut mine = paid.iter().filter(|(key, _)| of.is_none_or(|of| of == key));
-        mine.try_fold(0.0, |sum, (_, variant)| Some(sum + drawn.get(variant)?))
-    };
+    let mut watts: BTreeMap<&Key, Option<f64>> = BTreeMap::new();
+    for (key, variant) in &paid {
+        let sum = watts.entry(key).or_insert(Some(0.0));
+        *sum = sum.zip(drawn.get(variant)).map(|(sum, draws)| sum + draws);
+    }
     let mut total = Line::default();
     let mut all: Vec<Line> = Vec::with_capacity(lines.len());
     for (key, mut line) in lines {
-        line.watts = line.per_hour.and_then(|_| watts(Some(&key)));
+        line.watts = line
+            .per_hour
+            .and_then(|_| watts.get(&key).copied().unwrap_or(Some(0.0)));
         total.add(&line);
         line.of = key;
         all.push(line);
     }
-    total.watts = total.per_hour.and_then(|_| watts(None));
+    total.watts = total.per_hour.and_then(|_| watts.values().copied().sum());
     let weight = |line: &Line| line.spent.or(line.per_hour).unwrap_or(0.0);
     all.sort_by(|a, b| weight(b).total_cmp(&weight(a)).then_with(|| a.of.cmp(&b.of)));
     Costs {
