@@ -34,4 +34,5 @@ pub mod simulate;
 pub mod telemetry;
 #[cfg(test)]
 mod tidy;
+pub(crate) mod tls;
 pub mod view;

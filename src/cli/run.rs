@@ -21,7 +21,7 @@ use crate::signals::address::{AddressRules, Network, NetworkError};
 use crate::signals::presets;
 use crate::signals::scraper::ScrapeConfig;
 use crate::signals::sources::{self, Sources};
-use crate::telemetry::{self, Health, LogFormat, Metrics, serve};
+use crate::telemetry::{self, Health, LogFormat, Metrics, Traces, TracesError, serve};
 
 /// How often the loop tells that it is alive.
 const BEAT: Duration = Duration::from_secs(5);
@@ -109,6 +109,9 @@ pub enum Error {
     /// Logging cannot be set up.
     #[error(transparent)]
     Log(#[from] telemetry::Error),
+    /// Traces cannot be set up.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// A preset of `--presets` cannot work, or its folder cannot be read.
     #[error(transparent)]
     Presets(#[from] presets::Error),
@@ -189,10 +192,17 @@ fn scrape(interval_ms: u64, allowed: Vec<Network>) -> ScrapeConfig {
 }
 
 async fn operate(arguments: Arguments) -> Result<(), Error> {
-    telemetry::subscribe(
-        &arguments.log_filter,
-        arguments.log_format.unwrap_or_else(LogFormat::detect),
-    )?;
+    let traces = Traces::from_env()?;
+    let format = arguments.log_format.unwrap_or_else(LogFormat::detect);
+    telemetry::subscribe(&arguments.log_filter, format, traces.as_ref())?;
+    let ended = lead_or_wait(arguments).await;
+    if let Some(traces) = traces {
+        traces.flush().await;
+    }
+    ended
+}
+
+async fn lead_or_wait(arguments: Arguments) -> Result<(), Error> {
     let sources = known_signals(arguments.presets.as_deref(), arguments.sources.as_deref())?;
     let namespace = arguments.watch_namespace.clone();
     let address = arguments.metrics_bind_address;

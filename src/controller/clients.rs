@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures::TryFutureExt as _;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, header};
 use kube::{Client, Config, client::Body};
@@ -17,6 +18,7 @@ use tower_service::Service;
 
 use super::{
     clock::Clock,
+    spans,
     token_bucket::{Rate, TokenBucket},
 };
 use crate::telemetry::Metrics;
@@ -193,7 +195,13 @@ impl Gate {
     async fn pass(self, inner: Client, request: Request<Body>) -> Result<Response<Body>, BoxError> {
         let verb = verb(&request);
         let answer = match &self.bounds {
-            Some(bounds) => self.pass_bounded(bounds, inner, request).await,
+            Some(bounds) => {
+                let span = spans::call(self.name, verb, &request);
+                let call = self.pass_bounded(bounds, inner, request);
+                let call = call.inspect_ok(|answer| spans::answered(answer.status()));
+                spans::within(span, call).await
+            }
+            // Watches last, and are not traced.
             None => inner.send(request).await.map_err(Into::into),
         };
         let code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());

@@ -30,6 +30,7 @@ pub use status::compute_status;
 
 use super::capacity::{PoolObservation, observe};
 use super::report::ShadowPrices;
+use super::spans;
 use super::view::{NodeView, PodView, coalesced, watcher_config};
 use crate::api::compute_pool::{ComputePoolStatus, Tier};
 use crate::api::{ComputePool, conditions, labels};
@@ -370,10 +371,9 @@ pub async fn run(
 /// A panic would end the controller for all pools: make it the failure of one pass.
 async fn caught(object: Arc<DeserializeGuard<ComputePool>>, ctx: Arc<Context>) -> Result<Action, Error> {
     let pool = object.meta().name.clone().unwrap_or_default();
-    AssertUnwindSafe(reconcile(object, ctx))
-        .catch_unwind()
-        .await
-        .unwrap_or(Err(Error::Panicked { pool }))
+    let span = spans::pass("computepool", object.meta());
+    let pass = AssertUnwindSafe(reconcile(object, ctx)).catch_unwind();
+    spans::within(span, pass.map(|done| done.unwrap_or(Err(Error::Panicked { pool })))).await
 }
 
 #[cfg(test)]

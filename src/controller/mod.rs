@@ -15,6 +15,7 @@ pub mod rebalancer;
 mod recorded;
 pub mod report;
 pub mod run;
+pub mod spans;
 pub mod stores;
 mod token_bucket;
 pub mod view;

@@ -180,7 +180,8 @@ impl Outcomes {
         }
     }
 
-    /// The whole of a pass: skipped in quarantine, isolated, counted, its back-off kept. This is what a controller calls.
+    /// The whole of a pass: skipped in quarantine, isolated, counted, its back-off kept, its outcome told to the span that
+    /// it runs in. This is what a controller calls.
     ///
     /// # Errors
     /// The body's error, or its panic. Ask [`Outcomes::retry`] in the error policy.
@@ -270,6 +271,7 @@ impl Pass {
     }
 
     fn report(&self, outcome: Outcome) {
+        tracing::Span::current().record("tiercel.outcome", outcome.label());
         let took_ms = self.outcomes.clock.now_ms().saturating_sub(self.started_ms);
         self.outcomes
             .metrics

@@ -48,6 +48,13 @@ pub struct Question {
     shift: u32,
 }
 
+impl Question {
+    /// Stages that are planned together.
+    pub fn stages(&self) -> usize {
+        self.rows.stages.len()
+    }
+}
+
 /// An answer, as an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proposal {

@@ -1,8 +1,11 @@
-//! Logs, metrics and health. Knows no controller: what it is told comes as closed words and numbers.
+//! Logs, metrics, traces and health. Knows no controller: what it is told comes as closed words and numbers.
 
 use std::{io::IsTerminal as _, panic::PanicHookInfo};
 
-use tracing_subscriber::{EnvFilter, Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
+use tracing::Metadata;
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::layer::{Layer, SubscriberExt as _};
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload, util::SubscriberInitExt as _};
 
 mod exposition;
 mod families;
@@ -12,11 +15,13 @@ mod metrics;
 mod objects;
 mod samples;
 mod server;
+mod traces;
 
 pub use exposition::Exposition;
 pub use metrics::{Metrics, PLAN_REJECTED};
 pub use samples::{PipelineSample, PoolSample, ResourceSample, StageSample, VariantSample};
 pub use server::{Health, serve};
+pub use traces::{Error as TracesError, Traces};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,21 +84,39 @@ fn parse(filter: &str) -> Result<EnvFilter, Error> {
     })
 }
 
-/// Sends log lines to standard error, and panics to the log. Once per process.
+/// Spans of ours, and what is logged within them. Those of libraries would tell of every poll.
+fn is_traced(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with("tiercel") && *metadata.level() <= tracing::Level::INFO
+}
+
+/// Sends log lines to standard error, panics to the log, and spans to `traces`. Once per process.
+///
+/// Lines of the log name what they are about themselves, so spans are made for traces only: without them there are none.
 ///
 /// # Errors
 /// The filter does not parse, or it is the second time.
-pub fn subscribe(filter: &str, format: LogFormat) -> Result<LogFilter, Error> {
+pub fn subscribe(filter: &str, format: LogFormat, traces: Option<&Traces>) -> Result<LogFilter, Error> {
     let (filter, handle) = reload::Layer::new(parse(filter)?);
-    let registry = tracing_subscriber::registry().with(filter);
     let written = fmt::layer().with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => registry
-            .with(written.with_ansi(std::io::stderr().is_terminal()))
-            .try_init(),
-        LogFormat::Json => registry
-            .with(written.json().flatten_event(true).with_span_list(false))
-            .try_init(),
+    let written: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        LogFormat::Text => written.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => written.json().flatten_event(true).with_span_list(false).boxed(),
+    };
+    let registry =
+        tracing_subscriber::registry().with(written.with_filter(filter.and(filter_fn(|metadata| !metadata.is_span()))));
+    // An absent layer would count as one that wants everything.
+    match traces {
+        None => registry.try_init(),
+        Some(traces) => {
+            // Where in the code, on which thread and how busily is for profilers.
+            let spans = tracing_opentelemetry::layer()
+                .with_tracer(traces.tracer())
+                .with_location(false)
+                .with_threads(false)
+                .with_target(false)
+                .with_tracked_inactivity(false);
+            registry.with(spans.with_filter(filter_fn(is_traced))).try_init()
+        }
     }
     .map_err(Error::Twice)?;
     std::panic::set_hook(Box::new(log_panic));
@@ -123,13 +146,13 @@ mod tests {
 
     #[test]
     fn logging_is_set_up_once_and_its_filter_can_be_changed() {
-        let filter = subscribe("warn", LogFormat::Json).unwrap();
+        let filter = subscribe("warn", LogFormat::Json, None).unwrap();
         assert!(!tracing::enabled!(tracing::Level::INFO));
         filter.set("info").unwrap();
         assert!(tracing::enabled!(tracing::Level::INFO));
         assert!(matches!(filter.set("tiercel=loud"), Err(Error::Filter { .. })));
         assert!(tracing::enabled!(tracing::Level::INFO), "the old filter stays");
         filter.set("off").unwrap();
-        assert!(matches!(subscribe("info", LogFormat::Text), Err(Error::Twice(_))));
+        assert!(matches!(subscribe("info", LogFormat::Text, None), Err(Error::Twice(_))));
     }
 }

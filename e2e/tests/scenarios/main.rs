@@ -40,6 +40,7 @@ mod prometheus;
 mod quickstart;
 mod suite;
 mod support;
+mod traces;
 mod typed;
 mod ui;
 mod upgrade;
@@ -96,6 +97,7 @@ fn main() {
     trials.extend(ui::scenarios(&suite));
     trials.extend(pools::scenarios(&suite));
     trials.extend(quickstart::scenarios(&suite));
+    trials.extend(traces::scenarios(&suite));
     trials.extend(upgrade::scenarios(&suite));
     let conclusion = libtest_mimic::run(&arguments, trials);
     suite.stop();

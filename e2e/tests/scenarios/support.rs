@@ -26,6 +26,7 @@ use tiercel_e2e::wait::{Look, eventually, wanted};
 use crate::adapters::Adapters;
 use crate::prometheus::Prometheus;
 use crate::suite::{Space, Suite};
+use crate::traces::Collector;
 
 /// Namespace of the chart.
 pub(crate) const NAMESPACE: &str = "tiercel-system";
@@ -40,6 +41,8 @@ pub(crate) struct Installed {
     pub(crate) prometheus: Prometheus,
     /// What presets `in-flight` and `tickets` ask.
     pub(crate) adapters: Adapters,
+    /// Where the operator's spans go.
+    pub(crate) collector: Collector,
 }
 
 impl Installed {
@@ -50,6 +53,7 @@ impl Installed {
         let binary = operator::find_binary().map_err(|error| message(&error))?;
         let prometheus = Prometheus::start().await.map_err(|error| message(&error))?;
         let adapters = Adapters::start().await.map_err(|error| message(&error))?;
+        let collector = Collector::start().await.map_err(|error| message(&error))?;
         let sources = format!("sources:\n{}{}", prometheus.sources(), Adapters::sources());
         let values = format!("{}{sources}{values}", operator::outside_values(&cluster));
         let chart = repository().join("charts/tiercel");
@@ -70,16 +74,16 @@ impl Installed {
         for arg in args.iter_mut().filter(|arg| arg.starts_with("--sources=")) {
             *arg = format!("--sources={}", file.display());
         }
+        let mut env = collector.environment();
+        let log = decision_log(&cluster).display().to_string();
+        env.push(("TIERCEL_DECISION_LOG".into(), log));
         let options = operator::Options {
             name: "operator".into(),
             binary,
             namespace: NAMESPACE.into(),
             service_account: "tiercel".into(),
             args,
-            env: vec![(
-                "TIERCEL_DECISION_LOG".into(),
-                decision_log(&cluster).display().to_string(),
-            )],
+            env,
             outlives_parent: false,
         };
         let operator = Operator::start(&cluster, options)
@@ -90,6 +94,7 @@ impl Installed {
             operator: Mutex::new(operator),
             prometheus,
             adapters,
+            collector,
         })
     }
 

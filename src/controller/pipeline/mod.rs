@@ -15,7 +15,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
-use kube::{Client, ResourceExt};
+use kube::{Client, Resource as _, ResourceExt};
 use tokio::sync::watch;
 
 use super::clock::Clock;
@@ -23,6 +23,7 @@ use super::events::Events;
 use super::outcome::{self, Outcome, Outcomes};
 use super::pools::Look;
 use super::report::Views;
+use super::spans;
 use super::stores::Stores;
 use crate::api::{TieredPipeline, conditions};
 use crate::telemetry::Metrics;
@@ -72,8 +73,8 @@ pub async fn pass(
     ctx: Arc<Context>,
 ) -> Result<Action, outcome::Error<Error>> {
     let uid = object.uid().unwrap_or_default();
-    let outcomes = ctx.outcomes.clone();
-    outcomes.run("pipeline", &uid, reconcile(object, ctx)).await
+    let (outcomes, span) = (ctx.outcomes.clone(), spans::pass("pipeline", object.meta()));
+    spans::within(span, outcomes.run("pipeline", &uid, reconcile(object, ctx))).await
 }
 
 /// Five steps. The driver has no opinion of its own.

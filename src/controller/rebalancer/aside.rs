@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
 
 use super::super::clock::Clock;
+use super::super::spans;
 use crate::rebalance::propose::{Proposal, Question, propose};
 use crate::rebalance::solve::{Memory, Settings};
 
@@ -47,10 +48,14 @@ impl Aside {
     pub(super) fn ask(&mut self, question: Question, clock: &Clock) {
         let Some(mut memory) = self.memory.take() else { return };
         let clock = clock.clone();
+        let span = spans::search(question.stages());
         self.running.spawn_blocking(move || {
+            let _in = span.enter();
             let start = clock.now();
             let mut go_on = || clock.now().duration_since(start) < SLICE;
             let proposal = propose(&question, &mut memory, &Settings::default(), &mut go_on);
+            span.record("tiercel.gap_ppm", proposal.certificate.gap_ppm);
+            span.record("tiercel.gap_in_force_ppm", proposal.certificate.gap_in_force_ppm);
             Answer {
                 proposal,
                 took: clock.now().duration_since(start),

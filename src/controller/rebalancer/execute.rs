@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use tokio::task::JoinError;
+use tracing::Instrument as _;
 
 use super::super::report::DECISIONS_MAX;
+use super::super::spans;
 use super::order::{self, Order};
 use super::turns::Value;
 use super::writes::{self, Outcome, Write};
@@ -122,6 +124,14 @@ impl Rebalancer {
         if let Some(log) = &mut self.ctx.log {
             log.tell(&id.namespace, &id.name, decision.demand_millis, &summary);
         }
+        let inputs = spans::Inputs {
+            pipeline: (&id.namespace, &id.name),
+            stage: &stage_name,
+            demand_millis: decision.demand_millis,
+            signal_age_ms: sampled_ms.map(|at| self.ctx.clock.now_ms().saturating_sub(at)),
+            step_us: self.step_took.as_micros(),
+        };
+        let span = spans::decision(&inputs, &summary, decision.advisory);
         let recent = self.decisions.entry(id.uid).or_default();
         recent.push_front(summary);
         recent.truncate(DECISIONS_MAX);
@@ -132,7 +142,8 @@ impl Rebalancer {
             let (client, place, turns) = (self.ctx.client.clone(), order.place(&write), self.turns.clone());
             let (metrics, clock) = (self.ctx.metrics.clone(), self.ctx.clock.clone());
             let value = Value::new(priority, write.from, write.to);
-            self.writes.spawn(async move {
+            let traced = spans::write(&span, &write);
+            let written = async move {
                 let in_turn = || async {
                     let _turn = turns.take(value).await;
                     let started = clock.now();
@@ -141,8 +152,10 @@ impl Rebalancer {
                     outcome
                 };
                 let outcome = place.take(in_turn).await;
+                outcome.trace();
                 (write, outcome)
-            });
+            };
+            self.writes.spawn(written.instrument(traced));
         }
     }
 

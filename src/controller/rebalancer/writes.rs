@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 
+use super::super::spans;
 use crate::api::labels;
 
 /// Deadline of one write.
@@ -50,6 +51,22 @@ pub enum Outcome {
     Gone,
     /// Refused, unreachable or too slow; nothing is known of the replicas.
     Failed(String),
+}
+
+impl Outcome {
+    /// Tells the current span.
+    pub fn trace(&self) {
+        let word = match self {
+            Self::Written(_) => "written",
+            Self::Moved(..) => "moved",
+            Self::Gone => "gone",
+            Self::Failed(message) => {
+                spans::failed(message);
+                "failed"
+            }
+        };
+        tracing::Span::current().record("tiercel.outcome", word);
+    }
 }
 
 /// Writes replicas where they still are what the decision took them for.

@@ -15,8 +15,7 @@ use hyper::header::{
 };
 use hyper::{Method as Verb, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -26,6 +25,7 @@ use tokio_rustls::TlsConnector;
 use super::answer::{self, Answer};
 use super::endpoint::{Endpoint, Method};
 use crate::signals::Why;
+use crate::tls;
 
 /// Largest answer.
 const BODY_MAX: usize = 2 << 20;
@@ -342,16 +342,10 @@ impl Client {
             return Ok(Arc::clone(config));
         }
         let roots = match &self.endpoint.ca_file {
-            Some(file) => roots(file, &bundle)?,
+            Some(file) => of_bundle(file, &bundle)?,
             None => system_roots().await.map_err(|problem| self.untrusted(&problem))?,
         };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| self.untrusted(&error))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let config = Arc::new(config);
+        let config = Arc::new(tls::client(roots).map_err(|error| self.untrusted(&error))?);
         self.tls = Some((bundle, Arc::clone(&config)));
         Ok(config)
     }
@@ -432,7 +426,7 @@ fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
 /// A file cannot be read or does not hold what it should.
 pub fn check_files(endpoint: &Endpoint) -> Result<(), Error> {
     if let Some(file) = &endpoint.ca_file {
-        roots(file, &read_file_now(file)?)?;
+        of_bundle(file, &read_file_now(file)?)?;
     }
     if let Some(file) = &endpoint.token_file {
         token(file, &read_file_now(file)?)?;
@@ -440,31 +434,16 @@ pub fn check_files(endpoint: &Endpoint) -> Result<(), Error> {
     Ok(())
 }
 
-fn roots(file: &Path, bundle: &[u8]) -> Result<RootCertStore, Error> {
-    let failed = |problem: &dyn std::fmt::Display| Error::File {
+fn of_bundle(file: &Path, bundle: &[u8]) -> Result<RootCertStore, Error> {
+    tls::of_bundle(bundle).map_err(|problem| Error::File {
         file: file.to_owned(),
-        problem: problem.to_string(),
-    };
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(bundle) {
-        let certificate = certificate.map_err(|error| failed(&error))?;
-        roots.add(certificate).map_err(|error| failed(&error))?;
-    }
-    if roots.is_empty() {
-        return Err(failed(&"no certificate in PEM"));
-    }
-    Ok(roots)
+        problem,
+    })
 }
 
 async fn system_roots() -> Result<RootCertStore, String> {
-    let found = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
-    let found = found.map_err(|error| error.to_string())?;
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        return Err("the system has no root certificates, and no caFile is given".to_owned());
-    }
-    Ok(roots)
+    let found = tokio::task::spawn_blocking(tls::of_system).await;
+    found.map_err(|error| error.to_string())?
 }
 
 fn token(file: &Path, bytes: &[u8]) -> Result<HeaderValue, Error> {
