@@ -29,6 +29,7 @@ pub(crate) fn pipeline(scenario: &mut Scenario, priority: u16, budget_micros: Op
         priority,
         budget_micros,
         power_max_milliwatts: None,
+        shared: None,
         mode: Mode::Automatic,
         objective: None,
     });

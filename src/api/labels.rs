@@ -33,6 +33,10 @@ pub const MANAGER: &str = "tiercel";
 pub const APPLIED: &str = "tiercel.dev/applied";
 /// Break-glass annotation on a pipeline: `all`, `scale-in` or `scale-out`.
 pub const PAUSE: &str = "tiercel.dev/pause";
+/// Annotation on a namespace: what all its pipelines may cost together per hour, a decimal.
+pub const MAX_COST_PER_HOUR: &str = "tiercel.dev/max-cost-per-hour";
+/// Annotation on a namespace: what all its pipelines may draw together, whole watts.
+pub const MAX_POWER_WATTS: &str = "tiercel.dev/max-power-watts";
 /// Annotation on a pool that `tiercel discover` proposed: where its price comes from.
 pub const PRICE_SOURCE: &str = "tiercel.dev/price-source";
 

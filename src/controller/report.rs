@@ -20,6 +20,8 @@ pub struct PipelineView {
     pub decisions: VecDeque<DecisionSummary>,
     /// What becomes of the latency objective; absent without one.
     pub objective: Option<Prospect>,
+    /// What all pipelines of the namespace take while that is more than they may: millionths per hour, and milliwatts.
+    pub together: Option<(u128, u128)>,
 }
 
 /// What becomes of a latency objective, in names. Nothing in it moves on every tick.

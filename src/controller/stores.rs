@@ -87,7 +87,7 @@ pub fn watch_children<K: Kind, F: FnMut(&watcher::Error) + Send>(
     (store, changes)
 }
 
-/// Watches the labels of namespaces.
+/// Watches the labels of namespaces, and of their annotations the ceilings.
 pub fn watch_namespaces(
     client: &Client,
 ) -> (
@@ -99,7 +99,10 @@ pub fn watch_namespaces(
     let stream = watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), config).default_backoff();
     let stream = stream.modify(|namespace| {
         namespace.managed_fields_mut().clear();
-        namespace.annotations_mut().clear();
+        let ceilings = [labels::MAX_COST_PER_HOUR, labels::MAX_POWER_WATTS];
+        namespace
+            .annotations_mut()
+            .retain(|key, _| ceilings.contains(&key.as_str()));
     });
     (store, stream.reflect(writer))
 }

@@ -232,6 +232,8 @@ mirror!(Pipeline of world::Pipeline {
     priority: u16, budget_micros: Option<u64>, mode: Mode,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     power_max_milliwatts: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shared: Option<u32>,
     #[serde(default, skip_serializing_if = "Objective::is_absent")]
     objective: Objective,
 } wrapped { key: u64 as Key, });
@@ -254,12 +256,16 @@ mirror!(Reading of world::Reading {
 
 mirror!(Learned of world::Learned { declared: u64, value: u64, samples: u32, } wrapped {});
 
+mirror!(Ceilings of world::Ceilings { budget_micros: Option<u64>, power_max_milliwatts: Option<u64>, } wrapped {});
+
 #[derive(Serialize, Deserialize)]
 pub(super) struct World {
     pools: Vec<Pool>,
     pipelines: Vec<Pipeline>,
     stages: Vec<Stage>,
     variants: Vec<Variant>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    shared: Vec<Ceilings>,
 }
 
 impl From<&world::World> for World {
@@ -269,6 +275,7 @@ impl From<&world::World> for World {
             pipelines: of.pipelines.iter().map(Pipeline::from).collect(),
             stages: of.stages.iter().map(Stage::from).collect(),
             variants: of.variants.iter().map(Variant::from).collect(),
+            shared: of.shared.iter().map(Ceilings::from).collect(),
         }
     }
 }
@@ -280,6 +287,7 @@ impl From<World> for world::World {
             pipelines: of.pipelines.into_iter().map(world::Pipeline::from).collect(),
             stages: of.stages.into_iter().map(world::Stage::from).collect(),
             variants: of.variants.into_iter().map(world::Variant::from).collect(),
+            shared: of.shared.into_iter().map(world::Ceilings::from).collect(),
         }
     }
 }

@@ -14,6 +14,7 @@ pub(super) fn because(why: NotUsed, stage: &ValidatedStage, pool: &StagePool) ->
         NotUsed::Full | NotUsed::DryUntil(..) => "no room for one more".to_owned(),
         NotUsed::OverBudget => "the budget leaves no more".to_owned(),
         NotUsed::OverPower => "the ceiling on power leaves no more".to_owned(),
+        NotUsed::OverShared => "the namespace's ceiling leaves no more".to_owned(),
         NotUsed::AtBounds => format!("replicas.max of {} is reached", stage.max),
         NotUsed::Excluded if pool.fit.is_none() => "no longer for this stage: must be left".to_owned(),
         NotUsed::Excluded if pool.room == 0 => "no node has room for one replica".to_owned(),

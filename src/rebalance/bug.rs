@@ -49,6 +49,8 @@ pub(super) enum Bug {
     BudgetForgotten,
     /// Replicas draw no power that counts.
     PowerForgotten,
+    /// What pipelines take of ceilings that they share is not counted.
+    SharedForgotten,
     /// A pool is full only when its CPU or its devices are.
     MemoryForgotten,
     /// Pods on their way out hold nothing.

@@ -100,6 +100,8 @@ pub enum NotUsed {
     OverBudget,
     /// One more replica exceeds the power ceiling, or nobody declared what it draws.
     OverPower,
+    /// It would take more than the pipelines that share a ceiling may take together.
+    OverShared,
     /// The stage's bounds are reached.
     AtBounds,
     /// The hint forbids it or the variant takes no replicas.

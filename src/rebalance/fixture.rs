@@ -8,13 +8,14 @@
 //! ```
 //!
 //! A pool has so many slots, a replica takes one (`slots` for more). `has ready/desired`, `at` utilization in permille;
-//! `at ?` is a variant without a reading. Capacities are whole units, costs whole dollars per hour, power whole watts.
+//! `at ?` is a variant without a reading. `shared budget 40 watts 900` are ceilings, by their number those of pipelines with
+//! `shares 0`. Capacities are whole units, costs whole dollars per hour, power whole watts.
 #![allow(clippy::cast_possible_truncation, reason = "small numbers by construction")]
 
 use super::decision::Decision;
 use super::world::{
-    Edge, Event, Key, Mode, Objective, OnSignalLoss, Pipeline, PipelineIdx, Pool, PoolIdx, Reading, Resources, Stage,
-    StageIdx, Tier, Traffic, Variant, VariantIdx, World,
+    Ceilings, Edge, Event, Key, Mode, Objective, OnSignalLoss, Pipeline, PipelineIdx, Pool, PoolIdx, Reading,
+    Resources, Stage, StageIdx, Tier, Traffic, Variant, VariantIdx, World,
 };
 
 /// A parsed text.
@@ -34,6 +35,7 @@ impl Fixture {
             let words: Vec<&str> = line.split_whitespace().collect();
             match words.as_slice() {
                 [] => {}
+                ["shared", rest @ ..] => fixture.shared(rest),
                 ["pipe", _name, rest @ ..] => fixture.pipe(rest),
                 ["pool", name, slots, rest @ ..] => fixture.pool(name, slots.parse().unwrap(), rest),
                 ["stage", name, rest @ ..] => fixture.stage(name, rest),
@@ -43,6 +45,18 @@ impl Fixture {
         fixture
     }
 
+    fn shared(&mut self, words: &[&str]) {
+        let mut shared = Ceilings::default();
+        for pair in words.chunks(2) {
+            match pair {
+                ["budget", value] => shared.budget_micros = Some(value.parse::<u64>().unwrap() * 1_000_000),
+                ["watts", value] => shared.power_max_milliwatts = Some(value.parse::<u64>().unwrap() * 1_000),
+                other => panic!("shared: {other:?}"),
+            }
+        }
+        self.world.shared.push(shared);
+    }
+
     fn pipe(&mut self, words: &[&str]) {
         let key = Key(1_000 + self.world.pipelines.len() as u64);
         let mut pipe = Pipeline {
@@ -50,6 +64,7 @@ impl Fixture {
             priority: 500,
             budget_micros: None,
             power_max_milliwatts: None,
+            shared: None,
             mode: Mode::Automatic,
             objective: None,
         };
@@ -58,6 +73,7 @@ impl Fixture {
                 ["priority", value] => pipe.priority = value.parse().unwrap(),
                 ["budget", value] => pipe.budget_micros = Some(value.parse::<u64>().unwrap() * 1_000_000),
                 ["watts", value] => pipe.power_max_milliwatts = Some(value.parse::<u64>().unwrap() * 1_000),
+                ["shares", value] => pipe.shared = Some(value.parse().unwrap()),
                 ["objective", value] => {
                     pipe.objective = Some(Objective {
                         latency_ms: value.parse().unwrap(),

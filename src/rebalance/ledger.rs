@@ -4,11 +4,15 @@ use super::bug::{Bug, seeded};
 use super::spend::Spend;
 use super::world::{Resources, Variant, World};
 
-/// What is left of every pool and of every pipeline's budget.
+/// What is left of every pool, of every pipeline's budget, and of those that pipelines share.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ledger {
     pub(super) pools: Vec<Resources>,
-    pub(super) budgets: Vec<Spend>,
+    budgets: Vec<Spend>,
+    /// Left of what is shared.
+    pub(super) shared: Vec<Spend>,
+    /// By pipeline: its place in `shared`, or none. Empty where nothing is shared.
+    shares: Vec<Option<u32>>,
 }
 
 /// Replicas of which each takes `request` that fit into `left`.
@@ -31,7 +35,13 @@ impl Ledger {
     pub(super) fn new(world: &World) -> Self {
         Self {
             pools: world.pools.iter().map(|pool| pool.capacity).collect(),
-            budgets: world.pipelines.iter().map(Spend::ceilings).collect(),
+            budgets: world.pipelines.iter().map(Spend::own).collect(),
+            shared: world.shared.iter().map(Spend::shared).collect(),
+            shares: if world.shared.is_empty() {
+                Vec::new()
+            } else {
+                world.pipelines.iter().map(|pipeline| pipeline.shared).collect()
+            },
         }
     }
 
@@ -43,15 +53,34 @@ impl Ledger {
         fit(pool, &variant.request)
     }
 
-    /// What is left of a pipeline's budget.
-    pub(super) fn budget(&self, pipeline: usize) -> Spend {
+    fn share(&self, pipeline: usize) -> Option<usize> {
+        Some((*self.shares.get(pipeline)?)? as usize)
+    }
+
+    /// What is left of a pipeline's own budget.
+    pub(super) fn own_budget(&self, pipeline: usize) -> Spend {
         self.budgets.get(pipeline).copied().unwrap_or(Spend::UNLIMITED)
     }
 
-    /// Stops counting a pipeline's budget.
+    /// What is left of a pipeline's budget: of its own, and of what it shares.
+    pub(super) fn budget(&self, pipeline: usize) -> Spend {
+        let own = self.own_budget(pipeline);
+        let shared = self.share(pipeline).and_then(|at| self.shared.get(at));
+        shared.map_or(own, |&shared| own.min(shared))
+    }
+
+    /// Stops counting a pipeline's budget, and what it shares.
     pub(super) fn lift_budget(&mut self, pipeline: usize) {
-        if let Some(budget) = self.budgets.get_mut(pipeline) {
-            *budget = Spend::UNLIMITED;
+        self.each_budget(pipeline, |budget| *budget = Spend::UNLIMITED);
+    }
+
+    fn each_budget(&mut self, pipeline: usize, mut change: impl FnMut(&mut Spend)) {
+        if let Some(own) = self.budgets.get_mut(pipeline) {
+            change(own);
+        }
+        let shared = self.share(pipeline).filter(|_| !seeded(Bug::SharedForgotten));
+        if let Some(shared) = shared.and_then(|at| self.shared.get_mut(at)) {
+            change(shared);
         }
     }
 
@@ -68,11 +97,11 @@ impl Ledger {
             take(&mut pool.memory_kib, variant.request.memory_kib);
             take(&mut pool.device_millis, variant.request.device_millis);
         }
-        if let Some(budget) = self.budgets.get_mut(pipeline) {
-            let each = Spend::of(variant).known();
+        let each = Spend::of(variant).known();
+        self.each_budget(pipeline, |budget| {
             fits &= u64::from(count) <= budget.affords(each);
             *budget = budget.less(each, u64::from(count));
-        }
+        });
         fits
     }
 
@@ -84,8 +113,7 @@ impl Ledger {
             give(&mut pool.memory_kib, variant.request.memory_kib);
             give(&mut pool.device_millis, variant.request.device_millis);
         }
-        if let Some(budget) = self.budgets.get_mut(pipeline) {
-            *budget = budget.more(Spend::of(variant).known(), u64::from(count));
-        }
+        let each = Spend::of(variant).known();
+        self.each_budget(pipeline, |budget| *budget = budget.more(each, u64::from(count)));
     }
 }

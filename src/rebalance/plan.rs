@@ -10,7 +10,7 @@ use super::demand::capacity;
 use super::ledger::Ledger;
 use super::moves::covers;
 use super::oracle::{Item, Need, Oracle, Value};
-use super::spend::{Spend, Sum};
+use super::spend::{Spend, Sum, exceeded, together};
 use super::world::{Mode, Variant, World};
 
 /// Prices are cut here, so that no sum or product of the search overflows.
@@ -152,8 +152,7 @@ impl Build<'_, '_> {
 
     /// What its pipeline may take.
     pub(super) fn ceilings(&self, stage: usize) -> Spend {
-        let pipeline = self.problem.world.pipelines.get(self.pipeline(stage));
-        pipeline.map_or(Spend::UNLIMITED, Spend::ceilings)
+        Spend::ceilings(self.problem.world, self.pipeline(stage))
     }
 
     pub(super) fn need(&self, stage: usize) -> Need {
@@ -283,7 +282,7 @@ impl Build<'_, '_> {
     fn all_at_once(&mut self) -> bool {
         let whole = Ledger::new(self.problem.world);
         let mut used = vec![(0_u128, 0_u128, 0_u128); whole.pools.len()];
-        let mut spent = vec![Sum::default(); whole.budgets.len()];
+        let mut spent = vec![Sum::default(); self.problem.world.pipelines.len()];
         for stage in 0..self.plan.values.len() {
             if self.is_aside(stage) {
                 self.stand_still(stage);
@@ -317,11 +316,8 @@ impl Build<'_, '_> {
                 || used.2 > u128::from(pool.device_millis);
             fits &= !*scarce;
         }
-        fits &= spent
-            .iter()
-            .zip(&whole.budgets)
-            .all(|(spent, &budget)| spent.within(budget));
-        fits &= !self.problem.asks.iter().any(|ask| ask.found) || self.affords_shift(&whole);
+        fits &= pays(self.problem.world, &spent);
+        fits &= !self.problem.asks.iter().any(|ask| ask.found) || self.affords_shift();
         self.plan.ledger = whole;
         if fits {
             for stage in 0..self.plan.values.len() {
@@ -339,8 +335,8 @@ impl Build<'_, '_> {
     }
 
     /// Whether every budget pays for what runs and what is planned side by side.
-    fn affords_shift(&self, whole: &Ledger) -> bool {
-        let mut spent = vec![Sum::default(); whole.budgets.len()];
+    fn affords_shift(&self) -> bool {
+        let mut spent = vec![Sum::default(); self.problem.world.pipelines.len()];
         for stage in 0..self.plan.values.len() {
             for at in self.range(stage) {
                 let both = self
@@ -356,10 +352,7 @@ impl Build<'_, '_> {
                 }
             }
         }
-        spent
-            .iter()
-            .zip(&whole.budgets)
-            .all(|(spent, &budget)| spent.within(budget))
+        pays(self.problem.world, &spent)
     }
 
     /// An advisory stage holds what it has, as far as the others are concerned.
@@ -388,6 +381,12 @@ impl Build<'_, '_> {
             self.plan.ledger = ledger;
         }
     }
+}
+
+/// Whether all budgets, own and shared, pay for what every pipeline takes.
+fn pays(world: &World, spent: &[Sum]) -> bool {
+    let over = exceeded(world, spent, &together(world, spent));
+    !over.into_iter().any(|over| over)
 }
 
 /// A stage's variants, cut to what exists.

@@ -21,6 +21,7 @@ use super::oracle::Item;
 use super::plan::{Ask, Bound, Plan, price, variants_of};
 use super::solve::rows::{GroupRow, OptionRow, PoolRow, Rows, StageRow};
 use super::solve::{Instance, Memory, Priced, Settings, Solution, Traffic, gap_ppm, solve, worth};
+use super::spend::Spend;
 use super::state::State;
 use super::world::{PoolIdx, Variant, VariantIdx, World};
 
@@ -209,12 +210,7 @@ fn ask(state: &State, plan: &Plan, asked: &Asked) -> Question {
             device_millis: cut(room.device_millis),
         })
         .collect();
-    question.rows.groups = (world.pipelines.iter())
-        .map(|pipeline| GroupRow {
-            money_max_micros: pipeline.budget_micros,
-            power_max_milliwatts: pipeline.power_max_milliwatts,
-        })
-        .collect();
+    question.rows.groups = ceilings(world, &room);
     let worth = u64::try_from(dearest >> shift).unwrap_or(1 << PRICE_BITS).max(1) * DEMAND_WORTH;
     for (at, stage) in world.stages.iter().enumerate().filter(|&(at, _)| !aside(at)) {
         let mut need = asked.asks.get(at).map(Ask::competing).unwrap_or_default();
@@ -238,7 +234,7 @@ fn ask(state: &State, plan: &Plan, asked: &Asked) -> Question {
             penalty: ((worth << above) / need.demand.max(1)).max(1),
             priority: priority(world, at),
             pipeline: Some(stage.pipeline.0),
-            groups: vec![stage.pipeline.0],
+            groups: groups(world, stage.pipeline.0),
             options: Vec::new(),
         };
         for variant in variants_of(world, at) {
@@ -286,11 +282,35 @@ fn kept_and_new(variant: &Variant, shift: u32) -> (u128, u128) {
 
 /// What a replica draws of which nobody knows it: under a ceiling more than fits, else nothing that would matter.
 fn unknown_power(world: &World, stage: usize) -> u64 {
-    let pipeline = world.stages.get(stage).map(|stage| stage.pipeline.0 as usize);
-    let pipeline = pipeline.and_then(|at| world.pipelines.get(at));
-    pipeline
-        .and_then(|pipeline| pipeline.power_max_milliwatts)
-        .map_or(0, |_| u64::MAX)
+    let pipeline = world
+        .stages
+        .get(stage)
+        .map_or(usize::MAX, |stage| stage.pipeline.0 as usize);
+    match Spend::ceilings(world, pipeline).milliwatts {
+        u64::MAX => 0,
+        _ => u64::MAX,
+    }
+}
+
+/// The ceilings of pipelines, and behind them what is left of those that are shared: advisory stages have taken theirs.
+fn ceilings(world: &World, room: &Ledger) -> Vec<GroupRow> {
+    let own = world.pipelines.iter().map(|pipeline| GroupRow {
+        money_max_micros: pipeline.budget_micros,
+        power_max_milliwatts: pipeline.power_max_milliwatts,
+    });
+    let limit = |left: u64| (left != u64::MAX).then_some(left);
+    let shared = room.shared.iter().map(|left| GroupRow {
+        money_max_micros: limit(left.micros),
+        power_max_milliwatts: limit(left.milliwatts),
+    });
+    own.chain(shared).collect()
+}
+
+/// Rows of the ceilings that a pipeline keeps: its own, and what it shares.
+fn groups(world: &World, pipeline: u32) -> Vec<u32> {
+    let shared = world.pipelines.get(pipeline as usize).and_then(|found| found.shared);
+    let first = u32::try_from(world.pipelines.len()).unwrap_or(u32::MAX);
+    std::iter::once(pipeline).chain(shared.map(|at| first + at)).collect()
 }
 
 fn priority(world: &World, stage: usize) -> u16 {

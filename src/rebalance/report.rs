@@ -86,7 +86,7 @@ fn shaped(value: Value, total: u32, ceiling: u32, floor: u32, not_used: &[Option
     let found = |wanted: fn(&NotUsed) -> bool| not_used.iter().flatten().copied().find(wanted);
     let dry = found(|one| matches!(one, NotUsed::DryUntil(..)));
     let full = found(|one| matches!(one, NotUsed::Full));
-    let budget = found(|one| matches!(one, NotUsed::OverBudget | NotUsed::OverPower));
+    let budget = found(|one| matches!(one, NotUsed::OverBudget | NotUsed::OverPower | NotUsed::OverShared));
     let short = value.short > 0 || value.unserved > 0;
     match (short, dry, full, budget) {
         (true, _, _, _) if total >= ceiling => Reason::AtBounds,
@@ -126,6 +126,9 @@ fn limit(
         .map_or(usize::MAX, |stage| stage.pipeline.0 as usize);
     let left = plan.ledger.budget(pipeline);
     if left.affords(Spend::of(variant)) == 0 {
+        if plan.ledger.own_budget(pipeline).affords(Spend::of(variant)) > 0 {
+            return Some(NotUsed::OverShared);
+        }
         let paid = left.micros == u64::MAX || variant.cost_micros <= left.micros;
         return Some(if paid { NotUsed::OverPower } else { NotUsed::OverBudget });
     }

@@ -181,12 +181,7 @@ impl Build<'_, '_> {
                 .copied()
                 .filter(|&stage| self.pipeline(stage) == pipeline)
                 .collect();
-            let limited = self
-                .problem
-                .world
-                .pipelines
-                .get(pipeline)
-                .is_some_and(|found| Spend::ceilings(found) != Spend::UNLIMITED);
+            let limited = Spend::ceilings(self.problem.world, pipeline) != Spend::UNLIMITED;
             if limited && mine.iter().any(|&stage| self.plan.values.get(stage).is_some_and(short)) {
                 // Move to cheaper pools before anything shrinks; what then is left of the budget buys back.
                 self.share(pipeline, &mine);
@@ -342,14 +337,22 @@ impl Build<'_, '_> {
     }
 
     /// Whether `other` beats the plan at hand: class by class in what is missing, then in price; or in floors alone.
+    ///
+    /// Floors of pipelines that share a ceiling come before all classes: what runs there goes no lower than its floor for
+    /// anybody, so the ceiling would not be kept by a plan that counts on it.
     fn is_better(&self, turns: &[Turn], other: &Plan, floors_alone: bool) -> bool {
         // A pipeline lacks what its worst stage lacks.
         let mut worst: BTreeMap<(Reverse<u16>, usize), [Missing; 2]> = BTreeMap::new();
         let mut prices = [0_u128; 2];
+        let mut shared = [0_u64; 2];
         for &(priority, _, Reverse(demand), _, stage) in turns {
             let both = worst.entry((priority, self.pipeline(stage))).or_default();
-            for ((plan, lacks), price) in [&self.plan, other].iter().zip(both).zip(&mut prices) {
+            let pipeline = self.problem.world.pipelines.get(self.pipeline(stage));
+            let is_member = pipeline.is_some_and(|pipeline| pipeline.shared.is_some());
+            let plans = [&self.plan, other];
+            for (((plan, lacks), price), shared) in plans.iter().zip(both).zip(&mut prices).zip(&mut shared) {
                 let value = plan.values.get(stage).copied().unwrap_or_default();
+                *shared += if is_member { value.short } else { 0 };
                 let share = u128::from(value.unserved) * 1_000 / u128::from(demand.max(1));
                 lacks.floors = lacks.floors.saturating_add(value.short);
                 if demand > 0 && value.unserved >= demand {
@@ -370,6 +373,9 @@ impl Build<'_, '_> {
                 class.worst += lacks.worst;
                 class.guessed += lacks.guessed;
             }
+        }
+        if shared[0] != shared[1] {
+            return shared[1] < shared[0];
         }
         for [mine, theirs] in classes.into_values() {
             let (mine, theirs) = (mine.rank(floors_alone), theirs.rank(floors_alone));

@@ -245,7 +245,12 @@ impl Sim {
                 let over = |counts: &[u32]| {
                     let (cost, power) = self.taken(at, counts);
                     let over = |most: Option<u64>, is: u64| most.is_some_and(|most| is > most);
-                    over(pipeline.budget_micros, cost) || over(pipeline.power_max_milliwatts, power)
+                    let own = over(pipeline.budget_micros, cost) || over(pipeline.power_max_milliwatts, power);
+                    let shared = pipeline.shared.map(|at| (self.world.shared[at as usize], at));
+                    own || shared.is_some_and(|(most, at)| {
+                        let (cost, power) = self.taken_together(at, counts);
+                        over(most.budget_micros, cost) || over(most.power_max_milliwatts, power)
+                    })
                 };
                 over(&self.desired) || over(&self.before.believed)
             })
@@ -471,11 +476,13 @@ pub(super) fn random_world(random: &mut Random) -> World {
             None
         };
         let priority = random.within(1, 3) as u16 * 100;
+        let shared = (!world.shared.is_empty() && power.chance(80)).then_some(0);
         world.pipelines.push(Pipeline {
             key: Key(200 + at),
             priority,
             budget_micros,
             power_max_milliwatts: power.chance(20).then(|| power.within(500, 4_000) * 1_000),
+            shared,
             mode: Mode::Automatic,
             objective: None,
         });

@@ -1,7 +1,7 @@
 //! Money and power: what replicas take of a pipeline's ceilings, and what these leave.
 
 use super::bug::{Bug, seeded};
-use super::world::{Pipeline, Variant};
+use super::world::{Ceilings, Pipeline, Variant, World};
 
 /// Money in millionths per hour and power in milliwatts: of a replica, or as ceilings. A ceiling of `u64::MAX` is none; a
 /// replica whose power nobody declared takes that much, so that no further one fits under a ceiling: unknown is not nothing.
@@ -44,12 +44,29 @@ impl Spend {
         }
     }
 
-    /// What a pipeline may take.
-    pub(super) fn ceilings(pipeline: &Pipeline) -> Self {
+    /// What a pipeline may take by itself.
+    pub(super) fn own(pipeline: &Pipeline) -> Self {
+        Self::shared(&Ceilings {
+            budget_micros: pipeline.budget_micros,
+            power_max_milliwatts: pipeline.power_max_milliwatts,
+        })
+    }
+
+    /// What pipelines may take together.
+    pub(super) fn shared(ceilings: &Ceilings) -> Self {
         Self {
-            micros: pipeline.budget_micros.unwrap_or(u64::MAX),
-            milliwatts: pipeline.power_max_milliwatts.unwrap_or(u64::MAX),
+            micros: ceilings.budget_micros.unwrap_or(u64::MAX),
+            milliwatts: ceilings.power_max_milliwatts.unwrap_or(u64::MAX),
         }
+    }
+
+    /// What a pipeline may take at most, the others of its shared ceilings taking nothing.
+    pub(super) fn ceilings(world: &World, pipeline: usize) -> Self {
+        let Some(pipeline) = world.pipelines.get(pipeline) else {
+            return Self::UNLIMITED;
+        };
+        let shared = pipeline.shared.and_then(|at| world.shared.get(at as usize));
+        shared.map_or(Self::UNLIMITED, Self::shared).min(Self::own(pipeline))
     }
 
     /// Replicas of which each takes `each` that this pays for.
@@ -142,11 +159,42 @@ impl Sum {
             .saturating_add(u128::from(each.milliwatts).saturating_mul(count));
     }
 
+    /// Adds what others take.
+    pub(super) fn join(&mut self, other: Self) {
+        self.micros = self.micros.saturating_add(other.micros);
+        self.milliwatts = self.milliwatts.saturating_add(other.milliwatts);
+    }
+
     /// Whether ceilings allow this much.
     pub(super) fn within(self, ceilings: Spend) -> bool {
         let part = |sum: u128, ceiling: u64| ceiling == u64::MAX || sum <= u128::from(ceiling);
         part(self.micros, ceilings.micros) && part(self.milliwatts, ceilings.milliwatts)
     }
+}
+
+/// What pipelines take together of every ceiling that they share, by what each of them takes.
+pub(super) fn together(world: &World, taken: &[Sum]) -> Vec<Sum> {
+    let mut together = vec![Sum::default(); world.shared.len()];
+    for (sum, pipeline) in taken.iter().zip(&world.pipelines) {
+        if let Some(shared) = pipeline.shared.and_then(|at| together.get_mut(at as usize)) {
+            shared.join(*sum);
+        }
+    }
+    together
+}
+
+/// By pipeline: whether it takes more than it may, by itself or with those it shares a ceiling with.
+pub(super) fn exceeded(world: &World, taken: &[Sum], together: &[Sum]) -> Vec<bool> {
+    let shared: Vec<bool> = (together.iter().zip(&world.shared))
+        .map(|(sum, ceilings)| !sum.within(Spend::shared(ceilings)))
+        .collect();
+    let pipelines = taken.iter().zip(&world.pipelines);
+    pipelines
+        .map(|(sum, pipeline)| {
+            let shared = pipeline.shared.and_then(|at| shared.get(at as usize));
+            !sum.within(Spend::own(pipeline)) || shared.copied().unwrap_or(false)
+        })
+        .collect()
 }
 
 #[cfg(test)]

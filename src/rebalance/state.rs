@@ -15,7 +15,7 @@ use super::learn::{self, Capacity};
 use super::oracle::Oracle;
 use super::plan::{Ask, Bound, Plan, variants_of};
 use super::propose::Asked;
-use super::spend::Spend;
+use super::spend::{Spend, Sum};
 use super::startup::{self, Startup};
 use super::sustained::Sustained;
 use super::verify::Violation;
@@ -53,6 +53,8 @@ pub struct State {
     /// Nothing is learned of readings, see [`State::unlearning`].
     pub(super) unlearning: bool,
     pub(super) oracle: Oracle,
+    /// What pipelines take together of ceilings that they share, as last decided on.
+    pub(super) together: Vec<Sum>,
     /// Latency objectives, and what they add to demand.
     pub(super) latency: latency::Memory,
     /// How late starts are on most pools, thousandths of what is expected; at least 1,000 once time has passed.
@@ -487,6 +489,14 @@ impl State {
     /// What is known about a stage after the last step; absent for an index the world does not have.
     pub fn report(&self, stage: super::world::StageIdx) -> Option<&StageReport> {
         self.reports.get(stage.0 as usize)
+    }
+
+    /// What the pipelines take that share a pipeline's ceilings, as the last step found it: cost per hour in millionths, and
+    /// milliwatts as far as they are known. Absent where it shares none, and where they keep them.
+    pub fn exceeds_together(&self, pipeline: super::world::PipelineIdx) -> Option<(u128, u128)> {
+        let at = self.world.pipelines.get(pipeline.0 as usize)?.shared? as usize;
+        let (ceilings, taken) = (self.world.shared.get(at)?, self.together.get(at)?);
+        (!taken.within(Spend::shared(ceilings))).then_some((taken.micros, taken.milliwatts))
     }
 
     /// When a step without any event may decide something: a window, a pause or a grace period ends. Readings and

@@ -1,6 +1,8 @@
 //! One step: from events to decisions.
 #![allow(clippy::similar_names, reason = "`state` and `stage` are the words of the field")]
 
+use std::collections::BTreeSet;
+
 use super::bug::{Bug, seeded};
 use super::decision::{Decision, Move, Reason, StageReport, Trigger};
 use super::demand;
@@ -12,7 +14,7 @@ use super::plan::{self, Ask, Bound, Plan, Problem, price, variants_of, writes};
 use super::report;
 use super::scarcity::{Traits, traits};
 use super::sense;
-use super::spend::{Spend, Sum};
+use super::spend::{Spend, Sum, exceeded, together};
 use super::state::State;
 use super::verify::{Books, Observed};
 use super::world::{Event, Mode, Pipeline, PoolIdx, Stage, StageIdx, VariantIdx};
@@ -138,12 +140,8 @@ fn act(state: &mut State, plan: &Plan, now_ms: u64) -> Vec<Decision> {
             sum.add(Spend::of(variant).known(), memory.desired());
         }
     }
-    let within = |(sum, pipeline): (&Sum, &Pipeline)| sum.within(Spend::ceilings(pipeline));
-    let over = asked
-        .iter()
-        .zip(&state.world.pipelines)
-        .map(|both| !within(both))
-        .collect();
+    state.together = together(&state.world, &asked);
+    let over = exceeded(&state.world, &asked, &state.together);
     if state.reports.len() != state.world.stages.len() {
         state.reports.clear();
         state.reports.resize_with(state.world.stages.len(), empty_report);
@@ -179,7 +177,7 @@ fn act(state: &mut State, plan: &Plan, now_ms: u64) -> Vec<Decision> {
 /// Where the plan wants growth that has not come yet.
 struct Waited {
     pools: Vec<bool>,
-    /// Pipelines with a budget.
+    /// Pipelines with a ceiling, own or shared.
     budgets: Vec<bool>,
 }
 
@@ -204,20 +202,28 @@ impl Waited {
                 .stages
                 .get(variant.stage.0 as usize)
                 .map(|stage| stage.pipeline.0 as usize);
-            let limited = |at: usize| {
-                state
-                    .world
-                    .pipelines
-                    .get(at)
-                    .is_some_and(|found| Spend::ceilings(found) != Spend::UNLIMITED)
-            };
+            let limited = |at: usize| Spend::ceilings(&state.world, at) != Spend::UNLIMITED;
             if let Some(at) = pipeline.filter(|&at| limited(at))
                 && let Some(budget) = waited.budgets.get_mut(at)
             {
                 *budget = true;
             }
         }
+        waited.share(&state.world.pipelines);
         waited
+    }
+
+    /// Who waits for a ceiling that is shared waits for all that share it.
+    fn share(&mut self, pipelines: &[Pipeline]) {
+        let waiting: BTreeSet<u32> = (pipelines.iter().zip(&self.budgets))
+            .filter_map(|(pipeline, &waits)| pipeline.shared.filter(|_| waits))
+            .collect();
+        if waiting.is_empty() {
+            return;
+        }
+        for (pipeline, budget) in pipelines.iter().zip(&mut self.budgets) {
+            *budget |= pipeline.shared.is_some_and(|shared| waiting.contains(&shared));
+        }
     }
 
     fn contests(&self, pool: PoolIdx, pipeline: usize) -> bool {

@@ -2,7 +2,7 @@
 //! the planner. The decision is dropped, the stage reports it, the process goes on.
 
 use super::decision::Decision;
-use super::world::{Mode, Resources, Variant, VariantIdx, World};
+use super::world::{Ceilings, Mode, Resources, Variant, VariantIdx, World};
 
 /// What a decision would violate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub(super) struct Books {
     pools: Vec<[u128; 3]>,
     /// What every pipeline holds: its reported cost, and its power.
     taken: Vec<[u128; 2]>,
+    /// The same of shared ceilings.
+    shared: Vec<[u128; 2]>,
 }
 
 impl Books {
@@ -76,21 +78,34 @@ impl Books {
         let mut books = Self {
             pools: vec![[0; 3]; world.pools.len()],
             taken: vec![[0; 2]; world.pipelines.len()],
+            shared: vec![[0; 2]; world.shared.len()],
             observed,
         };
-        for (variant, seen) in world.variants.iter().zip(&books.observed) {
-            let count = seen.occupies();
-            if let Some(pool) = books.pools.get_mut(variant.pool.0 as usize) {
-                for (sum, each) in pool.iter_mut().zip(parts(variant.request)) {
-                    *sum += u128::from(each) * count;
-                }
-            }
-            let pipeline = world.stages.get(variant.stage.0 as usize).map(|stage| stage.pipeline);
-            if let Some(taken) = pipeline.and_then(|index| books.taken.get_mut(index.0 as usize)) {
-                add(taken, variant, count);
-            }
+        let held: Vec<u128> = books.observed.iter().map(|seen| seen.occupies()).collect();
+        for (variant, count) in world.variants.iter().zip(held) {
+            books.hold(world, variant, count);
         }
         books
+    }
+
+    /// Enters replicas that hold resources.
+    fn hold(&mut self, world: &World, variant: &Variant, count: u128) {
+        if let Some(pool) = self.pools.get_mut(variant.pool.0 as usize) {
+            for (sum, each) in pool.iter_mut().zip(parts(variant.request)) {
+                *sum += u128::from(each) * count;
+            }
+        }
+        let pipeline = world
+            .stages
+            .get(variant.stage.0 as usize)
+            .map(|stage| stage.pipeline.0 as usize);
+        if let Some(taken) = pipeline.and_then(|at| self.taken.get_mut(at)) {
+            add(taken, variant, count);
+        }
+        let shared = pipeline.and_then(|at| world.pipelines.get(at)?.shared);
+        if let Some(taken) = shared.and_then(|at| self.shared.get_mut(at as usize)) {
+            add(taken, variant, count);
+        }
     }
 
     fn seen(&self, variant: VariantIdx) -> Observed {
@@ -104,15 +119,7 @@ impl Books {
             let after = before.after(one.to);
             let more = after.occupies() - before.occupies();
             if let Some(variant) = world.variants.get(one.variant.0 as usize) {
-                if let Some(pool) = self.pools.get_mut(variant.pool.0 as usize) {
-                    for (sum, each) in pool.iter_mut().zip(parts(variant.request)) {
-                        *sum += u128::from(each) * more;
-                    }
-                }
-                let pipeline = world.stages.get(variant.stage.0 as usize).map(|stage| stage.pipeline);
-                if let Some(taken) = pipeline.and_then(|index| self.taken.get_mut(index.0 as usize)) {
-                    add(taken, variant, more);
-                }
+                self.hold(world, variant, more);
             }
             if let Some(slot) = self.observed.get_mut(one.variant.0 as usize) {
                 *slot = after;
@@ -246,7 +253,10 @@ impl Books {
         let Some(declared) = pipeline.and_then(|at| world.pipelines.get(at)) else {
             return Ok(());
         };
-        let mut taken = pipeline.and_then(|at| self.taken.get(at)).copied().unwrap_or_default();
+        let own = pipeline.and_then(|at| self.taken.get(at)).copied().unwrap_or_default();
+        let shared = declared.shared.map(|at| at as usize);
+        let shared = shared.and_then(|at| Some((*world.shared.get(at)?, *self.shared.get(at)?)));
+        let mut added = [0; 2];
         let (mut costs, mut draws, mut unknown) = (false, false, false);
         for one in grown() {
             let Some(variant) = world.variants.get(one.variant.0 as usize) else {
@@ -255,15 +265,21 @@ impl Books {
             costs |= variant.cost_micros > 0;
             draws |= variant.power_milliwatts != Some(0);
             unknown |= variant.power_milliwatts.is_none();
-            add(&mut taken, variant, more(one.variant, one.to));
+            add(&mut added, variant, more(one.variant, one.to));
         }
-        let [cost, power] = taken;
-        if costs && declared.budget_micros.is_some_and(|most| cost > u128::from(most)) {
-            return Err(Violation::Budget);
-        }
-        let within = |most: u64| !unknown && power <= u128::from(most);
-        if draws && !declared.power_max_milliwatts.is_none_or(within) {
-            return Err(Violation::Power);
+        let limits = Ceilings {
+            budget_micros: declared.budget_micros,
+            power_max_milliwatts: declared.power_max_milliwatts,
+        };
+        for (limits, [cost, power]) in std::iter::once((limits, own)).chain(shared) {
+            let over = |most: u64| cost + added[0] > u128::from(most);
+            if costs && limits.budget_micros.is_some_and(over) {
+                return Err(Violation::Budget);
+            }
+            let over = |most: u64| unknown || power + added[1] > u128::from(most);
+            if draws && limits.power_max_milliwatts.is_some_and(over) {
+                return Err(Violation::Power);
+            }
         }
         Ok(())
     }

@@ -71,10 +71,22 @@ pub struct Pipeline {
     pub budget_micros: Option<u64>,
     /// Ceiling on their power likewise. Pools that declare no power are no place for such a pipeline.
     pub power_max_milliwatts: Option<u64>,
+    /// Ceilings that it keeps together with others: a place in [`World::shared`].
+    pub shared: Option<u32>,
     /// Whether decisions are taken and written.
     pub mode: Mode,
     /// End-to-end latency to plan headroom for.
     pub objective: Option<Objective>,
+}
+
+/// Ceilings that several pipelines keep together, such as those of a namespace. What advisory and paused pipelines run
+/// counts like any other's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ceilings {
+    /// On the cost of all replicas at every instant, surge included.
+    pub budget_micros: Option<u64>,
+    /// On their power likewise.
+    pub power_max_milliwatts: Option<u64>,
 }
 
 /// An end-to-end latency, and who must meet it.
@@ -232,6 +244,8 @@ pub struct World {
     pub stages: Vec<Stage>,
     /// Variants, grouped by stage.
     pub variants: Vec<Variant>,
+    /// Ceilings that pipelines share.
+    pub shared: Vec<Ceilings>,
 }
 
 /// What the pods of one variant reported, summed over those that reported. Absence is `None`, never zero.

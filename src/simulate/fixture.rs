@@ -99,11 +99,13 @@ pub(crate) fn scenario(pools: Vec<Pool>, stages: Vec<Stage>, variants: Vec<Varia
                 priority: 500,
                 budget_micros: None,
                 power_max_milliwatts: None,
+                shared: None,
                 mode: Mode::Automatic,
                 objective: None,
             }],
             stages,
             variants,
+            shared: Vec::new(),
         },
         notes: Vec::new(),
     }

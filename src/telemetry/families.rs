@@ -162,6 +162,16 @@ pub(super) const PIPELINE: &[Family<PipelineSample>] = &[
         "The declared ceiling on what a pipeline draws.",
         |pipeline| pipeline.power_max_milliwatts.map(thousandths),
     ),
+    Family::new(
+        "pipeline_namespace_budget_dollars_per_hour",
+        "The ceiling on the cost of all pipelines of the namespace together, on each of them.",
+        |pipeline| pipeline.namespace_budget_micros.map(millionths),
+    ),
+    Family::new(
+        "pipeline_namespace_power_limit_watts",
+        "The ceiling on what all pipelines of the namespace draw together, on each of them.",
+        |pipeline| pipeline.namespace_power_max_milliwatts.map(thousandths),
+    ),
 ];
 
 pub(super) const STAGE: &[Family<StageSample>] = &[

@@ -55,6 +55,8 @@ pub(crate) fn whole(stages: &[&str], pools: &[&str]) -> PipelineSample {
         cost_per_thousand_micros: Some(231_481),
         budget_micros: Some(2_000_000),
         power_max_milliwatts: Some(3_000_000),
+        namespace_budget_micros: Some(9_000_000),
+        namespace_power_max_milliwatts: Some(8_000_000),
         power_milliwatts: Some(75_000),
         stages: stages.iter().map(held).collect(),
         ..sample(&[])

@@ -200,9 +200,9 @@ fn series_grow_with_stages_and_pools_and_with_nothing_else() {
         metrics.set_pool(name, pool());
     }
     let first = series(&metrics);
-    // Five of a pipeline and nine conditions; eight of a stage; eight of a stage on a pool. Two of a resource, three of a
+    // Seven of a pipeline and nine conditions; eight of a stage; eight of a stage on a pool. Two of a resource, three of a
     // pool and one condition. And one counter of holds.
-    let (of_pipelines, of_pools) = (2 * (5 + 9 + 3 * (8 + 4 * 8)), 4 * (2 + 3 + 1));
+    let (of_pipelines, of_pools) = (2 * (7 + 9 + 3 * (8 + 4 * 8)), 4 * (2 + 3 + 1));
     assert_eq!(first.len() - before, of_pipelines + of_pools + 1);
     // Time goes on: other numbers, other reasons, the same number of series.
     for pass in 0..50_u32 {

@@ -16,6 +16,10 @@ pub struct PipelineSample {
     pub budget_micros: Option<u64>,
     /// Declared ceiling on power.
     pub power_max_milliwatts: Option<u64>,
+    /// Ceiling on the cost of all pipelines of its namespace together.
+    pub namespace_budget_micros: Option<u64>,
+    /// Ceiling on their power.
+    pub namespace_power_max_milliwatts: Option<u64>,
     /// Of all replicas asked for; absent unless every pool in use declares its power.
     pub power_milliwatts: Option<u64>,
     /// Its stages.

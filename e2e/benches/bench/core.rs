@@ -204,6 +204,7 @@ fn world(stages: u32, pools: u32, ample: bool, draws: &mut Draws) -> World {
         priority: u16::try_from(draws.below(1_001)).unwrap_or_default(),
         budget_micros: None,
         power_max_milliwatts: None,
+        shared: None,
         mode: Mode::Automatic,
         objective: None,
     });
@@ -232,6 +233,7 @@ fn world(stages: u32, pools: u32, ample: bool, draws: &mut Draws) -> World {
         pipelines,
         stages: (0..stages).map(|at| stage(at, pools)).collect(),
         variants,
+        shared: Vec::new(),
     }
 }
 

@@ -172,6 +172,7 @@ fn accelerators_only(stages: &[StageModel], pools: &[PoolModel], machines: Machi
             priority: 500,
             budget_micros: None,
             power_max_milliwatts: None,
+            shared: None,
             mode: Mode::Automatic,
             objective: None,
         }],

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
 use libtest_mimic::Trial;
 use serde_json::json;
+use tiercel::api::labels;
 use tiercel_e2e::nodes::{GRAVITON, X86};
 use tiercel_e2e::wait::eventually;
 
@@ -12,12 +16,13 @@ use crate::behaviour::{SHAPE, Scene, server, serving};
 use crate::suite::Suite;
 use crate::support::{PATIENCE, pipeline, stage};
 
-pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 6] {
+pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 7] {
     crate::scenarios![suite, behaviour_load:
         replicas_follow_the_load_up_to_max_and_back_to_min,
         a_pod_that_burns_its_cpu_gets_company,
         of_several_signals_the_largest_need_wins_and_is_named,
         a_budget_in_money_or_power_is_never_exceeded_however_much_is_wanted,
+        the_pipelines_of_a_namespace_keep_its_ceiling_together,
         under_scarcity_the_higher_class_gets_its_demand_and_the_lower_keeps_its_floor,
         a_pool_that_is_short_shows_what_one_more_node_would_save,
     ]
@@ -157,6 +162,76 @@ pub(crate) async fn a_budget_in_money_or_power_is_never_exceeded_however_much_is
         .map(|state| state["x86"].0)
         .max();
     assert_eq!(most, Some(3), "{}", scene.history());
+    scene.decisions_kept_bounds();
+}
+
+pub(crate) async fn the_pipelines_of_a_namespace_keep_its_ceiling_together(suite: &Suite) {
+    let scene = Scene::shared(suite, &[], serving()).await;
+    scene.tiered.space.nodes(&X86, 1).await;
+    scene.tiered.cpu_pool("x86", &[(SHAPE, "x86")]).await;
+    // A tenth of a node each: one dollar per hour.
+    scene.price("x86", "10").await;
+    let namespaces: Api<Namespace> = Api::all(scene.tiered.space.client.clone());
+    let namespace = scene.tiered.namespace().to_owned();
+    let allow = async |cost: Option<&str>| {
+        let patch = json!({"metadata": {"annotations": {(labels::MAX_COST_PER_HOUR): cost}}});
+        let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+        namespaces.patch_metadata(&namespace, &params, &patch).await.unwrap();
+    };
+    allow(Some("4.10")).await;
+    let installed = Arc::clone(&scene.tiered.installed);
+    let queue = |name: &str, waiting: f64| {
+        let queue = format!("{name}.work");
+        installed.prometheus.queue(&namespace, &queue, Some((waiting, 0.0)));
+    };
+    for (name, priority) in [("batch", 100), ("live", 900)] {
+        let mut stage = server("work", 1, 4);
+        stage["signal"]["preset"] = json!("broker");
+        queue(name, 0.0);
+        let mut object = pipeline(name, &[stage]);
+        object["spec"]["priority"] = json!(priority);
+        scene.tiered.apply(object).await;
+        scene.tiered.ready(name).await;
+    }
+    // Each could use three replicas; there is money for four.
+    queue("batch", 18.0);
+    scene.settles("batch", "work", &[("x86", 3)]).await;
+    queue("live", 18.0);
+    scene.settles("live", "work", &[("x86", 3)]).await;
+    scene.settles("batch", "work", &[("x86", 1)]).await;
+    let told = scene.tiered.says("live", "WithinBudget", "True", "WithinBudget").await;
+    let allowed = format!("replicas cost no more than 4.10 per hour with all of namespace '{namespace}'");
+    assert_eq!(told, allowed);
+    let short = scene
+        .tiered
+        .says("batch", "CapacityAvailable", "False", "NoCapacity")
+        .await;
+    assert!(short.contains("would exceed what the namespace may take"), "{short}");
+    // More money, then a word that is none, which holds nothing back and says so.
+    allow(Some("5.10")).await;
+    scene.settles("batch", "work", &[("x86", 2)]).await;
+    allow(Some("plenty")).await;
+    scene.settles("batch", "work", &[("x86", 3)]).await;
+    let told = scene.tiered.says("batch", "WithinBudget", "Unknown", "Invalid").await;
+    let unread = format!("annotation {} of the namespace is 'plenty'", labels::MAX_COST_PER_HOUR);
+    assert!(told.starts_with(&unread), "{told}");
+    // Less than the floors cost: they run, and nothing else does.
+    allow(Some("1")).await;
+    for name in ["batch", "live"] {
+        scene.settles(name, "work", &[("x86", 1)]).await;
+    }
+    let told = scene
+        .tiered
+        .says("live", "WithinBudget", "False", "BudgetExhausted")
+        .await;
+    let over = format!("replicas cost 2 per hour with all of namespace '{namespace}', which may cost 1");
+    assert_eq!(told, over);
+    allow(None).await;
+    for name in ["batch", "live"] {
+        scene.settles(name, "work", &[("x86", 3)]).await;
+        let told = scene.tiered.says(name, "WithinBudget", "True", "WithinBudget").await;
+        assert_eq!(told, "no budget is set");
+    }
     scene.decisions_kept_bounds();
 }
 

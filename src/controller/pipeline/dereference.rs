@@ -13,6 +13,7 @@ use super::super::capacity::{self, PoolObservation, Problem};
 use super::super::live::Live;
 use super::super::pools::Look;
 use super::super::stores::Stores;
+use super::ceilings::NamespaceCeilings;
 use crate::api::compute_pool::Architecture;
 use crate::api::{ComputePool, TieredPipeline, names};
 
@@ -29,6 +30,8 @@ pub struct Found {
     pub budgets: BTreeMap<String, Arc<Live<PodDisruptionBudget>>>,
     /// ServiceAccounts; likewise.
     pub accounts: BTreeMap<String, Arc<Live<ServiceAccount>>>,
+    /// What the namespace's pipelines may take together.
+    pub ceilings: NamespaceCeilings,
     /// Whether the administrator allows secrets in containers.
     pub allow_secrets: bool,
 }
@@ -66,12 +69,12 @@ impl PoolFacts {
 pub fn dereference(stores: &Stores, look: &Look, allow_secrets: bool, raw: &TieredPipeline) -> Found {
     let namespace = raw.namespace().unwrap_or_default();
     let (uid, prefix) = (raw.uid().unwrap_or_default(), names::prefix(&raw.name_any()));
-    let labels = stores
-        .namespaces
-        .get(&ObjectRef::new(&namespace))
-        .map(|found| found.labels().clone());
+    let around = stores.namespaces.get(&ObjectRef::new(&namespace));
+    let around = around.as_deref().map(|found| (found.labels(), found.annotations()));
+    let (labels, annotations) = around.unzip();
     Found {
-        pools: pool_facts(&look.pools, &look.observed, &labels.unwrap_or_default()),
+        pools: pool_facts(&look.pools, &look.observed, labels.unwrap_or(&BTreeMap::new())),
+        ceilings: annotations.map(NamespaceCeilings::of).unwrap_or_default(),
         deployments: stores.deployments.of(&namespace, &uid, &prefix),
         services: stores.services.of(&namespace, &uid, &prefix),
         budgets: stores.budgets.of(&namespace, &uid, &prefix),

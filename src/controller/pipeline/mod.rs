@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod build;
+pub mod ceilings;
 pub mod compare;
 pub mod dereference;
 pub mod placement;
@@ -74,7 +75,8 @@ pub async fn pass(
 ) -> Result<Action, outcome::Error<Error>> {
     let uid = object.uid().unwrap_or_default();
     let (outcomes, span) = (ctx.outcomes.clone(), spans::pass("pipeline", object.meta()));
-    spans::within(span, outcomes.run("pipeline", &uid, reconcile(object, ctx))).await
+    let pass = Box::pin(outcomes.run("pipeline", &uid, reconcile(object, ctx)));
+    spans::within(span, pass).await
 }
 
 /// Five steps. The driver has no opinion of its own.

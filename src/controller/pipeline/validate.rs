@@ -48,10 +48,18 @@ pub fn validate(raw: &TieredPipeline, found: &Found) -> ValidatedPipeline {
         id,
         budget_micros,
         power_max_milliwatts: power_max_milliwatts(raw),
+        together: found.ceilings.clone(),
         objective: raw.spec.objective.as_ref().map(objective),
         stages,
         refusals,
     }
+}
+
+/// Whether a ceiling on power holds, its own or the namespace's.
+fn counts_power(raw: &TieredPipeline, found: &Found) -> bool {
+    power_max_milliwatts(raw)
+        .or(found.ceilings.limits.power_max_milliwatts)
+        .is_some()
 }
 
 fn power_max_milliwatts(raw: &TieredPipeline) -> Option<u64> {
@@ -134,7 +142,7 @@ fn stage(
     let mut excluded = Vec::new();
     for facts in &found.pools {
         let name = facts.object.name_any();
-        match fit(stage, facts, power_max_milliwatts(raw).is_some()) {
+        match fit(stage, facts, counts_power(raw, found)) {
             Ok(fit) => match stage_pool(id, stage, &name, Some(fit), found) {
                 Ok(pool) => pools.push(pool),
                 Err(Problem::Excluded(exclusion)) => excluded.push((name, exclusion)),

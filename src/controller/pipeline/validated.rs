@@ -11,6 +11,7 @@ use crate::api::tiered_pipeline::Mode;
 use crate::api::{ComputePool, conditions};
 use crate::controller::capacity::ReplicaCost;
 use crate::controller::live::Live;
+use crate::controller::pipeline::ceilings::NamespaceCeilings;
 use crate::rebalance::world::{Objective, Resources};
 use crate::signals::presets::Preset;
 
@@ -29,6 +30,8 @@ pub struct ValidatedPipeline {
     pub budget_micros: Option<u64>,
     /// Ceiling on power.
     pub power_max_milliwatts: Option<u64>,
+    /// What it may take together with the other pipelines of its namespace.
+    pub together: NamespaceCeilings,
     /// End-to-end latency to keep.
     pub objective: Option<Objective>,
     /// Stages that can be built.

@@ -61,7 +61,7 @@ pub fn conditions(
     if stalled {
         all.push(new(Type::Stalled, Status::True, reason, message));
     }
-    all.extend([within_budget(valid), preferred_tier(valid)]);
+    all.extend([within_budget(valid, view), preferred_tier(valid)]);
     match view {
         Some(view) => all.extend([signals_available(view), capacity_available(view), balanced(valid, view)]),
         // A restarted operator has not looked yet; what it saw before stands until it has.

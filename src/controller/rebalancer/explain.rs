@@ -326,6 +326,9 @@ fn not_more(why: NotUsed, known: &VariantAccount, rated: bool, now_ms: u64) -> S
         }
         NotUsed::OverBudget => "one more replica would exceed the budget".to_owned(),
         NotUsed::OverPower => "one more replica would exceed the ceiling on power".to_owned(),
+        NotUsed::OverShared => {
+            "one more replica would exceed what the namespace's pipelines may take together".to_owned()
+        }
         NotUsed::AtBounds => "the stage's bounds are reached".to_owned(),
         NotUsed::Excluded => "takes no replicas of this stage".to_owned(),
     }

@@ -207,6 +207,7 @@ fn every_reason_is_told_in_words_of_its_own() {
         (dry(9_000, DryReason::Unschedulable), 1_000),
         (NotUsed::OverBudget, 1_000),
         (NotUsed::OverPower, 1_000),
+        (NotUsed::OverShared, 1_000),
         (NotUsed::AtBounds, 1_000),
         (NotUsed::Excluded, 1_000),
     ] {

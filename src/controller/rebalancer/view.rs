@@ -136,6 +136,7 @@ pub fn view(
         stages,
         decisions: decisions.clone(),
         objective: state.prospect(pipeline).map(|prospect| named(prospect, index)),
+        together: state.exceeds_together(pipeline),
     }
 }
 
@@ -251,6 +252,8 @@ pub fn sample(
     have: impl Fn(VariantIdx) -> Have,
 ) -> PipelineSample {
     let world = state.world();
+    let declared = world.pipelines.get(pipeline.0 as usize);
+    let shared = declared.and_then(|declared| world.shared.get(declared.shared? as usize));
     let (mut cost, mut power) = (0_u64, Some(0_u64));
     let mut stages = Vec::new();
     for at in index.stages_of(pipeline) {
@@ -310,14 +313,10 @@ pub fn sample(
     PipelineSample {
         cost_per_hour_micros: Some(cost),
         cost_per_thousand_micros: per_thousand(cost, arriving(pipeline, index, state)),
-        budget_micros: world
-            .pipelines
-            .get(pipeline.0 as usize)
-            .and_then(|pipeline| pipeline.budget_micros),
-        power_max_milliwatts: world
-            .pipelines
-            .get(pipeline.0 as usize)
-            .and_then(|pipeline| pipeline.power_max_milliwatts),
+        budget_micros: declared.and_then(|declared| declared.budget_micros),
+        power_max_milliwatts: declared.and_then(|declared| declared.power_max_milliwatts),
+        namespace_budget_micros: shared.and_then(|shared| shared.budget_micros),
+        namespace_power_max_milliwatts: shared.and_then(|shared| shared.power_max_milliwatts),
         power_milliwatts: power.filter(|_| !stages.is_empty()),
         stages,
     }

@@ -11,8 +11,8 @@ use crate::api::names;
 use crate::api::stage;
 use crate::api::tiered_pipeline::Mode;
 use crate::rebalance::world::{
-    self, Also, Edge, Key, OnSignalLoss, Pipeline, PipelineIdx, Pool, PoolIdx, Resources, Stage, StageIdx, Traffic,
-    Variant, VariantIdx, World,
+    self, Also, Ceilings, Edge, Key, OnSignalLoss, Pipeline, PipelineIdx, Pool, PoolIdx, Resources, Stage, StageIdx,
+    Traffic, Variant, VariantIdx, World,
 };
 use crate::signals::presets::Preset;
 
@@ -28,6 +28,8 @@ pub struct Index {
     pub pools: Vec<String>,
     /// By [`PipelineIdx`].
     pub pipelines: Vec<PipelineId>,
+    /// Namespaces by their place among the world's shared ceilings.
+    pub shared: Vec<String>,
     /// By [`StageIdx`].
     pub stages: Vec<StageRef>,
     /// By [`VariantIdx`].
@@ -149,14 +151,31 @@ impl<'a> Builder<'a> {
         builder
     }
 
+    /// Place of the ceilings that a pipeline shares with its namespace, if there are any.
+    fn shared(&mut self, pipeline: &ValidatedPipeline) -> Option<u32> {
+        let ceilings = pipeline.together.limits;
+        if ceilings == Ceilings::default() {
+            return None;
+        }
+        let namespace = &pipeline.id.namespace;
+        let known = self.index.shared.iter().position(|other| other == namespace);
+        Some(count(known.unwrap_or_else(|| {
+            self.index.shared.push(namespace.clone());
+            self.world.shared.push(ceilings);
+            self.world.shared.len() - 1
+        })))
+    }
+
     /// Adds a pipeline behind those that are there.
     pub fn add(&mut self, pipeline: &ValidatedPipeline) {
         let id = PipelineIdx(count(self.world.pipelines.len()));
+        let shared = self.shared(pipeline);
         self.world.pipelines.push(Pipeline {
             key: Key(names::key(&[&pipeline.id.uid])),
             priority: pipeline.priority,
             budget_micros: pipeline.budget_micros,
             power_max_milliwatts: pipeline.power_max_milliwatts,
+            shared,
             mode: mode(pipeline.mode),
             // Without a stage that was refused nothing can be said about the whole.
             objective: pipeline.objective.filter(|_| pipeline.refusals.is_empty()),

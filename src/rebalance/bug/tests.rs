@@ -97,6 +97,10 @@ const CAUGHT_BY: &[(Bug, &[&str])] = &[
         Bug::PowerForgotten,
         &["tests::a_power_ceiling_binds_like_a_budget_and_beside_it"],
     ),
+    (
+        Bug::SharedForgotten,
+        &["tests::pipelines_keep_ceilings_together_that_they_share_the_more_important_first"],
+    ),
     (Bug::MemoryForgotten, &["proofs::memory_is_a_resource_of_its_own"]),
     (
         Bug::LeavingForgotten,

@@ -197,6 +197,14 @@ impl Sim {
         })
     }
 
+    /// The same of all pipelines that share ceilings.
+    pub(super) fn taken_together(&self, shared: u32, counts: &[u32]) -> (u64, u64) {
+        let pipelines = self.world.pipelines.iter().enumerate();
+        let mine = pipelines.filter(|(_, pipeline)| pipeline.shared == Some(shared));
+        mine.map(|(at, _)| self.taken(at, counts))
+            .fold((0, 0), |(cost, power), (more, draws)| (cost + more, power + draws))
+    }
+
     fn check_budget(&mut self, decision: &Decision, grown: usize) {
         let pipeline = self.world.stages[decision.stage.0 as usize].pipeline.0 as usize;
         let (cost, power) = self.taken(pipeline, &self.desired);
@@ -209,6 +217,19 @@ impl Sim {
             exceeded(declared.budget_micros, cost),
             exceeded(declared.power_max_milliwatts, power) && draws != Some(0) || unknown,
         );
+        let shared = declared.shared.map(|at| self.world.shared[at as usize]);
+        let together = declared
+            .shared
+            .map_or((0, 0), |at| self.taken_together(at, &self.desired));
+        let over = shared.is_some_and(|most| {
+            let unknown = most.power_max_milliwatts.is_some() && draws.is_none();
+            exceeded(most.budget_micros, together.0)
+                || exceeded(most.power_max_milliwatts, together.1) && draws != Some(0)
+                || unknown
+        });
+        if over {
+            self.fault(decision, &format!("shared budget: {together:?} of {shared:?}"));
+        }
         if dear || hot {
             self.fault(decision, &format!("budget: {cost} micros, {power} milliwatts"));
         }

@@ -182,9 +182,9 @@ pub fn hold_text(hold: Option<HoldReason>) -> &'static str {
     }
 }
 
-pub(super) fn within_budget(valid: &ValidatedPipeline) -> New {
+/// Its own ceilings, and those of its namespace.
+pub(super) fn within_budget(valid: &ValidatedPipeline, view: Option<&PipelineView>) -> New {
     let (cost, power) = (cost_micros(valid), milliwatts(valid));
-    let watts = |milliwatts: u64| format!("{} W", milliwatts.div_ceil(1_000));
     let (mut over, mut under) = (Vec::new(), Vec::new());
     // No running figure where all is well: it would move with every replica.
     if let Some(budget) = valid.budget_micros {
@@ -199,18 +199,30 @@ pub(super) fn within_budget(valid: &ValidatedPipeline) -> New {
         });
         under.push(format!("draw no more than {}", watts(most)));
     }
-    let (status, reason, what) = match (over.is_empty(), under.is_empty()) {
-        (true, true) => (Status::True, Reason::WithinBudget, "no budget is set".to_owned()),
-        (true, false) => (
-            Status::True,
-            Reason::WithinBudget,
-            format!("replicas {}", under.join(" and ")),
-        ),
-        (false, _) => (
+    let (all_over, all_under) = within_namespace(valid, view);
+    over.extend(all_over);
+    under.extend(all_under);
+    let problems = &valid.together.problems;
+    let (status, reason, what) = if !over.is_empty() {
+        (
             Status::False,
             Reason::BudgetExhausted,
             format!("replicas {}", over.join("; they ")),
-        ),
+        )
+    } else if !problems.is_empty() {
+        (
+            Status::Unknown,
+            Reason::Invalid,
+            format!("{}; it holds nothing back", problems.join("; ")),
+        )
+    } else if under.is_empty() {
+        (Status::True, Reason::WithinBudget, "no budget is set".to_owned())
+    } else {
+        (
+            Status::True,
+            Reason::WithinBudget,
+            format!("replicas {}", under.join(" and ")),
+        )
     };
     New {
         type_: Type::WithinBudget,
@@ -218,6 +230,49 @@ pub(super) fn within_budget(valid: &ValidatedPipeline) -> New {
         reason,
         message: what,
     }
+}
+
+fn watts(milliwatts: u64) -> String {
+    format!("{} W", milliwatts.div_ceil(1_000))
+}
+
+/// How the pipelines of the namespace together exceed its ceilings, and what these are.
+fn within_namespace(valid: &ValidatedPipeline, view: Option<&PipelineView>) -> (Vec<String>, Vec<String>) {
+    let (mut over, mut under) = (Vec::new(), Vec::new());
+    let taken = view.and_then(|view| view.together);
+    let (cost, power) = taken.map(|(cost, power)| (whole(cost), whole(power))).unzip();
+    let namespace = &valid.id.namespace;
+    if let Some(most) = valid.together.limits.budget_micros {
+        over.extend(cost.filter(|&cost| cost > most).map(|cost| {
+            format!(
+                "cost {} per hour with all of namespace '{namespace}', which may cost {}",
+                money(cost),
+                money(most)
+            )
+        }));
+        under.push(format!(
+            "cost no more than {} per hour with all of namespace '{namespace}'",
+            money(most)
+        ));
+    }
+    if let Some(most) = valid.together.limits.power_max_milliwatts {
+        over.extend(power.filter(|&power| power > most).map(|power| {
+            format!(
+                "draw {} with all of namespace '{namespace}', which may draw {}",
+                watts(power),
+                watts(most)
+            )
+        }));
+        under.push(format!(
+            "draw no more than {} with all of namespace '{namespace}'",
+            watts(most)
+        ));
+    }
+    (over, under)
+}
+
+fn whole(sum: u128) -> u64 {
+    u64::try_from(sum).unwrap_or(u64::MAX)
 }
 
 /// What becomes of the latency objective, if one is declared.

@@ -173,6 +173,7 @@ fn not_used_text(pool: &str, why: NotUsed) -> String {
         NotUsed::DryUntil(_, DryReason::Reclaimed) => format!("nodes of pool '{pool}' are being taken away"),
         NotUsed::OverBudget => format!("pool '{pool}' would exceed the budget"),
         NotUsed::OverPower => format!("pool '{pool}' would exceed the ceiling on power"),
+        NotUsed::OverShared => format!("pool '{pool}' would exceed what the namespace may take"),
         NotUsed::AtBounds => "the stage's bounds are reached".to_owned(),
         NotUsed::Excluded => format!("pool '{pool}' takes no replicas of this stage"),
     }
