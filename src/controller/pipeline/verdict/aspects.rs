@@ -89,7 +89,8 @@ pub(super) fn capacity_available(view: &PipelineView) -> New {
             message: "every stage has the capacity it needs".into(),
         };
     }
-    let message = format!("{} need more than the pools, bounds or budget leave", stages(&short));
+    let verb = if short.len() == 1 { "needs" } else { "need" };
+    let message = format!("{} {verb} more than the pools, bounds or budget leave", stages(&short));
     New {
         type_,
         status: Status::False,
