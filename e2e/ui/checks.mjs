@@ -72,7 +72,7 @@ const MARKUP = `"><img src=x onerror="globalThis.hit=1"><script>globalThis.hit=1
 
 /** Every text of a document with markup in it, names and numbers aside. */
 function poisoned(value, key = "") {
-  const kept = /^(time|since|from|name|namespace|state|serves|version|status|type|at|stage|pool|to|bend|lastTransitionTime|.*[cC]ost.*|id|tier|capacityType|resource)$/;
+  const kept = /^(time|since|from|until|name|namespace|state|serves|version|status|type|at|stage|pool|to|bend|lastTransitionTime|.*[cC]ost.*|id|tier|capacityType|resource)$/;
   if (typeof value === "string") return kept.test(key) ? value : value + MARKUP;
   if (Array.isArray(value)) return value.map((one) => poisoned(one, key));
   if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, poisoned(one, name)]));

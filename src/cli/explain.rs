@@ -17,6 +17,7 @@ use super::cluster::{self, Target, is_name, others};
 use super::{Output, print};
 use crate::api::TieredPipeline;
 use crate::explain::Document;
+use crate::view::asked::{Asked, asked};
 
 /// Arguments of `tiercel explain`.
 #[derive(Debug, clap::Args)]
@@ -205,6 +206,13 @@ impl Explained {
                 })
                 .collect(),
         }
+    }
+}
+
+impl Explained {
+    /// What of it is shown beside the status.
+    pub(super) fn asked(&self) -> Asked {
+        asked(&self.document)
     }
 }
 

@@ -74,6 +74,9 @@ pub struct Stage {
     /// What the planned replicas cost per hour, in the currency of the pools' prices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_per_hour: Option<f64>,
+    /// What its least replicas would cost per hour where one costs the least; absent where no pool takes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum_cost_per_hour: Option<f64>,
     /// Where it may run.
     pub pools: Vec<Pool>,
     /// Where it may not.
@@ -215,6 +218,9 @@ pub struct Pool {
     /// Why it is not used more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_more: Option<String>,
+    /// Nothing is added there for a while; absent unless pods could not be placed or started there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry: Option<Dry>,
     /// What one replica costs and draws there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replica: Option<Replica>,
@@ -239,6 +245,16 @@ pub struct Pool {
     /// Seconds that nine in ten starts take at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub startup_slow_seconds: Option<f64>,
+}
+
+/// A pool that is taken for dry.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dry {
+    /// Why, in a few words.
+    pub why: String,
+    /// Seconds until one replica tries again; 0 once one may.
+    pub seconds: f64,
 }
 
 /// One replica on a pool.

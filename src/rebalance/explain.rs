@@ -8,7 +8,7 @@ use super::learn::estimate::SPAN;
 use super::plan::variants_of;
 use super::state::{StageMemory, State, VariantMemory};
 use super::step::{HOUR_MS, MINUTE_MS};
-use super::world::{Learned, Reading, Stage, StageIdx, Variant};
+use super::world::{DryReason, Learned, Reading, Stage, StageIdx, Variant};
 
 /// What a stage went by in the last step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +80,8 @@ pub struct VariantAccount {
     pub room: u32,
     /// Replicas that all of the stage's demand would take there, were there room for them.
     pub alone: u32,
+    /// Pods could not be placed or started there: until when nothing is added, and why. Once that is past, one replica tries.
+    pub dry: Option<(u64, DryReason)>,
 }
 
 /// Between which values something may be learned.
@@ -183,6 +185,7 @@ fn of_variant(variant: &Variant, seen: &VariantMemory) -> VariantAccount {
         reliable: false,
         room: 0,
         alone: 0,
+        dry: seen.dry.map(|dry| (dry.until_ms, dry.reason)),
     }
 }
 

@@ -91,6 +91,23 @@ fn a_reading_that_is_too_old_asks_for_nothing() {
 }
 
 #[test]
+fn a_pool_is_dry_for_the_stage_that_found_it_so_and_until_when_is_told() {
+    let mut state = stepped([
+        reading(Some(4_000), Some(6_000), None),
+        reading(Some(3_000), None, None),
+    ]);
+    let dry = |state: &State, stage| state.account(StageIdx(stage), NOW_MS).unwrap().variants[0].dry;
+    assert_eq!((dry(&state, 0), dry(&state, 1)), (None, None));
+    let event = Event::Dry {
+        variant: VariantIdx(1),
+        reason: DryReason::CannotStart,
+    };
+    step(&mut state, &[event], NOW_MS);
+    assert_eq!(dry(&state, 0), None);
+    assert_eq!(dry(&state, 1), Some((NOW_MS + 30_000, DryReason::CannotStart)));
+}
+
+#[test]
 fn a_range_is_an_eighth_to_eight_times() {
     assert_eq!(range(10_000), (1_250, 80_000));
 }

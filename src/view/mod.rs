@@ -1,5 +1,6 @@
 //! Pure: from objects of the cluster to what people see of them. Models that serialize, and the same as text.
 
+pub mod asked;
 pub mod cost;
 pub mod facts;
 pub mod graph;

@@ -57,11 +57,16 @@ fn of_stage(stage: &Stage, live: bool) -> Vec<String> {
     lines.extend(held(stage));
     if let Some(reason) = stage.reason.as_deref().filter(|_| live) {
         let cost = stage.cost_per_hour.map(|cost| format!(", {} per hour", money(cost)));
-        lines.push(format!(
-            "  planned: {} ({reason}){}",
+        let least = stage
+            .minimum_cost_per_hour
+            .map(|cost| format!(", {} at the minimum", money(cost)));
+        let text = format!(
+            "planned: {} ({reason}){}{}",
             shaped(reason),
-            cost.unwrap_or_default()
-        ));
+            cost.unwrap_or_default(),
+            least.unwrap_or_default()
+        );
+        lines.extend(paragraph("  ", &text));
     }
     let held = stage.hold.as_ref().map(|hold| &hold.message);
     if let Some(message) = stage.message.as_ref().filter(|message| Some(*message) != held) {

@@ -23,6 +23,7 @@ use super::guard;
 use crate::cli::asking::Operator;
 use crate::cli::explain::{self, Explained, Sentences, shaped};
 use crate::cli::print;
+use crate::view::asked::Asked;
 use crate::view::page::Detail;
 
 /// Pages that may follow at once. A browser opens six connections to one server at most.
@@ -149,6 +150,9 @@ struct Why {
     #[serde(flatten)]
     explained: Explained,
     sentences: Sentences,
+    /// Costs of the whole, and which pools are dry.
+    #[serde(flatten)]
+    asked: Asked,
 }
 
 async fn why(State(site): State<Arc<Site>>, Path((namespace, name)): Path<(String, String)>) -> Response {
@@ -163,7 +167,12 @@ async fn why(State(site): State<Arc<Site>>, Path((namespace, name)): Path<(Strin
     };
     let explained = explain::of_pipeline(&site.operator, &namespace, &name, &pipeline).await;
     let sentences = explained.sentences();
-    json(&Why { explained, sentences })
+    let asked = explained.asked();
+    json(&Why {
+        explained,
+        sentences,
+        asked,
+    })
 }
 
 async fn events(State(site): State<Arc<Site>>) -> Response {

@@ -268,6 +268,11 @@ async fn why_without_an_operator_is_what_the_status_has() {
     assert_eq!(why["live"], json!(false));
     assert_eq!(why["stages"][0]["pools"][0]["name"], json!("l4"));
     assert_eq!(why["sentences"], json!({"headlines": {}, "reasons": {}}));
+    assert_eq!(
+        (&why["cost"], &why["dry"]),
+        (&json!({}), &json!([])),
+        "what nobody says is no zero"
+    );
     let missing = get(&scene, "/api/pipelines/rag/other/why").await;
     assert_eq!(missing.status(), StatusCode::NOT_FOUND);
     assert!(text(missing).await.contains("no pipeline 'other'"));

@@ -10,12 +10,12 @@ use super::super::pipeline::validate::validate;
 use super::super::pipeline::validated::{PipelineId, StagePool, ValidatedStage};
 use super::super::pipeline::verdict::hold_text;
 use super::targets::stage_key;
-use super::view::{driver_word, reason_word};
+use super::view::{driver_word, floor_cost, reason_word};
 use super::{Rebalancer, world};
 use crate::api::decimal::money;
 use crate::explain::ask::Question;
 use crate::explain::{
-    Alone, Bounds, Calls, Document, Excluded, Gap, Hold, Learned, Need, Pods, Pool, Replica, Signal, Stage, State,
+    Alone, Bounds, Calls, Document, Dry, Excluded, Gap, Hold, Learned, Need, Pods, Pool, Replica, Signal, Stage, State,
     Unit, VERSION, Value, of_millionths, of_thousandths,
 };
 use crate::rebalance::decision::{Driver, HoldReason, NotUsed, StageReport};
@@ -73,12 +73,19 @@ impl Rebalancer {
             Some(Stage {
                 name: named.name.clone(),
                 signals: self.read(at, now_ms),
+                minimum_cost_per_hour: self.floor_cost(at).map(of_millionths),
                 pools: self.pools(at, (&account, report), declared, now_ms),
                 excluded: declared.map(excluded).unwrap_or_default(),
                 ..stage(&account, report, named, caller, now_ms)
             })
         });
         each.collect()
+    }
+
+    /// The same as the metric `stage_floor_cost_dollars_per_hour`.
+    fn floor_cost(&self, at: StageIdx) -> Option<u64> {
+        let world = self.state.world();
+        floor_cost(world.stages.get(at.0 as usize)?, world)
     }
 
     /// The variants of a stage, in the core's order.
@@ -147,7 +154,7 @@ impl Rebalancer {
                 wanted,
                 not_more: not_used
                     .map(|not_used| why(not_used).unwrap_or_else(|| not_more(not_used, known, account.rated, now_ms))),
-                ..pool(known, named(&of.pool), account)
+                ..pool(known, named(&of.pool), account, now_ms)
             }
         });
         each.collect()
@@ -250,7 +257,7 @@ fn dearer_each(known: &VariantAccount, micros: u64) -> String {
     }
 }
 
-fn pool(known: &VariantAccount, declared: Option<&StagePool>, account: &StageAccount) -> Pool {
+fn pool(known: &VariantAccount, declared: Option<&StagePool>, account: &StageAccount, now_ms: u64) -> Pool {
     let not_alone = (!known.reliable && account.reliable_floor > 0).then(|| {
         let count = account.reliable_floor;
         format!("`reliableMin` wants {count} on pools whose nodes are not taken away")
@@ -267,6 +274,10 @@ fn pool(known: &VariantAccount, declared: Option<&StagePool>, account: &StageAcc
             watts: milliwatts.map(of_thousandths),
         }),
         below_hint: below_hint(known),
+        dry: known.dry.map(|(until_ms, reason)| Dry {
+            why: dry_text(reason).to_owned(),
+            seconds: of_thousandths(until_ms.saturating_sub(now_ms)),
+        }),
         room: Some(known.room),
         alone: not_alone.is_none().then(|| Alone {
             replicas: known.alone,
@@ -302,6 +313,14 @@ fn learned(known: Known) -> Learned {
     }
 }
 
+const fn dry_text(reason: DryReason) -> &'static str {
+    match reason {
+        DryReason::Unschedulable => "could not place pods lately",
+        DryReason::CannotStart => "pods could not start lately",
+        DryReason::Reclaimed => "nodes are being taken away",
+    }
+}
+
 /// Why a pool is not used more, with the numbers of now.
 fn not_more(why: NotUsed, known: &VariantAccount, rated: bool, now_ms: u64) -> String {
     match why {
@@ -314,11 +333,7 @@ fn not_more(why: NotUsed, known: &VariantAccount, rated: bool, now_ms: u64) -> S
         }
         NotUsed::Full => "no room for one more replica".to_owned(),
         NotUsed::DryUntil(until_ms, reason) => {
-            let what = match reason {
-                DryReason::Unschedulable => "could not place pods lately",
-                DryReason::CannotStart => "pods could not start lately",
-                DryReason::Reclaimed => "nodes are being taken away",
-            };
+            let what = dry_text(reason);
             match until_ms.saturating_sub(now_ms) / 1_000 {
                 0 => format!("{what}; is being tried again"),
                 seconds => format!("{what}; tried again in {seconds} s"),

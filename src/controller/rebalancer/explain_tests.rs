@@ -184,6 +184,7 @@ fn variant(hint_permille: u32) -> VariantAccount {
         reliable: false,
         room: 3,
         alone: 2,
+        dry: None,
     }
 }
 
@@ -249,23 +250,43 @@ fn every_reason_is_told_in_words_of_its_own() {
 
 #[test]
 fn a_pool_is_told_with_what_it_costs_and_what_all_of_the_stage_would_take() {
-    let told = pool(&variant(1_000), None, &account());
+    let told = pool(&variant(1_000), None, &account(), 0);
     let costs = told.replica.map(|replica| (replica.cost_per_hour, replica.watts));
     assert_eq!(costs, Some((0.12, None)), "power is not declared, which is not zero");
     let alone = told.alone.map(|alone| (alone.replicas, alone.cost_per_hour));
     assert_eq!((alone, told.room), (Some((2, 0.24)), Some(3)));
-    assert!(!told.below_hint && pool(&variant(100_000), None, &account()).below_hint);
+    assert!(!told.below_hint && pool(&variant(100_000), None, &account(), 0).below_hint);
     // Spot may not have all of it.
     let guarded = StageAccount {
         reliable_floor: 1,
         ..account()
     };
-    let told = pool(&variant(1_000), None, &guarded);
+    let told = pool(&variant(1_000), None, &guarded, 0);
     assert_eq!(told.alone, None);
     assert_eq!(
         told.not_alone.as_deref(),
         Some("`reliableMin` wants 1 on pools whose nodes are not taken away")
     );
+}
+
+#[test]
+fn a_dry_pool_is_told_with_the_seconds_that_are_left_whatever_else_keeps_it_from_use() {
+    let dry = |now_ms| {
+        let known = VariantAccount {
+            dry: Some((44_900, DryReason::Unschedulable)),
+            ..variant(1_000)
+        };
+        pool(&known, None, &account(), now_ms).dry
+    };
+    let told = |seconds| {
+        Some(Dry {
+            why: "could not place pods lately".to_owned(),
+            seconds,
+        })
+    };
+    assert_eq!(dry(10_000), told(34.9));
+    assert_eq!(dry(50_000), told(0.0), "one replica may try");
+    assert_eq!(pool(&variant(1_000), None, &account(), 0).dry, None);
 }
 
 #[test]

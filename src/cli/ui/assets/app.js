@@ -91,18 +91,40 @@ async function refresh() {
 }
 
 async function fetched(where) {
-  if (where.view !== "pipeline" || !where.name) { model.detail = null; draw(); return; }
-  const path = `/api/pipelines/${encodeURIComponent(where.namespace)}/${encodeURIComponent(where.name)}`;
+  const path = shown();
+  if (path === null) { model.detail = null; draw(); return; }
   const known = model.overview?.pipelines.some((one) => one.namespace === where.namespace && one.name === where.name);
   model.detail = known ? await get(path) : { problem: `There is no pipeline '${where.name}' in namespace '${where.namespace}', or not any more.` };
   draw();
+  if (known) ask();
+}
+
+let asking = false;
+/** Asks the operator about what is shown, one question at a time: where it is out of reach, that takes seconds. */
+async function ask() {
+  const path = shown();
   const due = model.why?.path !== path || Date.now() - model.asked > ASK_AGAIN;
-  if (known && where.tab === "why" && due) {
-    if (model.why?.path !== path) model.why = null;
-    draw();
+  if (asking || path === null || !due) return;
+  asking = true;
+  try {
+    const why = await get(`${path}/why`);
     model.asked = Date.now();
-    model.why = { ...(await get(`${path}/why`)), path };
+    // Others may be asking: what was said before still holds for a while.
+    if (!why.problem || model.why?.path !== path) model.why = { ...why, path };
+  } catch {
+    // Nobody answers: see refresh().
+  } finally {
+    asking = false;
+    draw();
   }
+  // Somebody may have gone on to another pipeline meanwhile.
+  if (shown() !== path) ask();
+}
+
+/** Path of the pipeline that is shown; null where none is. */
+function shown() {
+  const where = place();
+  return where.view === "pipeline" && where.name ? `/api/pipelines/${encodeURIComponent(where.namespace)}/${encodeURIComponent(where.name)}` : null;
 }
 
 // Out.
@@ -131,7 +153,8 @@ function content(where) {
   if (!detail) return h("p", { class: "empty", "data-key": "wait" }, "…");
   if (detail.problem) return h("p", { class: "empty", "data-key": "problem" }, detail.problem);
   const tiers = new Map(overview.pools.map((pool) => [pool.name, pool.tier]));
-  return pipeline(detail, tiers, where.tab, model.why, where.stage, model.width);
+  const why = model.why?.path === shown() ? model.why : null;
+  return pipeline(detail, tiers, where.tab, why, where.stage, model.width);
 }
 
 function nothing() {

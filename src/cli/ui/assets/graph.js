@@ -1,17 +1,18 @@
 // The stages of a pipeline: cards in the layers that the server found, edges as curves between them.
 
-import { h, s, sign, state, tone } from "./dom.js";
+import { exact, h, s, sign, state, tone } from "./dom.js";
 
 const SIZE = { card: [158, 236], gapLayer: [44, 72], gapRow: 18, bend: 12 };
 const HEAD = 54;
 const LINE = 24;
 
-/** Height of a card: its head and a line for each pool. */
-const height = (stage) => HEAD + LINE * Math.max(1, stage.pools.filter((pool) => pool.replicas > 0).length) + 4;
+/** Height of a card: its head and a line for each pool, and for each that is dry. */
+const height = (stage) => HEAD + LINE * (Math.max(1, stage.on.length) + stage.dry.length) + 4;
 
-/** The drawing in so many pixels. `down`: layers below each other, for narrow screens. */
-export function graph(detail, width, down) {
-  const stages = new Map(detail.stages.map((stage) => [stage.name, stage]));
+/** The drawing in so many pixels. `dry`: pools that are taken for dry, by stage; `down`: layers below each other, for narrow screens. */
+export function graph(detail, dry, width, down) {
+  const own = (stage) => ({ ...stage, on: stage.pools.filter((pool) => pool.replicas > 0), dry: dry.filter((one) => one.stage === stage.name) });
+  const stages = new Map(detail.stages.map((stage) => [stage.name, own(stage)]));
   const places = down ? stacked(detail.graph, stages, width) : sideBySide(detail.graph, stages, width);
   const cards = [...places.cards].map(([name, place]) => card(stages.get(name), place, detail));
   const lines = detail.graph.edges.map((edge, at) => line(edge, at, places, down));
@@ -114,7 +115,6 @@ function line(edge, at, places, down) {
 
 /** A stage: a link to why it is where it is. */
 function card(stage, place, detail) {
-  const on = stage.pools.filter((pool) => pool.replicas > 0);
   const path = `${encodeURIComponent(detail.screen.namespace)}/${encodeURIComponent(detail.screen.name)}`;
   return h(
     "a",
@@ -137,9 +137,22 @@ function card(stage, place, detail) {
       state(stage.state),
       stage.bottleneck ? h("span", { class: "tag" }, "bottleneck") : h("span", { class: "kind" }, stage.kind),
     ),
-    on.length === 0 ? h("span", { class: "place none" }, "on no pool") : on.map(place_of),
+    stage.on.length === 0 ? h("span", { class: "place none" }, "on no pool") : stage.on.map(place_of),
+    stage.dry.map(dry_of),
   );
 }
+
+/** Until when a pool is taken for dry, in words. */
+export const until = (dry) => (dry.until ? `dry until ${exact(dry.until)}` : "dry, tried again");
+
+const dry_of = (dry) =>
+  h(
+    "span",
+    { class: "place dry", title: `${dry.pool}: ${dry.why}` },
+    h("span", { class: "sign", "aria-hidden": "true" }, "⚠"),
+    h("span", { class: "name" }, dry.pool),
+    h("span", {}, until(dry)),
+  );
 
 const place_of = (pool) =>
   h(

@@ -1,17 +1,19 @@
 // One pipeline: whether it serves, its graph, its last hour, its decisions, its conditions; and why.
 
 import { age, exact, h, money, number, plural, state, words } from "./dom.js";
-import { graph } from "./graph.js";
+import { graph, until } from "./graph.js";
 import { hour, span } from "./hour.js";
 
 const SERVES = { Yes: ["good", "✔", "serves"], Short: ["warn", "⚠", "serves less than is asked"], No: ["bad", "✖", "does not serve"], Unknown: ["busy", "?", "not looked at yet"] };
+/** What nobody says: it is not zero. */
+const DASH = "–";
 const path = (screen) => `${encodeURIComponent(screen.namespace)}/${encodeURIComponent(screen.name)}`;
 
-/** The page of a pipeline. `tiers`: of each pool; `tab`: `now` or `why`; `stage`: only this one; `width`: pixels. */
+/** The page of a pipeline. `tiers`: of each pool; `tab`: `now` or `why`; `why`: what the operator said, or null; `stage`: only this one; `width`: pixels. */
 export function pipeline(detail, tiers, tab, why, stage, width) {
   return [
     heading(detail, tab),
-    tab === "why" ? explained(why, stage, detail) : now(detail, tiers, width),
+    tab === "why" ? explained(why, stage, detail) : now(detail, tiers, why, width),
   ];
 }
 
@@ -29,13 +31,13 @@ function heading(detail, tab) {
   );
 }
 
-function now(detail, tiers, width) {
+function now(detail, tiers, why, width) {
   const narrow = width < 560;
   return h(
     "div",
     { class: "cards", "data-key": "now" },
-    tiles(detail),
-    h("section", { class: "panel wide" }, h("h2", {}, "Stages"), graph(detail, width - (narrow ? 28 : 36), narrow)),
+    tiles(detail, why),
+    h("section", { class: "panel wide" }, h("h2", {}, "Stages"), graph(detail, why?.dry ?? [], width - (narrow ? 28 : 36), narrow)),
     h("section", { class: "panel wide" }, h("h2", {}, "Replicas by pool", h("span", { class: "quiet" }, span(detail.past))), hour(detail, tiers, Math.max(120, width - (narrow ? 40 : 300)))),
     h("section", { class: "panel" }, h("h2", {}, "Decisions"), decisions(detail)),
     h("section", { class: "panel" }, h("h2", {}, "Conditions"), conditions(detail)),
@@ -45,7 +47,7 @@ function now(detail, tiers, width) {
 const tile = (label, value, note, extra) =>
   h("div", { class: "tile", "data-key": label }, h("span", { class: "label" }, label), h("span", { class: "value" }, value), note ? h("span", { class: "note" }, note) : null, extra ?? null);
 
-function tiles(detail) {
+function tiles(detail, why) {
   const screen = detail.screen;
   const cost = money(screen.costPerHour);
   const budget = money(screen.maxCostPerHour);
@@ -58,12 +60,18 @@ function tiles(detail) {
     "section",
     { class: "tiles", "aria-label": "In short" },
     tile("Replicas Ready", [String(screen.ready), h("small", {}, ` of ${screen.replicas}`)], places || "none anywhere"),
-    tile("Cost per hour", cost ?? "unknown", budget === null ? "no budget declared" : `of at most ${budget}`, spent),
+    tile("Cost per hour", cost ?? DASH, budget === null ? "no budget declared" : `of at most ${budget}`, [spent, beside(why)]),
     newest ? tile("Last decision", [age(newest.ageSeconds), h("small", {}, " ago")], `${money(newest.costBefore)} → ${money(newest.costAfter)} per hour planned`) : tile("Last decision", "none", "on record"),
     screen.powerWatts === undefined ? null : tile("Power", [String(screen.powerWatts), h("small", {}, " W")], "as pools declare it"),
     tile("Bottleneck", screen.bottleneck ?? "none", mode ?? (screen.bottleneck ? "limits throughput" : "no stage limits throughput")),
   );
 }
+
+/** What is planned and what the least would cost: only the operator knows. */
+const beside = (why) => {
+  const title = why?.cost?.minimumPerHour === undefined ? "the operator has not said it" : "minimum: the least replicas, where one costs the least";
+  return h("span", { class: "note", title }, `planned ${money(why?.cost?.plannedPerHour) ?? DASH}, minimum ${money(why?.cost?.minimumPerHour) ?? DASH}`);
+};
 
 function decisions(detail) {
   const all = new Map();
@@ -135,17 +143,14 @@ function explained(why, only, detail) {
   );
 }
 
-/** What all planned replicas would cost. */
-function planned(why) {
-  const costs = why.stages.map((stage) => stage.costPerHour).filter((cost) => cost !== undefined);
-  return costs.length ? `. What is planned costs ${money(String(costs.reduce((sum, cost) => sum + cost, 0)))} per hour.` : ".";
-}
+/** What all planned replicas would cost, and the least of them. */
+const planned = (why) => `. Per hour, what is planned costs ${money(why.cost.plannedPerHour) ?? DASH}, and the minimum ${money(why.cost.minimumPerHour) ?? DASH}.`;
 
 function of_stage(stage, why) {
   const rated = stage.unit === "requestsPerSecond";
   const most = Math.max(stage.demand ?? 0, stage.readyCapacity ?? 0);
   const unit = rated ? "requests/s" : "replicas' worth";
-  const shaped = stage.reason ? `planned: ${why.sentences.reasons[stage.reason] ?? words(stage.reason)} (${stage.reason})${stage.costPerHour === undefined ? "" : `, ${money(stage.costPerHour)} per hour`}` : null;
+  const shaped = stage.reason ? `planned: ${why.sentences.reasons[stage.reason] ?? words(stage.reason)} (${stage.reason})${stage.costPerHour === undefined ? "" : `, ${money(stage.costPerHour)} per hour`}, ${money(stage.minimumCostPerHour) ?? DASH} at the minimum` : null;
   return h(
     "section",
     { class: "panel wide", "data-key": `why-${stage.name}` },
@@ -166,7 +171,7 @@ function of_stage(stage, why) {
         : null,
     ),
     stage.needs.length ? h("p", { class: "needs" }, h("span", { class: "quiet" }, "needs "), stage.needs.map((need) => h("span", { class: need.need === stage.decided ? "tag strong" : "tag" }, `${need.need} ${number(need.asks)}${need.need === stage.decided ? " decides" : ""}`))) : null,
-    stage.pools.length ? pools(stage, rated) : null,
+    stage.pools.length ? pools(stage, rated, new Map(why.dry.filter((dry) => dry.stage === stage.name).map((dry) => [dry.pool, dry]))) : null,
     stage.signals.length ? h("details", { "data-key": `signals-${stage.name}` }, h("summary", {}, `${plural(stage.signals.length, "signal")} read${stage.trusted ? "" : "; not recent enough to shrink on"}`), signals(stage)) : null,
     stage.excluded?.length ? h("details", { "data-key": `excluded-${stage.name}` }, h("summary", {}, `${plural(stage.excluded.length, "pool")} it may not use`), h("ul", {}, stage.excluded.map((one) => h("li", {}, h("b", {}, one.pool), `: ${one.why}`)))) : null,
   );
@@ -175,7 +180,7 @@ function of_stage(stage, why) {
 const bar = (label, value, most, unit, kind) =>
   h("div", { class: "bar-line" }, h("span", {}, label), h("span", { class: "meter" }, h("i", { class: kind, css: { width: `${(100 * value) / most}%` } })), h("span", { class: "num" }, `${number(value)} ${unit}`));
 
-function pools(stage, rated) {
+function pools(stage, rated, dry) {
   const head = ["Pool", "Planned", "Ready", "Costs/h each", rated ? "Serves each" : null, "All of it there", "Why not more"].filter(Boolean);
   return h(
     "div",
@@ -192,12 +197,12 @@ function pools(stage, rated) {
             "tr",
             { class: pool.replicas + (pool.wanted ?? 0) === 0 ? "dim" : null },
             h("th", { scope: "row" }, pool.name, pool.belowHint ? h("span", { class: "tag" }, "below the hint") : null),
-            h("td", { class: "num" }, pool.wanted ?? "–"),
+            h("td", { class: "num" }, pool.wanted ?? DASH),
             h("td", { class: "num" }, `${pool.ready}/${pool.replicas}`),
-            h("td", { class: "num" }, pool.replica ? money(pool.replica.costPerHour) : "–"),
+            h("td", { class: "num" }, pool.replica ? money(pool.replica.costPerHour) : DASH),
             rated ? h("td", { class: "num" }, learned(pool.requestsPerSecond)) : null,
-            h("td", { class: "num" }, pool.alone ? `${pool.alone.replicas} for ${money(pool.alone.costPerHour)}/h` : "–", pool.notAlone ? h("span", { class: "quiet block" }, pool.notAlone) : null),
-            h("td", {}, pool.notMore ?? (pool.wanted ? "chosen" : "–")),
+            h("td", { class: "num" }, pool.alone ? `${pool.alone.replicas} for ${money(pool.alone.costPerHour)}/h` : DASH, pool.notAlone ? h("span", { class: "quiet block" }, pool.notAlone) : null),
+            h("td", {}, dry.has(pool.name) ? h("span", { class: "warnline block" }, `${until(dry.get(pool.name))}: ${dry.get(pool.name).why}`) : null, reason(pool, dry)),
           ),
         ),
       ),
@@ -205,7 +210,10 @@ function pools(stage, rated) {
   );
 }
 
-const learned = (value) => (value === undefined ? "–" : [`${number(value.value)}/s`, value.samples > 0 ? h("span", { class: "quiet block" }, `declared ${number(value.declared)}`) : null]);
+/** What a dry pool is not used for is told once: with the moment, not with seconds that are old when they are read. */
+const reason = (pool, dry) => (dry.has(pool.name) && pool.notMore?.startsWith(dry.get(pool.name).why) ? null : pool.notMore ?? (pool.wanted ? "chosen" : DASH));
+
+const learned = (value) => (value === undefined ? DASH : [`${number(value.value)}/s`, value.samples > 0 ? h("span", { class: "quiet block" }, `declared ${number(value.declared)}`) : null]);
 
 function signals(stage) {
   const values = (signal) => signal.values.map((value) => `${value.role} ${number(value.value)} ${value.unit}`).join(", ");
