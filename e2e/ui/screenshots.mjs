@@ -14,7 +14,7 @@ import { fileURLToPath } from "node:url";
 
 import { launch, open } from "./browser.mjs";
 import { contrast, hostile, reachable } from "./checks.mjs";
-import { pictures } from "./terminal.mjs";
+import { pictures, planned } from "./terminal.mjs";
 
 const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
 const BYTES_MAX = 200_000;
@@ -60,6 +60,7 @@ async function demo() {
   const story = start(process.env.TIERCEL_DEMO_BIN ?? join(target, "debug/demo"), ["--folder", folder, ...(fast ? ["--fast"] : [])], {}, (line) => { if (/\b3 · /.test(line)) loaded(); });
   const broken = new Promise((_, fail) => story.on("exit", (code) => fail(new Error(`the demo ended with ${code}: ${folder}`))));
   broken.catch(() => {});
+  planned(out, say);
   say("the demo starts");
   const config = join(folder, "cluster/admin.kubeconfig");
   const before = Date.now();

@@ -3,11 +3,13 @@
 //
 //   node e2e/ui/terminal.mjs [--out FOLDER] [--namespace NAMESPACE]
 //
-// Against the cluster of KUBECONFIG, which must have the sample pipeline under load for the pictures to say something.
-// TIERCEL_BIN names the program, TIERCEL_OPERATOR the operator's address where no pod of it runs in the cluster.
+// Against the cluster of KUBECONFIG, which must have the sample pipeline under load for the pictures to say something; that of
+// `plan` takes git and no cluster. TIERCEL_BIN names the program, TIERCEL_OPERATOR the operator's address where no pod of it
+// runs in the cluster.
 
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -44,9 +46,9 @@ function parts(line) {
   return found;
 }
 
-/** A screen as SVG. The title is what somebody typed. */
+/** A screen as SVG. The title is what somebody typed, on one line or several. */
 export function drawn(title, screen, columns) {
-  const lines = [`\x1b[1m$ ${title}\x1b[0m`, ...screen.replace(/\s+$/, "").split("\n")];
+  const lines = [...`$ ${title}`.split("\n").map((line) => `\x1b[1m${line}\x1b[0m`), ...screen.replace(/\s+$/, "").split("\n")];
   const [width, height] = [Math.ceil(columns * LETTER + 2 * MARGIN), Math.ceil(lines.length * LINE + 2 * MARGIN)];
   const rows = lines.map((line, row) => parts(line).map(([at, text, look]) => {
     const y = MARGIN + row * LINE + 14;
@@ -64,7 +66,7 @@ export function drawn(title, screen, columns) {
     return ground + words.join("");
   }).join("")).filter(Boolean);
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" role="img" aria-label="${escaped(title)}">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" role="img" aria-label="${escaped(title.replace(/\s*\\?\n\s*/g, " "))}">`,
     `<rect width="${width}" height="${height}" rx="8" fill="${GROUND}"/>`,
     `<g font-family="ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace" font-size="14">`,
     ...rows,
@@ -74,11 +76,11 @@ export function drawn(title, screen, columns) {
 }
 
 /** What a command shows in a window of this size once it has shown `until`. */
-function shown(name, command, columns, lines, until) {
+function shown(name, command, columns, lines, until, folder = ROOT) {
   // A server of its own each time: one that ends takes no new window.
   const socket = `tiercel-${name}-${process.pid}`;
   const tmux = (...args) => execFileSync("tmux", ["-L", socket, "-f", "/dev/null", ...args], { encoding: "utf8" });
-  tmux("new-session", "-d", "-s", "one", "-x", String(columns), "-y", String(lines), `${command}; sleep 60`);
+  tmux("new-session", "-d", "-s", "one", "-c", folder, "-x", String(columns), "-y", String(lines), `${command}; sleep 60`);
   try {
     const before = Date.now();
     for (;;) {
@@ -92,9 +94,47 @@ function shown(name, command, columns, lines, until) {
   }
 }
 
+const program = process.env.TIERCEL_BIN ?? join(resolve(process.env.CARGO_TARGET_DIR ?? join(ROOT, "target")), "debug/tiercel");
+
+// The pull request of docs/how-to/plan.md: what is found in the sample, and what takes its place.
+const CHANGE = [
+  ["replicas: {min: 2, max: 64, reliableMin: 1}", "replicas: {min: 3, max: 64, reliableMin: 1}"],
+  ["support/guard:2.1.0", "support/guard:2.2.0"],
+  ['maxCostPerHour: "40.00"', 'maxCostPerHour: "30.00"'],
+];
+const NODES = ["graviton=4:16,64Gi", "x86=2:16,64Gi", "l4-spot=6:8,32Gi,1", "h100=2:16,256Gi,1", "inferentia=2:4,16Gi,1"];
+
+/** Writes the picture of `plan`: the sample with a change, against the branch that it is meant for. */
+export function planned(out, say = console.log) {
+  const folder = mkdtempSync(join(tmpdir(), "tiercel-plan-"));
+  try {
+    const git = (...args) => execFileSync("git", ["-C", folder, "-c", "user.name=demo", "-c", "user.email=demo@localhost", "-c", "commit.gpgsign=false", ...args]);
+    mkdirSync(join(folder, "deploy"));
+    for (const file of ["support-agent.yaml", "pools.yaml"]) copyFileSync(join(ROOT, "config/samples", file), join(folder, "deploy", file));
+    git("init", "-q", "-b", "main");
+    git("add", ".");
+    git("commit", "-q", "-m", "Deploy the support agent");
+    const file = join(folder, "deploy/support-agent.yaml");
+    let text = readFileSync(file, "utf8");
+    for (const [before, after] of CHANGE) {
+      if (!text.includes(before)) throw new Error(`the sample has no '${before}' any more: adjust CHANGE`);
+      text = text.replace(before, after);
+    }
+    writeFileSync(file, text);
+    const nodes = NODES.map((pool) => `--nodes ${pool}`);
+    const command = `LC_ALL=C.UTF-8 TERM=screen-256color ${program} plan -f deploy --diff main ${nodes.join(" ")}`;
+    const screen = shown("plan", command, 84, 60, /pools and budget allow/, folder);
+    const typed = `tiercel plan -f deploy --diff main ${nodes.slice(0, 2).join(" ")} \\\n    ${nodes.slice(2).join(" ")}`;
+    mkdirSync(out, { recursive: true });
+    writeFileSync(join(out, "cli-plan.svg"), drawn(typed, screen, 88));
+    say("cli-plan.svg");
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
 /** Writes the pictures of the commands into a folder. */
 export function pictures(out, { namespace = "default", pipeline = "support-agent", say = console.log } = {}) {
-  const program = process.env.TIERCEL_BIN ?? join(resolve(process.env.CARGO_TARGET_DIR ?? join(ROOT, "target")), "debug/tiercel");
   const at = process.env.TIERCEL_OPERATOR ? ` --operator ${process.env.TIERCEL_OPERATOR}` : "";
   mkdirSync(out, { recursive: true });
   for (const [name, typed, more, columns, lines, until] of [
@@ -113,5 +153,7 @@ export function pictures(out, { namespace = "default", pipeline = "support-agent
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const at = process.argv.indexOf("--out");
   const named = process.argv.indexOf("--namespace");
-  pictures(resolve(at < 0 ? join(ROOT, "docs/images") : process.argv[at + 1]), named < 0 ? {} : { namespace: process.argv[named + 1] });
+  const out = resolve(at < 0 ? join(ROOT, "docs/images") : process.argv[at + 1]);
+  planned(out);
+  pictures(out, named < 0 ? {} : { namespace: process.argv[named + 1] });
 }
