@@ -1,7 +1,7 @@
 # `make help` is the manual. Targets are one-liners: what takes thought lives in the binaries they call.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: reference docs screenshots install-yaml release-archives alerts help demo test bugs fuzz soak cluster cluster-down bench crds lint fmt release-check tools cargo go
+.PHONY: reference docs screenshots install-yaml release-archives alerts help demo test bugs fuzz soak cluster load cluster-down bench crds lint fmt release-check tools cargo go
 
 CARGO ?= cargo
 # Worlds of each campaign of the core in `make release-check`; `make test` has 256.
@@ -31,9 +31,12 @@ test: cargo go ## Everything CI runs: format, lint, unit tests, chart, scenarios
 	bin="$$($(LOCAL_CLUSTER) tools)" && TIERCEL_TOOLS_BIN="$$bin" INSTA_UPDATE=no $(CARGO) test --workspace
 	@$(MAKE) --no-print-directory bugs
 
-cluster: cargo go ## The same cluster and pools to try things by hand, until Ctrl-C. DETACH=1: returns once ready. PLAIN=1: no operator, no pools.
-	@$(CARGO) build -q --workspace --bin tiercel
+cluster: cargo go ## The same cluster and pools to try things by hand, until Ctrl-C. DETACH=1: returns once ready. NO_POOLS=1: no pools yet. PLAIN=1: no operator either.
+	@$(CARGO) build -q --workspace --bin tiercel --bin kubectl-tiercel
 	@$(LOCAL_CLUSTER) up
+
+load: cargo ## Servers for the sample on the cluster of `make cluster`, and recorded load, until Ctrl-C. RATE=6: mean requests per second.
+	@$(LOCAL_CLUSTER) load
 
 cluster-down: cargo ## End the cluster that `make cluster` started.
 	@$(LOCAL_CLUSTER) down

@@ -108,6 +108,7 @@ async function walk(url, browser) {
   await page.size(1280, 1180);
   await page.go(url);
   await page.until("a graph", "document.querySelectorAll('.card.stage').length > 0");
+  await page.until("the operator's answer", "/minimum \\d/.test(document.querySelector('.tiles').innerText)");
   await page.until("a strip", "document.querySelectorAll('.hour-row svg .block').length > 0");
   await shot("ui-light");
   await readable("light");
@@ -162,7 +163,7 @@ async function walk(url, browser) {
     }
   }
   await page.size(390, 1200, true);
-  await page.evaluate("location.hash = '#/'; scrollTo(0, 0)");
+  await page.evaluate("location.hash = '#/'; document.activeElement.blur(); scrollTo(0, 0)");
   await page.until("a graph", "document.querySelectorAll('.card.stage').length > 0");
   await shot("ui-phone");
   return page.faults;

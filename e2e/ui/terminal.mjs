@@ -21,10 +21,10 @@ const [PLAIN, GROUND] = ["#d0d7de", "#0d1117"];
 
 const escaped = (text) => text.replace(/[&<>]/g, (sign) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[sign]);
 
-/** Parts of one line in one look each: `[columns before, text, look]`. */
-function parts(line) {
+/** Parts of one line in one look each: `[columns before, text, look]`; and the look at its end, with which the next one begins. */
+function parts(line, before) {
   const found = [];
-  let [look, at] = [{}, 0];
+  let [look, at] = [{ ...before }, 0];
   for (const [, codes, text] of line.matchAll(/(?:\x1b\[([\d;]*)m)|([^\x1b]+)/g)) {
     if (text !== undefined) {
       found.push([at, text, { ...look }]);
@@ -43,14 +43,20 @@ function parts(line) {
       else if (code === 39) delete look.colour;
     }
   }
-  return found;
+  return [found, look];
 }
 
 /** A screen as SVG. The title is what somebody typed, on one line or several. */
 export function drawn(title, screen, columns) {
   const lines = [...`$ ${title}`.split("\n").map((line) => `\x1b[1m${line}\x1b[0m`), ...screen.replace(/\s+$/, "").split("\n")];
   const [width, height] = [Math.ceil(columns * LETTER + 2 * MARGIN), Math.ceil(lines.length * LINE + 2 * MARGIN)];
-  const rows = lines.map((line, row) => parts(line).map(([at, text, look]) => {
+  let last = {};
+  const looks = lines.map((line) => {
+    const [found, look] = parts(line, last);
+    last = look;
+    return found;
+  });
+  const rows = looks.map((found, row) => found.map(([at, text, look]) => {
     const y = MARGIN + row * LINE + 14;
     const x = (column) => (MARGIN + column * LETTER).toFixed(1);
     const wide = (letters) => ([...letters].length * LETTER).toFixed(1);
@@ -138,9 +144,9 @@ export function pictures(out, { namespace = "default", pipeline = "support-agent
   const at = process.env.TIERCEL_OPERATOR ? ` --operator ${process.env.TIERCEL_OPERATOR}` : "";
   mkdirSync(out, { recursive: true });
   for (const [name, typed, more, columns, lines, until] of [
-    ["get", `get ${pipeline} -w`, "", 100, 40, /postprocess[\s\S]*\d+\/\d+/],
-    ["top", "top", "", 122, 20, /postprocess/],
-    ["why", `why ${pipeline} generate`, at, 100, 44, /WHY NOT MORE|NOT MORE/],
+    ["get", `get ${pipeline} -w`, "", 100, 60, /postprocess[\s\S]*\d+\/\d+/],
+    ["top", "top", "", 122, 17, /postprocess/],
+    ["why", `why ${pipeline} generate`, at, 100, 80, /DECIDED AT|no decision/],
     ["cost", `cost ${pipeline} --by stage`, at, 84, 14, /total/],
   ]) {
     const asked = `${typed} -n ${namespace}${more}`;

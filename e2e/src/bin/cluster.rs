@@ -8,6 +8,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 use tiercel_e2e::controlplane::{self, Cluster};
+use tiercel_e2e::demo::rehearsal;
 use tiercel_e2e::helm::Helm;
 use tiercel_e2e::nodes::{self, Shape};
 use tiercel_e2e::operator::{self, Operator};
@@ -35,6 +36,8 @@ enum Command {
     Up(Up),
     /// Stop the cluster, whether it was left running or stays in another terminal.
     Down,
+    /// Play the servers of a pipeline on it, and send them recorded load, until Ctrl-C.
+    Load(Load),
     /// Say whether it runs, and where.
     Status,
     /// Build the control plane's programs if they are not there, and print their folder.
@@ -51,6 +54,9 @@ struct Up {
     /// Only the control plane, nodes and CRDs: no chart, no operator.
     #[arg(long, env = "PLAIN", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     plain: bool,
+    /// The operator, but no pools: `kubectl tiercel discover` proposes them.
+    #[arg(long, env = "NO_POOLS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    no_pools: bool,
     /// Nodes to create: SHAPE=COUNT, separated by commas.
     #[arg(
         long,
@@ -58,6 +64,26 @@ struct Up {
         default_value = "graviton=4,x86=3,l4-spot=4,h100=2,inferentia2=2"
     )]
     nodes: String,
+}
+
+#[derive(clap::Args, Clone)]
+struct Load {
+    /// The pipeline. Each of its stages must declare `capacity.requestsPerSecond`.
+    #[arg(default_value = "support-agent")]
+    pipeline: String,
+    /// Its namespace.
+    #[arg(short, long, default_value = "agents")]
+    namespace: String,
+    /// Mean requests per second.
+    #[arg(long, env = "RATE", default_value_t = 6.0, value_parser = rate)]
+    rate: f64,
+}
+
+/// Two cores play all servers: more requests would be late for want of them, and not of replicas.
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: Option<f64> = text.parse().ok();
+    rate.filter(|rate| (0.1..=50.0).contains(rate))
+        .ok_or_else(|| "must be a number from 0.1 to 50".to_owned())
 }
 
 /// What `up`, `down` and `status` need to know about a cluster that another run started.
@@ -119,6 +145,8 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const NAMESPACE: &str = "tiercel-system";
 const POOLS: &str = "config/samples/pools.yaml";
+/// For `.` in a shell; beside the kubeconfig.
+const ENVIRONMENT: &str = "env";
 /// A run that is asked to end gives each of its processes some seconds.
 const HARNESS_GRACE: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(5);
@@ -132,6 +160,7 @@ async fn main() -> ExitCode {
         None => up(&folder, cli.up).await,
         Some(Command::Up(options)) => up(&folder, options).await,
         Some(Command::Down) => down(&folder),
+        Some(Command::Load(options)) => load(&folder, options).await,
         Some(Command::Status) => status(&folder),
         Some(Command::Tools) => find_tools()
             .await
@@ -247,6 +276,8 @@ async fn start(
         plain(&cluster, &say).await?;
     } else {
         *operator = Some(install(&cluster, &say, options).await?);
+    }
+    if operator.is_some() && !options.no_pools {
         let pools = repository().join(POOLS);
         cluster
             .kubectl()
@@ -255,7 +286,8 @@ async fn start(
         say(&format!("pools of {POOLS}"));
     }
     say("ready");
-    next_commands(folder, &cluster.tools().path(Tool::Kubectl), operator.is_some());
+    environment(folder, &cluster)?;
+    next_commands(folder, options);
     Ok(cluster)
 }
 
@@ -331,15 +363,53 @@ async fn install(cluster: &Cluster, say: &impl Fn(&str), options: &Up) -> Result
     Ok(operator)
 }
 
-fn next_commands(folder: &Path, kubectl: &Path, operator: bool) {
-    println!("\nexport KUBECONFIG={}", folder.join("kubeconfig").display());
-    println!("alias kubectl={}    # if there is none on the PATH", kubectl.display());
+/// What a shell needs to find programs, cluster and operator, in a file of its own.
+fn environment(folder: &Path, cluster: &Cluster) -> Result<(), Failure> {
+    let kubectl = cluster.tools().path(Tool::Kubectl);
+    let tiercel = operator::find_binary()?;
+    let folders = [&kubectl, &tiercel].map(|program| program.parent().unwrap_or(program).display().to_string());
+    let text = format!(
+        "export KUBECONFIG={}\nexport TIERCEL_OPERATOR=http://127.0.0.1:{}\nexport PATH=\"{}:$PATH\"\n",
+        folder.join("kubeconfig").display(),
+        cluster.port(Port::Operator),
+        folders.join(":")
+    );
+    Ok(std::fs::write(folder.join(ENVIRONMENT), text)?)
+}
+
+fn next_commands(folder: &Path, options: &Up) {
+    println!("\n. {}", folder.join(ENVIRONMENT).display());
     println!("kubectl get nodes -L karpenter.sh/nodepool,kubernetes.io/arch");
-    if operator {
-        println!("kubectl create namespace agents");
-        println!("kubectl apply -n agents -f config/samples/support-agent.yaml");
-        println!("kubectl get tpipe,cpool -A");
-        println!("tail -f {}", folder.join("operator.log").display());
+    if options.plain {
+        return;
+    }
+    if options.no_pools {
+        println!("kubectl tiercel discover --apply");
+    }
+    println!("kubectl create namespace agents");
+    println!("kubectl apply -n agents -f config/samples/support-agent.yaml");
+    println!("make load    # in another terminal, until Ctrl-C");
+    println!("kubectl tiercel get -n agents");
+    println!("kubectl tiercel why support-agent generate -n agents");
+    println!("tail -f {}", folder.join("operator.log").display());
+}
+
+/// Until Ctrl-C, SIGTERM or something that keeps it from going on.
+async fn load(folder: &Path, options: Load) -> Result<ExitCode, Failure> {
+    let kubeconfig = folder.join("kubeconfig");
+    if !kubeconfig.is_file() {
+        return Err(format!("no cluster runs in {}: `make cluster` starts one", folder.display()).into());
+    }
+    let options = rehearsal::Options {
+        kubeconfig,
+        namespace: options.namespace,
+        pipeline: options.pipeline,
+        requests_per_s: options.rate,
+    };
+    let mut signals = Signals::listen()?;
+    tokio::select! {
+        ended = rehearsal::rehearse(&options, |line| println!("{line}")) => ended.map(|()| ExitCode::SUCCESS),
+        () = signals.any() => Ok(ExitCode::SUCCESS),
     }
 }
 
@@ -374,7 +444,7 @@ fn status(folder: &Path) -> Result<ExitCode, Failure> {
             if process.is_alive() { "runs" } else { "ended" }
         );
     }
-    println!("export KUBECONFIG={}", folder.join("kubeconfig").display());
+    println!(". {}", folder.join(ENVIRONMENT).display());
     Ok(if state.all().all(Remembered::is_alive) {
         ExitCode::SUCCESS
     } else {

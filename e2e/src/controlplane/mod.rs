@@ -408,6 +408,7 @@ fn folder(options: &Options) -> Result<(PathBuf, Option<TempDir>), Error> {
 
 /// A client from a kubeconfig file.
 pub async fn client(kubeconfig: &Path) -> Result<Client, Error> {
+    install_tls_provider();
     let options = KubeConfigOptions::default();
     let config = kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &options).await?;
     Ok(Client::try_from(config)?)

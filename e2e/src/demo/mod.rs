@@ -12,6 +12,7 @@
 //! | [`planning`] | how good its plans were and how long it planned, as its metrics tell |
 //! | [`tally`] | decisions and shifts, counted by the audit log and the observer |
 //! | [`accelerators`] | what the same demand costs on accelerators only, by the same planner |
+//! | [`rehearsal`] | the same servers and load on a cluster that somebody tries things on by hand: `make load` |
 //! | [`view`], [`screen`] | the live view as lines of text; a terminal or a log that shows them |
 //! | [`ending`] | the report, and whether the run was good |
 
@@ -22,6 +23,7 @@ pub mod models;
 pub mod planning;
 pub mod reaction;
 pub mod reclaim;
+pub mod rehearsal;
 pub mod scene;
 pub mod schedule;
 pub mod screen;

@@ -11,7 +11,7 @@ use tiercel::api::labels;
 use tiercel_e2e::command;
 use tiercel_e2e::nodes::X86;
 use tiercel_e2e::process::{Process, Spec, tail};
-use tiercel_e2e::wait::{eventually, wanted};
+use tiercel_e2e::wait::eventually;
 
 use crate::suite::Suite;
 use crate::support::{PATIENCE, file, stage};
@@ -24,7 +24,7 @@ pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 3] {
     crate::scenarios![suite, quickstart:
         the_sample_pools_and_the_support_agent_lead_to_six_stages_that_serve_where_their_hints_allow,
         kubectl_get_reads_well,
-        the_commands_of_the_readme_run_as_written_and_lead_to_a_pipeline_that_is_ready,
+        the_commands_of_the_readme_run_as_written_and_lead_from_nodes_to_an_answer,
     ]
 }
 
@@ -124,15 +124,14 @@ pub(crate) async fn kubectl_get_reads_well(suite: &Suite) {
     );
 }
 
-/// The commands of the README's block under "Try it by hand", comments and all.
+/// The commands of the README's block under "Try it by hand", comments and all. The quick start has the same.
 fn readme_commands() -> Vec<String> {
-    typed::block("README.md", "make cluster")
-        .lines()
-        .map(str::to_owned)
-        .collect()
+    let block = typed::block("README.md", "make cluster");
+    assert_eq!(block, typed::block("docs/quick-start.md", "make cluster"));
+    block.lines().map(str::to_owned).collect()
 }
 
-pub(crate) async fn the_commands_of_the_readme_run_as_written_and_lead_to_a_pipeline_that_is_ready(suite: &Suite) {
+pub(crate) async fn the_commands_of_the_readme_run_as_written_and_lead_from_nodes_to_an_answer(suite: &Suite) {
     let tools = suite.tools().await.folder().display().to_string();
     let temporary = tempfile::tempdir().unwrap();
     let folder = temporary.path().join("cluster");
@@ -143,6 +142,7 @@ pub(crate) async fn the_commands_of_the_readme_run_as_written_and_lead_to_a_pipe
         ("TIERCEL_BIN", &*operator),
         ("DETACH", "0"),
         ("PLAIN", "0"),
+        ("NO_POOLS", "1"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
     let cluster = async |command| {
@@ -177,43 +177,55 @@ pub(crate) async fn the_commands_of_the_readme_run_as_written_and_lead_to_a_pipe
 
     let printed = std::fs::read_to_string(&log).unwrap();
     let makefile = file("Makefile");
-    let mut run = 0;
+    let environment = folder.join("env");
+    let mut load = None;
+    let mut run = Vec::new();
     for line in readme_commands() {
         let bare = line.split_once(" #").map_or(&*line, |(bare, _)| bare).trim_end();
         let words: Vec<_> = bare.split_whitespace().collect();
         match *words {
+            ["make", "load"] => {
+                // In another terminal of its own.
+                let spec = Spec {
+                    name: "make load".into(),
+                    args: arguments("load"),
+                    log: temporary.path().join("load.log"),
+                    ..terminal.spec().clone()
+                };
+                load = Some(Process::start(spec).unwrap());
+            }
             ["make", target, ..] => {
                 let rule = format!("\n{target}:");
                 assert!(makefile.contains(&rule), "the Makefile has no target '{target}'");
             }
-            ["export", variable] => {
-                assert_eq!(variable, "KUBECONFIG=$PWD/target/cluster/kubeconfig");
-                assert!(folder.join("kubeconfig").is_file(), "`make cluster` wrote no such file");
+            [".", file] => {
+                assert_eq!(file, "target/cluster/env");
+                assert!(environment.is_file(), "`make cluster` wrote no such file");
             }
             ["kubectl", ..] => {
-                let output = typed::shell(Path::new(&tools), &folder.join("kubeconfig"), &line).await;
+                let typed = format!(". '{}'\n{line}", environment.display());
+                let output = typed::shell(Path::new(&tools), &folder.join("kubeconfig"), &typed).await;
                 drop(output.success(line.clone()).unwrap());
                 let told = printed.lines().any(|it| it == bare);
                 assert!(told, "`make cluster` says something else than `{bare}`:\n{printed}");
-                run += 1;
+                run.push(typed);
             }
             _ => panic!("who runs `{line}`?"),
         }
     }
-    assert_eq!(run, 3, "commands of the README that were run");
-    let get = "kubectl get tpipe -n agents support-agent";
-    eventually(PATIENCE, format!("`{get}` says READY True"), async || {
-        let output = typed::shell(Path::new(&tools), &folder.join("kubeconfig"), get).await;
-        let mut rows = output
-            .stdout
-            .lines()
-            .map(|row| row.split_whitespace().collect::<Vec<_>>());
-        let (header, row) = (rows.next().unwrap_or_default(), rows.next().unwrap_or_default());
-        let ready = header.iter().zip(&row).find(|(name, _)| **name == "READY");
-        wanted(ready.map(|(_, value)| (*value).to_owned()), &Some("True".to_owned())).map_err(|_| format!("{output:?}"))
+    assert_eq!(run.len(), 5, "commands of the README that were run");
+    let mut load = load.expect("the README loads the sample");
+    let why = run.last().unwrap();
+    eventually(PATIENCE, "why says which need decided, on fresh readings", async || {
+        load.check().map_err(|error| error.to_string()).unwrap();
+        let output = typed::shell(Path::new(&tools), &folder.join("kubeconfig"), why).await;
+        let answered = output.stdout.contains(" decides: ") && output.stdout.contains(" fresh ");
+        answered.then_some(()).ok_or_else(|| format!("{output:?}"))
     })
     .await
     .unwrap();
+    load.terminate();
+    load.wait(Duration::from_secs(5));
 
     let down = cluster("down").await;
     assert_eq!(down.code, Some(0), "{down:?}");

@@ -100,6 +100,7 @@ fn stage() -> Stage {
         pools: vec![pool()],
         reason: Some("Cheapest".to_owned()),
         cost_per_hour: Some(0.62),
+        minimum_cost_per_hour: Some(0.31),
         ..Stage::default()
     }
 }

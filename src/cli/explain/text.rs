@@ -265,7 +265,7 @@ fn needs(stage: &Stage) -> Vec<String> {
 fn learned(stage: &Stage) -> Vec<String> {
     let mut rows = Vec::new();
     let mut row = |what: &str, place: String, learned: &Learned, slow: Option<f64>| {
-        let slow = slow.map(|slow| format!(", 9 in 10 within {}", time(slow)));
+        let slow = slow.map(|slow| format!(", p90 {}", time(slow)));
         rows.push(Row::plain([
             what.to_owned(),
             place,

@@ -5,9 +5,10 @@ import { exact, h, s, sign, state, tone } from "./dom.js";
 const SIZE = { card: [158, 236], gapLayer: [44, 72], gapRow: 18, bend: 12 };
 const HEAD = 54;
 const LINE = 24;
+const DRY = 40;
 
 /** Height of a card: its head and a line for each pool, and for each that is dry. */
-const height = (stage) => HEAD + LINE * (Math.max(1, stage.on.length) + stage.dry.length) + 4;
+const height = (stage) => HEAD + LINE * Math.max(1, stage.on.length) + DRY * stage.dry.length + 4;
 
 /** The drawing in so many pixels. `dry`: pools that are taken for dry, by stage; `down`: layers below each other, for narrow screens. */
 export function graph(detail, dry, width, down) {
@@ -151,7 +152,7 @@ const dry_of = (dry) =>
     { class: "place dry", title: `${dry.pool}: ${dry.why}` },
     h("span", { class: "sign", "aria-hidden": "true" }, "⚠"),
     h("span", { class: "name" }, dry.pool),
-    h("span", {}, until(dry)),
+    h("span", { class: "until" }, until(dry)),
   );
 
 const place_of = (pool) =>
