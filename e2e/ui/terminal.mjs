@@ -31,10 +31,19 @@ function parts(line, before) {
       at += [...text].length;
       continue;
     }
-    for (const code of (codes || "0").split(";").map(Number)) {
-      if (code === 0) look = {};
+    const all = (codes || "0").split(";").map(Number);
+    for (let next = 0; next < all.length; next += 1) {
+      const code = all[next];
+      // One of 256 colours, or one of red, green and blue: their numbers are no codes.
+      if ((code === 38 || code === 48) && all[next + 1] === 5) {
+        if (code === 38 && all[next + 2] < COLOURS.length) look.colour = all[next + 2];
+        next += 2;
+      } else if (code === 38 || code === 48) next += 4;
+      else if (code === 0) look = {};
       else if (code === 1) look.bold = true;
       else if (code === 2) look.faint = true;
+      else if (code === 4) look.underlined = true;
+      else if (code === 24) look.underlined = false;
       else if (code === 7) look.turned = true;
       else if (code === 27) look.turned = false;
       else if (code === 22) look.bold = look.faint = false;
@@ -64,10 +73,11 @@ export function drawn(title, screen, columns) {
     const ground = look.turned ? `<rect x="${x(at)}" y="${y - 14}" width="${wide(text)}" height="${LINE}" fill="${colour}"/>` : "";
     const weight = look.bold ? ' font-weight="bold"' : "";
     const faint = look.faint ? ' opacity=".65"' : "";
+    const line = look.underlined ? ' text-decoration="underline"' : "";
     // Words that stand apart are placed apart: viewers differ in what they do with several spaces.
     const words = [...text.matchAll(/\S+(?: \S+)*/g)].map(({ 0: said, index }) => {
       const column = at + [...text.slice(0, index)].length;
-      return `<text x="${x(column)}" y="${y}" fill="${look.turned ? GROUND : colour}" textLength="${wide(said)}" lengthAdjust="spacingAndGlyphs"${weight}${faint}>${escaped(said)}</text>`;
+      return `<text x="${x(column)}" y="${y}" fill="${look.turned ? GROUND : colour}" textLength="${wide(said)}" lengthAdjust="spacingAndGlyphs"${weight}${faint}${line}>${escaped(said)}</text>`;
     });
     return ground + words.join("");
   }).join("")).filter(Boolean);
