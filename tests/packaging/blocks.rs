@@ -32,8 +32,8 @@ const BLOCKS: [(&str, &str, Runner); 14] = [
     ),
     (
         "README.md",
-        "make cluster DETACH=1                            # the same cluster, its nodes and pools; without DETACH=1 until Ctrl-C",
-        Scenario("quickstart::the_commands_of_the_readme_run_as_written_and_lead_to_a_pipeline_that_is_ready"),
+        "make cluster DETACH=1 NO_POOLS=1                 # a cluster with nodes, and no pools yet; without DETACH=1 until Ctrl-C",
+        Scenario("quickstart::the_commands_of_the_readme_run_as_written_and_lead_from_nodes_to_an_answer"),
     ),
     (
         "docs/quick-start.md",
@@ -42,7 +42,7 @@ const BLOCKS: [(&str, &str, Runner); 14] = [
     ),
     (
         "docs/quick-start.md",
-        "make cluster DETACH=1                            # the same cluster, its nodes and pools; without DETACH=1 until Ctrl-C",
+        "make cluster DETACH=1 NO_POOLS=1                 # a cluster with nodes, and no pools yet; without DETACH=1 until Ctrl-C",
         Test("docs::the_quick_start_types_what_the_readme_types"),
     ),
     (
