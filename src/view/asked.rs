@@ -49,7 +49,7 @@ pub fn asked(document: &Document) -> Asked {
     let made: Option<Timestamp> = document.time.parse().ok();
     let until = |seconds: f64| {
         let left = SignedDuration::try_from_secs_f64(seconds).ok();
-        let left = left.filter(|left| left.is_positive())?;
+        let left = left.filter(SignedDuration::is_positive)?;
         // Of a moment that people read, parts of a second say nothing.
         let moment = Timestamp::from_second(made?.checked_add(left).ok()?.as_second()).ok()?;
         Some(moment.to_string())
