@@ -2,17 +2,20 @@
 //! what is refused.
 //!
 //! Nothing of it is worked out a second time here. Manifests go through the operator's own path: pools and nodes through
-//! `capacity::observe`, pipelines through `validate` and `build`, and replicas through the decision core, which is asked twice:
-//! where they rest without load ([`rest`]), and where if every stage needs its most. Two plans compared give a [`change`].
+//! `capacity::observe`, pipelines through `validate` and `build`, and replicas through the decision core, which is asked
+//! where they rest without load ([`rest`]), and where under the most that pipelines can serve from end to end ([`most`]). Two
+//! plans compared give a [`change`].
 //!
 //! Pure: texts and objects in, a [`Report`](report::Report) out. Files, git and clusters are `cli::plan`'s.
 
 pub mod change;
 pub mod ground;
 pub mod manifest;
+mod most;
 mod refusal;
 pub mod report;
 mod rest;
+mod supply;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -22,10 +25,11 @@ use serde_json::Value;
 
 use self::ground::Ground;
 use self::manifest::{Located, Problem};
+use self::most::{Limit, Most, most};
 pub use self::refusal::grouped;
 use self::report::{Child, Cost, Excluded, Pipeline, Placement, Plan, Pool, Stage};
 use self::rest::{Load, Rest, rest};
-use self::words::{because, bound, mode};
+use self::words::{Held, held, mode};
 use crate::api::compute_pool::Tier;
 use crate::api::{ComputePool, TieredPipeline, labels};
 use crate::controller::capacity::PoolObservation;
@@ -33,7 +37,7 @@ use crate::controller::pipeline::build::{Desired, build};
 use crate::controller::pipeline::validate::validate;
 use crate::controller::pipeline::validated::{Claim, StagePool, ValidatedPipeline};
 use crate::controller::rebalancer::world;
-use crate::rebalance::world::{StageIdx, World};
+use crate::rebalance::world::{Resources, StageIdx, World};
 use crate::simulate::ground::standing;
 
 /// One pipeline on its way through the operator's steps.
@@ -79,12 +83,7 @@ pub fn plan(
         if ours { Load::Idle } else { Load::Steady }
     };
     let idle = rest(&world, &start, load);
-    // A stage that may never have fewer than its most is one that needs its most.
-    let mut busy = world.clone();
-    for stage in busy.stages.iter_mut().take(planned) {
-        stage.min = stage.max;
-    }
-    let full = rest(&busy, &idle.desired, load);
+    let full = most(&world, steps.len(), &idle.desired);
 
     let mut problems: Vec<Problem> = Vec::new();
     for pool in pools {
@@ -99,21 +98,37 @@ pub fn plan(
         plan.cost.now = Some(report::Amount::default());
     }
     let mut at = Cursor::default();
+    let ends = Ends {
+        world: &world,
+        idle: &idle,
+        full: &full,
+        room: supply::room(&world, &full.rest.placed),
+    };
     for (located, step) in pipelines.iter().zip(&steps) {
-        let (pipeline, refused) = pipeline(located, step, &idle, &full, &mut at, ground.live);
+        let (pipeline, refused) = pipeline(located, step, &ends, &mut at, ground.live);
         plan.cost = plan.cost.plus(pipeline.cost);
         plan.pipelines.push(pipeline);
         problems.extend(refused);
     }
     plan.pools = (ground.observed.iter().enumerate())
-        .map(|(at, pool)| of_pool(at, pool, &world, &full, &plan))
+        .map(|(at, pool)| of_pool(at, pool, &world, &full.rest, &plan))
         .collect();
     (plan, problems)
 }
 
-/// Where the world's stages and variants have been read to.
+/// What the core made of the world, at its least and at its most.
+struct Ends<'a> {
+    world: &'a World,
+    idle: &'a Rest,
+    full: &'a Most,
+    /// What is left of each pool at the most.
+    room: Vec<Resources>,
+}
+
+/// Where the world's pipelines, stages and variants have been read to.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cursor {
+    pipeline: usize,
     stage: usize,
     variant: usize,
 }
@@ -164,30 +179,54 @@ fn each(pool: &StagePool) -> [u64; 2] {
     [cost, pool.cost.and_then(|cost| cost.power_milliwatts).unwrap_or(0)]
 }
 
+/// Name of the stage that holds a pipeline back, if one does. `first`: index of the pipeline's first stage.
+fn narrowest(limit: Limit, pipeline: &ValidatedPipeline, first: usize) -> Option<&str> {
+    match limit {
+        Limit::Narrowest(stage) => {
+            let at = (stage.0 as usize).checked_sub(first)?;
+            pipeline.stages.get(at).map(|stage| stage.name.as_str())
+        }
+        Limit::Budget | Limit::Power | Limit::BudgetAndPower | Limit::Still => None,
+    }
+}
+
+/// What replicas, given by variant, leave of a pipeline's ceilings: millionths per hour, milliwatts.
+fn left(step: &Step, placed: &[u32]) -> [Option<u64>; 2] {
+    let all = of_pools(&step.standing).zip(placed);
+    let [money, power] = all.fold([0_u64; 2], |[money, power], (pool, &count)| {
+        let [costs, draws] = each(pool).map(|each| each.saturating_mul(u64::from(count)));
+        [money.saturating_add(costs), power.saturating_add(draws)]
+    });
+    let budget = step.valid.budget_micros.map(|most| most.saturating_sub(money));
+    let ceiling = step.valid.power_max_milliwatts.map(|most| most.saturating_sub(power));
+    [budget, ceiling]
+}
+
+/// Whether one replica more takes more than is left, in money and in power.
+fn broke(left: [Option<u64>; 2], pool: &StagePool) -> [bool; 2] {
+    let ([money, power], [costs, draws]) = (left, each(pool));
+    [
+        money.is_some_and(|left| left < costs),
+        power.is_some_and(|left| left < draws),
+    ]
+}
+
 fn pipeline(
     located: &Located<TieredPipeline>,
     step: &Step,
-    idle: &Rest,
-    full: &Rest,
+    ends: &Ends<'_>,
     at: &mut Cursor,
     live: bool,
 ) -> (Pipeline, Vec<Problem>) {
+    let (idle, full) = (ends.idle, &ends.full.rest);
+    let limit = ends.full.limits.get(at.pipeline).copied().unwrap_or(Limit::Still);
+    let narrowest = narrowest(limit, &step.standing, at.stage);
     let mut problems = refusal::refused(located, &step.valid);
     let mut cost = Cost {
         now: live.then(report::Amount::default),
         ..Cost::default()
     };
-    let all = of_pools(&step.standing).zip(full.placed.iter().skip(at.variant));
-    let taken = all.fold([0_u64; 2], |[money, power], (pool, &count)| {
-        let [cost, draws] = each(pool).map(|each| each.saturating_mul(u64::from(count)));
-        [money.saturating_add(cost), power.saturating_add(draws)]
-    });
-    let ceilings = [step.valid.budget_micros, step.valid.power_max_milliwatts];
-    let broke = |pool: &StagePool| {
-        let left = ceilings.into_iter().zip(taken).zip(each(pool));
-        left.into_iter()
-            .any(|((most, taken), each)| most.is_some_and(|most| most.saturating_sub(taken) < each))
-    };
+    let left = left(step, full.placed.get(at.variant..).unwrap_or_default());
     let mut stages = Vec::with_capacity(step.standing.stages.len());
     for standing in &step.standing.stages {
         let range = at.variant..at.variant + standing.pools.len();
@@ -196,10 +235,25 @@ fn pipeline(
         let count = |counts: &[u32], site: usize| counts.get(range.start + site).copied().unwrap_or_default();
         let valid = step.valid.stages.iter().find(|valid| valid.name == standing.name);
         let reached: u32 = full.placed.get(range.clone()).unwrap_or_default().iter().sum();
-        let short = report.filter(|_| reached < standing.max);
+        let ended = ends.full.ended.get(at.stage).copied().unwrap_or(false);
+        let variants = ends.world.variants.get(range.clone()).unwrap_or_default();
+        let used = || (range.clone()).filter(|&at| full.placed.get(at).is_some_and(|count| *count > 0));
+        let dearest = used()
+            .filter_map(|at| ends.world.variants.get(at))
+            .map(supply::per_unit)
+            .max();
         let rows = standing.pools.iter().enumerate().map(|(site, pool)| {
             let before = valid.and_then(|valid| valid.pools.iter().find(|one| one.pool == pool.pool));
-            let why = not_used.get(site).copied().flatten();
+            let variant = variants.get(site);
+            let row = Held {
+                why: not_used.get(site).copied().flatten(),
+                reached,
+                limit,
+                narrowest: narrowest.filter(|_| !ended),
+                full: variant.is_some_and(|one| supply::is_full(one, count(&full.placed, site), &ends.room)),
+                preferred: (variant.map(supply::per_unit).zip(dearest)).is_some_and(|(own, dearest)| own < dearest),
+                broke: broke(left, pool),
+            };
             Placement {
                 pool: pool.pool.clone(),
                 profile: pool.fit.as_ref().and_then(|fit| fit.profile.clone()),
@@ -216,9 +270,7 @@ fn pipeline(
                 maximum: count(&full.placed, site),
                 each_per_hour: pool.cost.map(|cost| cost.cost_micros),
                 each_watts: pool.cost.and_then(|cost| cost.power_milliwatts),
-                why_not_more: why
-                    .map(|why| because(why, standing, pool))
-                    .or_else(|| bound(short?, step.valid.mode, broke(pool))),
+                why_not_more: held(&row, step.valid.mode, standing, pool),
             }
         });
         let rows: Vec<Placement> = rows.collect();
@@ -237,13 +289,13 @@ fn pipeline(
             pools: rows,
             excluded: excluded.collect(),
         });
-        *at = Cursor {
-            stage: at.stage + 1,
-            variant: range.end,
-        };
+        at.stage += 1;
+        at.variant = range.end;
     }
     problems.extend(refusal::over_budget(located, step.valid.budget_micros, &cost));
     problems.extend(refusal::over_power(located, step.valid.power_max_milliwatts, &cost));
+    let requests = ends.full.requests.get(at.pipeline).copied().flatten();
+    at.pipeline += 1;
     let pipeline = Pipeline {
         namespace: step.valid.id.namespace.clone(),
         name: step.valid.id.name.clone(),
@@ -254,6 +306,7 @@ fn pipeline(
         refused_stages: step.desired.kept_stages.clone(),
         stages,
         cost,
+        requests_per_second_at_maximum: requests,
         children: children(&step.desired),
     };
     (pipeline, problems)

@@ -73,7 +73,7 @@ pub struct Pipeline {
     #[serde(serialize_with = "dollars", skip_serializing_if = "Option::is_none")]
     pub budget_per_hour: Option<u64>,
     /// Ceiling on its power, watts.
-    #[serde(serialize_with = "watts", skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "thousandths", skip_serializing_if = "Option::is_none")]
     pub budget_watts: Option<u64>,
     /// Its stages, callers before the called; without those that are refused, unless they were there before.
     pub stages: Vec<Stage>,
@@ -82,6 +82,9 @@ pub struct Pipeline {
     pub refused_stages: Vec<String>,
     /// All stages together.
     pub cost: Cost,
+    /// Requests per second that reach the first stage at the maximum; absent where no stage declares what it serves.
+    #[serde(serialize_with = "thousandths", skip_serializing_if = "Option::is_none")]
+    pub requests_per_second_at_maximum: Option<u64>,
     /// Objects that the operator would apply.
     pub children: Vec<Child>,
 }
@@ -119,15 +122,15 @@ pub struct Placement {
     pub created: Option<u32>,
     /// Replicas without load.
     pub minimum: u32,
-    /// Replicas when every stage needs its most, as far as pools and budgets allow.
+    /// Replicas under the most that its pipeline can serve from end to end, as far as pools and budgets allow.
     pub maximum: u32,
     /// What one replica costs per hour; absent where that is not known.
     #[serde(serialize_with = "dollars", skip_serializing_if = "Option::is_none")]
     pub each_per_hour: Option<u64>,
     /// What one replica draws, if declared.
-    #[serde(serialize_with = "watts", skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "thousandths", skip_serializing_if = "Option::is_none")]
     pub each_watts: Option<u64>,
-    /// Why it holds no more at the maximum; absent where it carries the plan.
+    /// Why it holds no more at the maximum; absent where nothing is known that keeps it from more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why_not_more: Option<String>,
 }
@@ -151,7 +154,7 @@ pub struct Cost {
     pub now: Option<Amount>,
     /// Without load.
     pub minimum: Amount,
-    /// Every stage with its most replicas, as far as pools and budgets allow.
+    /// Under the most that pipelines can serve from end to end, as far as pools and budgets allow.
     pub maximum: Amount,
 }
 
@@ -163,7 +166,7 @@ pub struct Amount {
     #[serde(serialize_with = "dollars_of")]
     pub per_hour: u64,
     /// Milliwatts, printed as watts; only if every pool in use declares them.
-    #[serde(serialize_with = "watts", skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "thousandths", skip_serializing_if = "Option::is_none")]
     pub watts: Option<u64>,
 }
 
@@ -245,7 +248,7 @@ pub struct Pool {
     pub node_per_hour: Option<u64>,
     /// Replicas of the planned pipelines without load.
     pub minimum: u32,
-    /// Replicas of them when every stage needs its most.
+    /// Replicas of them under the most that pipelines can serve.
     pub maximum: u32,
     /// Share of its scarcest resource that these take at the maximum, per cent.
     pub used_percent_at_maximum: u32,
@@ -291,10 +294,10 @@ fn dollars<S: Serializer>(micros: &Option<u64>, serializer: S) -> Result<S::Ok, 
 }
 
 #[expect(clippy::ref_option, reason = "the form that serde asks for")]
-#[expect(clippy::cast_precision_loss, reason = "exact below 2^53 milliwatts")]
-fn watts<S: Serializer>(milliwatts: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
-    match milliwatts {
-        Some(milliwatts) => serializer.serialize_f64(*milliwatts as f64 / 1e3),
+#[expect(clippy::cast_precision_loss, reason = "exact below 2^53 thousandths")]
+fn thousandths<S: Serializer>(thousandths: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match thousandths {
+        Some(thousandths) => serializer.serialize_f64(*thousandths as f64 / 1e3),
         None => serializer.serialize_none(),
     }
 }

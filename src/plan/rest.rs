@@ -23,6 +23,8 @@ pub(super) enum Load {
     Idle,
     /// As much as its replicas are meant to serve.
     Steady,
+    /// So many requests per second, thousandths, whatever its replicas serve. Only for stages that are rated.
+    Rate(u64),
 }
 
 /// How things stand when nothing moves any more.
@@ -76,7 +78,12 @@ pub(super) fn rest(world: &World, start: &[u32], load: impl Fn(StageIdx) -> Load
             let stage = world.stages.get(variant.stage.0 as usize);
             if let Some(stage) = stage {
                 let target = stage.target_permille;
-                let reading = reading(load(variant.stage), (stage.rated, target), ready, now_ms);
+                // Requests reach the stage, not a pool.
+                let load = match load(variant.stage) {
+                    Load::Rate(_) if stage.variants.0 as usize != at => Load::Rate(0),
+                    load => load,
+                };
+                let reading = reading(load, (stage.rated, target), ready, now_ms);
                 events.push(Event::Reading {
                     variant: index,
                     reading,
@@ -162,6 +169,13 @@ fn reading(load: Load, (rated, target): (bool, u32), ready: u32, now_ms: u64) ->
             waiting_millis: None,
             utilization_permille: Some(target),
             rate_millis: None,
+            ..idle
+        },
+        Load::Rate(rate_millis) => Reading {
+            running_millis: None,
+            waiting_millis: None,
+            utilization_permille: None,
+            rate_millis: Some(rate_millis),
             ..idle
         },
     }

@@ -198,6 +198,140 @@ fn a_budget_bounds_the_maximum_and_a_pause_keeps_what_is_created() {
     assert_eq!(why, Some("the pipeline is paused"));
 }
 
+/// A stage that serves so many requests per second on one CPU.
+fn rated(name: &str, max: u32, per_second: &str, after: &Value) -> Value {
+    let mut rated = stage(name, 1, max);
+    merge(
+        &mut rated,
+        &json!({"capacity": {"requestsPerSecond": per_second}, "after": after}),
+    );
+    rated
+}
+
+/// Why each row holds no more at the maximum, with its replicas there.
+fn bounds(plan: &Plan) -> Vec<String> {
+    let stages = plan.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
+    let rows = stages.flat_map(|stage| {
+        let why = |row: &Placement| row.why_not_more.clone().unwrap_or_default();
+        let told = |row: &Placement| format!("{}@{} {}: {}", stage.name, row.pool, row.maximum, why(row));
+        stage.pools.iter().map(told).collect::<Vec<_>>()
+    });
+    rows.collect()
+}
+
+/// Three stages: `answer` is called twice per request, `check` every other time.
+fn chain(name: &str, patch: &Value) -> String {
+    let after = |calls: &str| json!([{"stage": "find", "callsPerRequest": calls}]);
+    let stages = [
+        rated("find", 40, "4", &json!([])),
+        rated("answer", 40, "2", &after("2")),
+        rated("check", 40, "10", &after("0.5")),
+    ];
+    pipeline(name, &stages, patch)
+}
+
+#[test]
+fn a_short_budget_is_shared_by_what_passes_all_stages() {
+    // 0.40 an hour each: 24 replicas. A request takes a fourth of a `find`, a whole `answer` and a twentieth of a `check`.
+    let limited = json!({"spec": {"budget": {"maxCostPerHour": "9.60"}}});
+    let text = pool("cpu", &json!({})) + &chain("chat", &limited);
+    let (plan, problems) = planned(&[("a.yaml", &text)], &["cpu=50:4,16Gi"]);
+    assert_eq!(problems, Vec::<String>::new());
+    let told = [
+        "find@cpu 5: the budget leaves no more",
+        "answer@cpu 18: the budget leaves no more",
+        "check@cpu 1: the budget leaves no more",
+    ];
+    assert_eq!(bounds(&plan), told);
+    // 18 × 2 ÷ 2 at a target of 70 per cent.
+    assert_eq!(plan.pipelines[0].requests_per_second_at_maximum, Some(12_600));
+}
+
+#[test]
+fn no_stage_holds_more_than_the_narrowest_of_its_pipeline_lets_through() {
+    let text = pool("cpu", &json!({})) + &chain("chat", &json!({}));
+    let (plan, problems) = planned(&[("a.yaml", &text)], &["cpu=50:4,16Gi"]);
+    assert_eq!(problems, Vec::<String>::new());
+    let told = [
+        "find@cpu 10: no use: 'answer' is its pipeline's narrowest",
+        "answer@cpu 40: replicas.max of 40 is reached",
+        "check@cpu 2: no use: 'answer' is its pipeline's narrowest",
+    ];
+    assert_eq!(bounds(&plan), told);
+    assert_eq!(plan.pipelines[0].requests_per_second_at_maximum, Some(28_000));
+
+    // The same where `answer` alone runs on a pool that is small.
+    let mut parts = [
+        rated("find", 40, "4", &json!([])),
+        rated("answer", 40, "2", &json!([{"stage": "find", "callsPerRequest": "2"}])),
+    ];
+    merge(&mut parts[0], &json!({"tierHint": "CPUSufficient"}));
+    let gpu = json!({"container": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}});
+    merge(&mut parts[1], &gpu);
+    let gpus = pool(
+        "gpus",
+        &json!({"spec": {"tier": "Accelerator", "device": {"resourceName": "nvidia.com/gpu"}}}),
+    );
+    let text = pool("cpu", &json!({})) + &gpus + &pipeline("chat", &parts, &json!({}));
+    let (plan, problems) = planned(&[("a.yaml", &text)], &["cpu=50:4,16Gi", "gpus=8:4,16Gi,1"]);
+    assert_eq!(problems, Vec::<String>::new());
+    let told = [
+        "find@cpu 2: no use: 'answer' is its pipeline's narrowest",
+        "answer@gpus 8: no room for one more",
+    ];
+    assert_eq!(bounds(&plan), told);
+}
+
+#[test]
+fn stages_that_are_each_at_their_own_end_say_so() {
+    // Neither declares what it serves: both come to their most together.
+    let mut fixed = stage("answer", 1, 9);
+    fixed["container"]["resources"]["requests"]["memory"] = json!("8Gi");
+    let text = pool("cpu", &json!({})) + &pipeline("chat", &[stage("find", 1, 8), fixed], &json!({}));
+    let (plan, problems) = planned(&[("a.yaml", &text)], &["cpu=4:4,16Gi"]);
+    assert_eq!(problems, Vec::<String>::new());
+    let told = [
+        "find@cpu 7: no use: 'answer' is its pipeline's narrowest",
+        "answer@cpu 7: no room for one more",
+    ];
+    assert_eq!(bounds(&plan), told);
+    let (plan, problems) = planned(&[("a.yaml", &text)], &["cpu=5:16,80Gi"]);
+    assert_eq!(problems, Vec::<String>::new());
+    let told = [
+        "find@cpu 8: replicas.max of 8 is reached",
+        "answer@cpu 9: replicas.max of 9 is reached",
+    ];
+    assert_eq!(bounds(&plan), told);
+    assert_eq!(plan.pipelines[0].requests_per_second_at_maximum, None);
+}
+
+#[test]
+fn stages_that_share_a_pool_which_is_too_small_are_scaled_together() {
+    let text = pool("cpu", &json!({})) + &chain("chat", &json!({}));
+    let (plan, problems) = planned(&[("a.yaml", &text)], &["cpu=6:4,16Gi"]);
+    assert_eq!(problems, Vec::<String>::new());
+    assert_eq!(replicas(&plan), ["find@cpu 1 5", "answer@cpu 1 18", "check@cpu 1 1"]);
+    assert_eq!(
+        plan.pipelines[0].stages[1].pools[0].why_not_more.as_deref(),
+        Some("no room for one more")
+    );
+}
+
+#[test]
+fn a_ceiling_on_power_is_named_where_it_is_what_holds_a_pipeline() {
+    let declared = pool("cpu", &json!({"spec": {"powerWattsPerNode": 400}}));
+    let limited = json!({"spec": {"budget": {"maxCostPerHour": "90", "maxPowerWatts": 2400}}});
+    let text = declared + &chain("chat", &limited);
+    let (plan, problems) = planned(&[("a.yaml", &text)], &["cpu=50:4,16Gi"]);
+    assert_eq!(problems, Vec::<String>::new());
+    let told = [
+        "find@cpu 5: the ceiling on power leaves no more",
+        "answer@cpu 18: the ceiling on power leaves no more",
+        "check@cpu 1: the ceiling on power leaves no more",
+    ];
+    assert_eq!(bounds(&plan), told);
+}
+
 #[test]
 fn power_is_told_only_where_every_pool_in_use_declares_it() {
     let declared = pool("cheap", &json!({"spec": {"powerWattsPerNode": 400}}));

@@ -1,6 +1,6 @@
 //! Both sides of a comparison, row by row: what text and Markdown are written from.
 
-use crate::api::decimal::money;
+use crate::api::decimal::{money, thousandths};
 use crate::plan::change::{Change, Kind};
 use crate::plan::report::{Amount, Pipeline, Placement, Report, Stage};
 
@@ -121,6 +121,17 @@ pub(super) fn budget(pipeline: &Pipeline) -> Option<String> {
         .map(|milliwatts| format!("{} W", milliwatts / 1_000));
     let parts: Vec<String> = pipeline.budget_per_hour.map(money).into_iter().chain(power).collect();
     (!parts.is_empty()).then(|| parts.join(" and "))
+}
+
+/// Requests per second at the maximum, in three digits and rounded down: what is promised is served.
+pub(super) fn serves(pipeline: &Pipeline) -> Option<String> {
+    let millis = pipeline.requests_per_second_at_maximum?;
+    let unit = match millis {
+        0..10_000 => 10,
+        10_000..100_000 => 100,
+        _ => 1_000,
+    };
+    Some(thousandths(millis - millis % unit))
 }
 
 /// Watts, without a fraction that nobody can measure.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::joined::{Joined, Row, budget, counted, joined, skipped, watts};
+use super::joined::{Joined, Row, budget, counted, joined, serves, skipped, watts};
 use super::text::price;
 use crate::api::decimal::money;
 use crate::plan::change::Kind;
@@ -11,7 +11,7 @@ use crate::plan::report::{Amount, Cost, Placement, Report};
 /// The first line: whoever posts this finds by it what to replace.
 const MARK: &str = "<!-- tiercel plan -->";
 /// What the numbers mean.
-const LEGEND: &str = "<sub>Minimum: without load. Maximum: every stage at its most replicas, as far as pools and budget allow. \
+const LEGEND: &str = "<sub>Minimum: without load. Maximum: under the most that a pipeline can serve from end to end with its `replicas.max`, pools and budget. \
                       Arrows: before → after.</sub>";
 /// Most bytes: GitHub takes 65,536 characters in a comment.
 const BYTES_MAX: usize = 60_000;
@@ -200,6 +200,15 @@ fn pipeline(joined: &Joined<'_>, page: &mut String) {
             new.or(old).unwrap_or_default()
         };
         let _ = write!(page, "; budget {budget}");
+    }
+    let (old, new) = (joined.before.and_then(serves), joined.after.and_then(serves));
+    if old.is_some() || new.is_some() {
+        let served = if compared {
+            arrow(old.as_deref(), new.as_deref(), "-")
+        } else {
+            new.or(old).unwrap_or_default()
+        };
+        let _ = write!(page, "; serves {served} requests per second at the maximum");
     }
     page.push_str("\n\n");
     if let Some(change) = joined.change.filter(|change| change.kind == Kind::Changed) {

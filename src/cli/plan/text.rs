@@ -1,7 +1,7 @@
 //! A report for people: tables that fit into 80 columns as long as names are short.
 
 use super::super::words::length;
-use super::joined::{Joined, Row, budget, census, counted, joined, skipped, watts};
+use super::joined::{Joined, Row, budget, census, counted, joined, serves, skipped, watts};
 use crate::api::decimal::money;
 use crate::plan::change::{Change, Kind};
 use crate::plan::grouped;
@@ -15,8 +15,7 @@ const GAP: &str = "  ";
 /// Narrowest last column; what has less room begins on a line of its own.
 const LAST_MIN: usize = 24;
 /// What the numbers mean.
-const LEGEND: &str =
-    "minimum: without load; maximum: every stage at its most replicas, as far as pools and budget allow";
+const LEGEND: &str = "minimum: without load; maximum: under the most that a pipeline can serve from end to end with its replicas.max, pools and budget";
 /// Objects that are named one by one.
 const NAMED_MAX: usize = 12;
 
@@ -138,7 +137,18 @@ fn cost(joined: &Joined<'_>) -> Vec<String> {
         _ if !compared => format!("; budget {}", after.or(before).unwrap_or_default()),
         _ => format!("; budget {}", arrow(before.as_deref(), after.as_deref())),
     };
-    amounts(old, new, &limit)
+    let mut lines = amounts(old, new, &limit);
+    let (before, after) = (joined.before.and_then(serves), joined.after.and_then(serves));
+    let told = match (&before, &after) {
+        (None, None) => return lines,
+        _ if compared => arrow(before.as_deref(), after.as_deref()),
+        _ => after.or(before).unwrap_or_default(),
+    };
+    lines.extend(paragraph(
+        2,
+        &format!("serves {told} requests per second at the maximum"),
+    ));
+    lines
 }
 
 /// `per hour` and `watts`, on either side or both.
