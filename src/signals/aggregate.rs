@@ -262,7 +262,7 @@ impl Track {
             Role::Running => signals.running,
             Role::CacheUse => signals.cache_use,
             Role::Utilization => signals.utilization,
-            Role::Throughput => signals.finished,
+            Role::Throughput => signals.throughput(),
             Role::Latency => self.latency(preset, now_ms),
         };
         let value = match number {
@@ -300,9 +300,16 @@ impl Track {
         self.identical >= preset.frozen_after() && !self.claims_work()
     }
 
-    /// Requests arriving per second, thousandths: what finished, plus what is in the pod more than before. Between the
-    /// oldest and the newest fresh point; `None` where that comes out negative, as it does when requests are abandoned.
+    /// Requests arriving per second, thousandths: as the source counts them, else what finished, plus what is in the pod more
+    /// than before. Between the oldest and the newest fresh point; `None` where that comes out negative, as it does when
+    /// requests are abandoned.
     fn rate(&self, preset: &Preset, now_ms: u64) -> Option<u64> {
+        if self.latest.as_ref().is_some_and(|answer| answer.signals.rate.is_ok()) {
+            return match self.reading(preset, Role::Throughput, now_ms) {
+                Reading::Fresh(sample) => sample.value.thousandths(),
+                Reading::Stale(_) | Reading::Absent(_) => None,
+            };
+        }
         let (oldest, newest) = self.span(preset.freshness_ms(Role::Throughput)?, now_ms)?;
         let under_way = |point: &Point| point.in_flight.iter().flatten().sum::<f64>();
         let arrived = (newest.finished - oldest.finished) + (under_way(newest) - under_way(oldest));

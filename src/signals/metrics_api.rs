@@ -114,6 +114,7 @@ impl Usage {
             cache_use: Err(Why::NoSeries),
             utilization,
             finished: Err(Why::NoSeries),
+            rate: Err(Why::NoSeries),
             served: Err(Why::NoSeries),
             source_ms: Some(self.source_ms),
             fingerprint: fingerprint(&measured),

@@ -137,12 +137,24 @@ pub struct PodSignals {
     pub utilization: Result<Finite, Why>,
     /// Requests finished since the server started: a counter.
     pub finished: Result<Finite, Why>,
+    /// Requests per second, where the source counts them itself instead of showing a counter.
+    pub rate: Result<Finite, Why>,
     /// How long finished requests took together: counters.
     pub served: Result<Served, Why>,
     /// The oldest source time among the numbers used, if the source gives times: milliseconds on its own clock.
     pub source_ms: Option<i64>,
     /// Changes whenever the answer does.
     pub fingerprint: u64,
+}
+
+impl PodSignals {
+    /// What the role of throughput is about: requests per second if the source counts them, else the counter.
+    pub fn throughput(&self) -> Result<Finite, Why> {
+        match self.rate {
+            Err(Why::NoSeries) => self.finished,
+            told => told,
+        }
+    }
 }
 
 /// Requests finished since the server started, and the time that they took together.

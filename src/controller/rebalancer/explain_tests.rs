@@ -20,6 +20,7 @@ fn vllm(running: f64, finished: f64, fingerprint: u64) -> PodSignals {
         cache_use: Ok(number(0.25)),
         utilization: Err(Why::NoSeries),
         finished: Ok(number(finished)),
+        rate: Err(Why::NoSeries),
         served: Ok(Served {
             seconds: number(finished * 0.5),
             requests: number(finished),

@@ -32,6 +32,7 @@ fn cpu(share: f64, source_ms: i64) -> PodSignals {
         cache_use: Err(Why::NoSeries),
         utilization: Finite::try_from(share),
         finished: Err(Why::NoSeries),
+        rate: Err(Why::NoSeries),
         served: Err(Why::NoSeries),
         source_ms: Some(source_ms),
         fingerprint: source_ms.unsigned_abs(),
@@ -66,6 +67,41 @@ fn counts_are_summed_over_the_pods_that_reported_and_the_oldest_receipt_dates_th
         (None, Some(500))
     );
     assert_eq!(aggregate.gaps, [(Arc::from("new"), Gap::Absent(Why::NoTarget))]);
+}
+
+#[test]
+fn a_rate_that_the_source_counts_is_the_rate_while_it_is_fresh() {
+    let text = r#"
+prometheus: [{name: main, url: 'http://p'}]
+queries:
+- {name: x, source: main, per: pod, role: utilization, kind: ratio, freshness: 60s, query: 'u{namespace="$namespace"}'}
+- {name: x, source: main, per: pod, role: throughput, kind: perSecond, freshness: 20s, optional: true,
+   query: 'sum by (pod) (rate(n{namespace="$namespace"}[1m]))'}
+"#;
+    let sources = crate::signals::sources::Sources::parse("test", text).unwrap();
+    let preset = sources.presets().next().unwrap();
+    let rated = |rate| PodSignals {
+        rate,
+        source_ms: None,
+        ..cpu(0.5, 1)
+    };
+    let seen = observed([
+        ("a", 1_000, Ok(rated(Finite::try_from(4.25)))),
+        ("b", 1_500, Ok(rated(Finite::try_from(3.0)))),
+        ("c", 1_500, Ok(rated(Err(Why::Frozen)))),
+    ]);
+    let rate = |uids: &[&str], now_ms| {
+        let reading = seen.aggregate(preset, &pods(uids), now_ms).reading.unwrap();
+        (reading.sampled, reading.utilization_permille, reading.rate_millis)
+    };
+    // One answer is enough: nothing is counted between two.
+    assert_eq!(rate(&["a", "b"], 2_000), (2, Some(500), Some(7_250)));
+    assert_eq!(rate(&["a", "b"], 21_001), (2, Some(500), None), "too old, and optional");
+    assert_eq!(
+        rate(&["a", "c"], 2_000),
+        (2, Some(500), None),
+        "of one pod it is not known"
+    );
 }
 
 #[test]

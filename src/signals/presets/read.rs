@@ -44,6 +44,7 @@ impl Preset {
             cache_use: number(Role::CacheUse),
             utilization: number(Role::Utilization),
             finished: number(Role::Throughput),
+            rate: Err(Why::NoSeries),
             served: amount(Role::Latency).and_then(Amount::served),
             source_ms,
             fingerprint,

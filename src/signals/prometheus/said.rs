@@ -70,6 +70,7 @@ impl Said {
             cache_use: role(Role::CacheUse),
             utilization: role(Role::Utilization),
             finished: Err(Why::NoSeries),
+            rate: role(Role::Throughput),
             served: Err(Why::NoSeries),
             source_ms: None,
             fingerprint: self.fingerprint,

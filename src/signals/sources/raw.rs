@@ -595,19 +595,16 @@ impl Terms<'_> {
     /// Freshness in milliseconds, and how pods are combined.
     fn checked(&self, at: &str) -> Result<(u64, Combine), Refusal> {
         let (role, kind, per) = (self.role.value, self.kind.value, self.per);
-        check(
-            role != Role::Throughput || per == Per::Stage,
-            self.role,
-            &format!("{at}.role"),
-            "throughput is asked per stage, as a rate; per pod use queued, running, cacheUse or utilization",
-        )?;
         let (fits, allowed) = match role {
             Role::Queued | Role::Running => (kind == Unit::Count, "queued and running are of kind count"),
             Role::CacheUse | Role::Utilization => (
                 matches!(kind, Unit::Ratio | Unit::Percent),
                 "cacheUse and utilization are of kind ratio (0 to 1) or percent (0 to 100)",
             ),
-            Role::Throughput => (kind == Unit::PerSecond, "throughput is of kind perSecond"),
+            Role::Throughput => (
+                kind == Unit::PerSecond,
+                "throughput is of kind perSecond: ask for the rate of a counter, not for the counter",
+            ),
             Role::Latency => {
                 return Err(refusal(
                     self.role,

@@ -88,6 +88,26 @@ fn a_whole_configuration_becomes_endpoints_and_presets() {
 }
 
 #[test]
+fn throughput_is_asked_per_pod_too_and_summed_over_pods() {
+    let rate = r#"{name: x, source: main, per: pod, role: throughput, kind: perSecond, freshness: 30s, optional: true,
+      query: 'sum by (pod) (rate(q{namespace="$namespace"}[1m]))'}"#;
+    let text = format!(
+        "{ENDPOINT}queries:\n- {QUERY}\n- {rate}\ncustomMetrics:\n\
+         - {{name: y, metric: served_per_second, role: throughput, kind: perSecond, freshness: 30s}}\n"
+    );
+    let sources = Sources::parse("sources.yaml", &text).unwrap();
+    for preset in sources.presets() {
+        assert_eq!(
+            preset.across_pods(Role::Throughput),
+            Some(Combine::Sum),
+            "{}",
+            preset.name()
+        );
+        assert_eq!(preset.freshness_ms(Role::Throughput), Some(30_000));
+    }
+}
+
+#[test]
 fn without_a_file_nobody_answers_for_the_presets_that_ship() {
     let none = Sources::default();
     assert!(none.ask("dcgm").is_none() && none.ask("psi").is_none());
@@ -189,7 +209,17 @@ fn a_refusal_names_file_line_field_and_what_is_allowed() {
             "queries[0].kind",
             "ratio (0 to 1) or percent",
         ),
-        (query("queued", "throughput"), 4, "queries[0].role", "per stage"),
+        (query("queued", "throughput"), 4, "queries[0].kind", "kind perSecond"),
+        (
+            query(
+                "queued, kind: count, freshness: 30s",
+                "throughput, kind: perSecond, freshness: 30s, acrossPods: max",
+            ),
+            4,
+            "queries[0].acrossPods",
+            "counts are summed",
+        ),
+        (query("queued", "latency"), 4, "queries[0].role", "from pods only"),
         (query("30s", "30"), 4, "queries[0].freshness", "1s to 10m"),
         (
             query("30s", "30s, acrossPods: max"),

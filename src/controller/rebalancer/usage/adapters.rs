@@ -180,6 +180,7 @@ fn signals(roles: &Roles, needed: impl Fn(Role) -> bool) -> Result<PodSignals, W
         cache_use: role(Role::CacheUse),
         utilization: role(Role::Utilization),
         finished: Err(Why::NoSeries),
+        rate: role(Role::Throughput),
         served: Err(Why::NoSeries),
         source_ms: Some(source_ms),
         fingerprint: fingerprint(&measured),

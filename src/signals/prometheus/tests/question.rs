@@ -26,6 +26,8 @@ fn signals(entries: &[&str]) -> Vec<Signal> {
 }
 
 const QUEUE: &str = r#"per: pod, role: queued, kind: count, query: 'q{namespace="$namespace",pod=~"$pods"}'"#;
+const RATE: &str = r#"per: pod, role: throughput, kind: perSecond, optional: true,
+    query: 'sum by (pod) (rate(done_total{namespace="$namespace"}[1m]))'"#;
 const BUSY: &str = r#"per: pod, role: utilization, kind: percent, optional: true,
     query: 'sum by (pod) (a{namespace="$namespace"}) / on () group_left () limit{namespace="$namespace"}'"#;
 
@@ -278,6 +280,14 @@ fn numbers_of_a_pod_are_one_answer_as_old_as_the_oldest_that_counts() {
     newer[1].2 = "996";
     assert_ne!(said(&newer).unwrap().fingerprint, whole.fingerprint);
     assert_eq!(said(&both).unwrap().fingerprint, whole.fingerprint);
+
+    // A rate is the server's own: no counter is made of it.
+    assert_eq!(pod.rate, Err(Why::NoSeries));
+    let rated = self::signals(&[QUEUE, RATE]);
+    let samples = [(0, "one", "3"), (1, "one", "995"), (2, "one", "2.5"), (3, "one", "990")];
+    let pod = Said::of(&first(&rated, &samples), &rated).unwrap().of_pod();
+    assert_eq!(pod.rate.map(crate::signals::Finite::get), Ok(2.5));
+    assert_eq!(pod.finished, Err(Why::NoSeries));
 
     assert_eq!(said(&[]).map(|_| ()), Err(Why::NoSeries));
     assert_eq!(
