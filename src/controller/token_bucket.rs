@@ -1,4 +1,6 @@
 //! A token bucket that learns from refusals: halves its rate when the server says "too many", recovers evenly. Pure.
+//!
+//! Until it has recovered it saves nothing up: writes that come all at once are what the server had no room for.
 
 /// How many writes, and how many at once after a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +96,12 @@ impl TokenBucket {
     fn advance(&mut self, now_ms: u64) {
         let elapsed_ms = now_ms.saturating_sub(self.updated_ms).min(ELAPSED_MS_MAX).cast_signed();
         if elapsed_ms > 0 {
-            self.tokens = (self.tokens + self.rate_millis(self.updated_ms) * elapsed_ms).min(self.capacity);
+            let saved = if self.rate_millis(now_ms) < self.full_rate {
+                TOKEN
+            } else {
+                self.capacity
+            };
+            self.tokens = (self.tokens + self.rate_millis(self.updated_ms) * elapsed_ms).min(saved);
             self.updated_ms = now_ms;
         }
     }
@@ -161,6 +168,17 @@ mod tests {
         assert_eq!(bucket.rate_millis(2_000), 2_750);
         assert_eq!(bucket.rate_millis(3_000), 3_250);
         assert_eq!(bucket.rate_millis(60_000), 10_000);
+    }
+
+    #[test]
+    fn nothing_is_saved_up_until_the_rate_has_recovered() {
+        let mut bucket = TokenBucket::new(RATE);
+        bucket.refused(0, None);
+        // Five seconds at five per second and more: once that was a full bucket.
+        let waits: Vec<u64> = (0..3).map(|_| bucket.reserve(5_000)).collect();
+        assert_eq!(waits, [0, 134, 267]);
+        assert_eq!(bucket.reserve(60_000), 0);
+        assert_eq!((0..19).map(|_| bucket.reserve(60_000)).sum::<u64>(), 0, "as before");
     }
 
     #[test]

@@ -17,6 +17,7 @@
 mod adapters;
 mod admission;
 mod behaviour;
+mod behaviour_busy;
 mod behaviour_faults;
 mod behaviour_learning;
 mod behaviour_load;
@@ -77,6 +78,7 @@ fn main() {
     // The longest one first.
     trials.extend(behaviour_learning::scenarios(&suite));
     trials.extend(admission::scenarios(&suite));
+    trials.extend(behaviour_busy::scenarios(&suite));
     trials.extend(behaviour_faults::scenarios(&suite));
     trials.extend(behaviour_load::scenarios(&suite));
     trials.extend(behaviour_sources::scenarios(&suite));

@@ -43,8 +43,8 @@ impl Prometheus {
         })
     }
 
-    /// What an administrator writes about it, YAML of the chart's `sources`: presets `broker` of stages, `gateway` of pods,
-    /// and those that ship.
+    /// What an administrator writes about it, YAML of the chart's `sources`: presets `broker` of stages, `gateway` and
+    /// `metered` of pods, and those that ship.
     pub(crate) fn sources(&self) -> String {
         let query = |name: &str, per: &str, role: &str, kind: &str, query: &str| {
             format!(
@@ -53,6 +53,8 @@ impl Prometheus {
         };
         let queue = |metric: &str| format!("sum({metric}{{namespace=\"$namespace\",queue=\"$pipeline.$stage\"}})");
         let busy = "max by (pod) (gateway_busy{namespace=\"$namespace\",pod=~\"$pods\"})";
+        // Its rate is what the test says it is.
+        let served = "sum by (pod) (rate(gateway_served_total{namespace=\"$namespace\",pod=~\"$pods\"}[1m]))";
         [
             "  prometheus:\n".to_owned(),
             format!(
@@ -63,6 +65,8 @@ impl Prometheus {
             query("broker", "stage", "queued", "count", &queue("broker_waiting")),
             query("broker", "stage", "running", "count", &queue("broker_running")),
             query("gateway", "pod", "utilization", "ratio", busy),
+            query("metered", "pod", "utilization", "ratio", busy),
+            query("metered", "pod", "throughput", "perSecond", served),
         ]
         .concat()
     }

@@ -37,7 +37,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 pub(crate) struct Installed {
     pub(crate) cluster: Arc<Cluster>,
     operator: Mutex<Operator>,
-    /// What presets `broker`, `gateway`, `dcgm` and `psi` ask.
+    /// What presets `broker`, `gateway`, `metered`, `dcgm` and `psi` ask.
     pub(crate) prometheus: Prometheus,
     /// What presets `in-flight` and `tickets` ask.
     pub(crate) adapters: Adapters,
