@@ -266,7 +266,8 @@ fn no_stage_holds_more_than_the_narrowest_of_its_pipeline_lets_through() {
         rated("answer", 40, "2", &json!([{"stage": "find", "callsPerRequest": "2"}])),
     ];
     merge(&mut parts[0], &json!({"tierHint": "CPUSufficient"}));
-    let gpu = json!({"container": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}});
+    let gpu =
+        json!({"tierHint": "AcceleratorRequired", "container": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}});
     merge(&mut parts[1], &gpu);
     let gpus = pool(
         "gpus",
