@@ -155,8 +155,9 @@ pub(crate) async fn writes_that_a_busy_api_server_refuses_get_fewer_and_all_of_t
         &["tiercel_api_requests_total{", "client=\"fast\"", "code=\"429\""],
     )
     .await;
+    let refusals = f64::from(u32::try_from(refused).unwrap());
     assert!(
-        (counted - refused as f64).abs() < 0.5,
+        (counted - refusals).abs() < 0.5,
         "the operator counts {counted}: {told}"
     );
     // The server was heard: what had not been sent yet waited, and what was refused did not come back all at once.
