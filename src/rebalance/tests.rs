@@ -5,6 +5,8 @@ use super::fixture::{Fixture, busy};
 use super::world::{DryReason, Event, OnSignalLoss, Reading, StageIdx, VariantIdx};
 use super::{State, step};
 
+mod shared;
+
 const NOW_MS: u64 = 1_000_000;
 
 /// A world and a core that has seen it once.
@@ -504,55 +506,6 @@ fn a_power_ceiling_binds_like_a_budget_and_beside_it() {
         "pipe p budget 1 watts 700\npool gpu 8\nstage s min 1\n gpu cost 1 watts 300 has 4/4 at 950",
         "gpu 4->1",
     );
-}
-
-#[test]
-fn pipelines_keep_ceilings_together_that_they_share_the_more_important_first() {
-    let two = |shared: &str, first: u16, second: u16| {
-        format!(
-            "shared {shared}\npool gpu 20
-             pipe a priority {first} shares 0\nstage s\n gpu cost 1 watts 100 has 3/3 at 1600
-             pipe b priority {second} shares 0\nstage t\n gpu cost 1 watts 100 has 3/3 at 1600"
-        )
-    };
-    // Each wants five.
-    check(&two("budget 10", 500, 500), "s/gpu 3->5, t/gpu 3->5");
-    check(&two("budget 8", 900, 100), "s/gpu 3->5");
-    check(&two("budget 8", 100, 900), "t/gpu 3->5");
-    check(&two("watts 800", 900, 100), "s/gpu 3->5");
-    // The tighter ceiling decides, also between what is shared and what is not.
-    check(&two("budget 10 watts 800", 100, 900), "t/gpu 3->5");
-    check(
-        &two("budget 10", 900, 100).replace("pipe a", "pipe a budget 4"),
-        "s/gpu 3->4, t/gpu 3->5",
-    );
-    let run = Run::of(&two("budget 8", 900, 100));
-    let not_used = |stage| run.state.report(StageIdx(stage)).unwrap().not_used[0];
-    assert_eq!([not_used(0), not_used(1)], [None, Some(NotUsed::OverShared)]);
-    // Who shares nothing is held back by nothing.
-    check(&two("budget 3", 900, 100).replace("900 shares 0", "900"), "s/gpu 3->5");
-    // What an advisory pipeline runs counts; what it would like does not, and here it would find nothing left.
-    check(
-        &two("budget 7", 900, 100).replace("pipe a", "pipe a mode advisory"),
-        "t/gpu 3->4",
-    );
-}
-
-#[test]
-fn a_shared_ceiling_lowered_below_the_cost_is_met_by_the_least_important_down_to_its_floor() {
-    let world = |shared: &str| {
-        format!(
-            "shared {shared}\npool gpu 20
-             pipe a priority 900 shares 0\nstage s min 1\n gpu cost 1 watts 100 has 3/3 at 750
-             pipe b priority 100 shares 0\nstage t min 1\n gpu cost 1 watts 100 has 3/3 at 750"
-        )
-    };
-    check(&world("budget 6"), "-");
-    check(&world("budget 5"), "t/gpu 3->2");
-    check(&world("budget 4"), "t/gpu 3->1");
-    check(&world("watts 400"), "t/gpu 3->1");
-    check(&world("budget 3"), "s/gpu 3->2, t/gpu 3->1");
-    check(&world("budget 1"), "s/gpu 3->1, t/gpu 3->1");
 }
 
 #[test]

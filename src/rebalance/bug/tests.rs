@@ -99,7 +99,7 @@ const CAUGHT_BY: &[(Bug, &[&str])] = &[
     ),
     (
         Bug::SharedForgotten,
-        &["tests::pipelines_keep_ceilings_together_that_they_share_the_more_important_first"],
+        &["tests::shared::pipelines_keep_ceilings_together_that_they_share_the_more_important_first"],
     ),
     (Bug::MemoryForgotten, &["proofs::memory_is_a_resource_of_its_own"]),
     (

@@ -37,12 +37,20 @@ impl State {
                         ..held.clone()
                     }
         };
-        self.world.pools == world.pools
-            && self.world.pipelines == world.pipelines
-            && self.world.stages == world.stages
-            && self.world.variants.len() == world.variants.len()
-            && world
-                .variants
+        // All of it by name, so that nothing new is left out.
+        let World {
+            pools,
+            pipelines,
+            stages,
+            variants,
+            shared,
+        } = world;
+        self.world.pools == *pools
+            && self.world.pipelines == *pipelines
+            && self.world.stages == *stages
+            && self.world.shared == *shared
+            && self.world.variants.len() == variants.len()
+            && variants
                 .iter()
                 .zip(self.world.variants.iter().zip(&self.variants))
                 .all(same)
