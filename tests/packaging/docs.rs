@@ -102,6 +102,12 @@ fn broken(page: &Path, text: &str) -> Vec<String> {
         let leaves = found.canonicalize().is_ok_and(|found| !found.starts_with(&docs));
         if leaves && page.starts_with(root().join("docs")) {
             faults.push(format!("{}:{line}: {target} leaves the book", name(page)));
+        } else if file.ends_with("README.md") && page.starts_with(root().join("docs")) && !page.ends_with("SUMMARY.md")
+        {
+            faults.push(format!(
+                "{}:{line}: {target} is index.html in the book: call the page index.md",
+                name(page)
+            ));
         }
     }
     faults
@@ -119,7 +125,7 @@ fn every_link_leads_to_a_file_and_a_heading() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     assert!(count > 150, "only {count} links were looked at");
     // The check sees what it is for.
-    let text = "# A heading: `code`, and more\n[a](#a-heading-code-and-more) [b](#b) [c](gone.md) [d](concepts.md#gone) [e](../README.md)\n`[f](gone.md)`\n";
+    let text = "# A heading: `code`, and more\n[a](#a-heading-code-and-more) [b](#b) [c](gone.md) [d](concepts.md#gone) [e](../README.md) [g](README.md)\n`[f](gone.md)`\n";
     // The page is not there, so it is looked at beside one that is.
     let faults: Vec<String> = broken(&root().join("docs/concepts.md"), text);
     assert_eq!(
@@ -130,6 +136,7 @@ fn every_link_leads_to_a_file_and_a_heading() {
             "docs/concepts.md:2: gone.md leads nowhere",
             "docs/concepts.md:2: no heading makes #gone",
             "docs/concepts.md:2: ../README.md leaves the book",
+            "docs/concepts.md:2: README.md is index.html in the book: call the page index.md",
         ]
     );
     assert!(anchors(text).contains("a-heading-code-and-more"));
