@@ -12,12 +12,22 @@ use crate::api::compute_pool::NamespacesFrom;
 use crate::api::{ComputePool, TieredPipeline};
 use crate::controller::capacity::{self, PoolObservation};
 use crate::controller::live::Live;
+use crate::controller::pipeline::ceilings::NamespaceCeilings;
 use crate::controller::pipeline::dereference::{Found, pool_facts};
 use crate::controller::view::{NodeView, PodView};
 use crate::simulate::ground::{Nodes, nodes};
 
-/// Labels by namespace.
-type Namespaces = BTreeMap<String, BTreeMap<String, String>>;
+/// What is known of namespaces, by name.
+pub type Namespaces = BTreeMap<String, Namespace>;
+
+/// A namespace as far as it matters to pipelines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its labels, by which pools admit it.
+    pub labels: BTreeMap<String, String>,
+    /// What its pipelines may take together.
+    pub ceilings: NamespaceCeilings,
+}
 
 /// What a cluster holds.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +40,7 @@ pub struct Snapshot {
     pub nodes: Vec<Arc<NodeView>>,
     /// All pods that hold something.
     pub pods: Vec<Arc<PodView>>,
-    /// Labels of all namespaces.
+    /// All namespaces.
     pub namespaces: Namespaces,
     /// Deployments that tiercel manages.
     pub deployments: Vec<Arc<Live<Deployment>>>,
@@ -153,13 +163,15 @@ impl Ground {
     /// What the operator would find for a pipeline.
     pub(super) fn found(&self, pipeline: &TieredPipeline) -> Found {
         let namespace = pipeline.namespace().unwrap_or_default();
-        let labels = self.namespaces.get(&namespace);
+        let around = self.namespaces.get(&namespace);
+        let known = around.cloned().unwrap_or_default();
         let mut found = Found {
-            pools: pool_facts(&self.pools, &self.observed, labels.unwrap_or(&BTreeMap::new())),
+            pools: pool_facts(&self.pools, &self.observed, &known.labels),
+            ceilings: known.ceilings,
             allow_secrets: self.allow_secrets,
             ..Found::default()
         };
-        if labels.is_none() {
+        if around.is_none() {
             for facts in &mut found.pools {
                 facts.admits = true;
             }
@@ -175,6 +187,12 @@ impl Ground {
     }
 
     fn doubt_namespaces(&mut self, manifests: &Manifests) {
+        for (name, namespace) in &self.namespaces {
+            let problems = namespace.ceilings.problems.iter();
+            self.assumptions.extend(
+                problems.map(|problem| format!("namespace '{name}': {problem}; until then it holds nothing back")),
+            );
+        }
         let selective = |pool: &Arc<ComputePool>| pool.spec.allowed_namespaces.from == NamespacesFrom::Selector;
         if !self.pools.iter().any(selective) {
             return;

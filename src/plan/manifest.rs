@@ -12,7 +12,9 @@ use serde_json::Value;
 use serde_saphyr::{MessageFormatter as _, UserMessageFormatter};
 
 pub use self::tree::{Lines, below};
+use super::ground::{Namespace, Namespaces};
 use crate::api::{ComputePool, GROUP, TieredPipeline, VERSION};
+use crate::controller::pipeline::ceilings::NamespaceCeilings;
 use crate::lint::{self, Refusal, Schemas};
 
 /// Where an object comes from.
@@ -112,8 +114,8 @@ pub struct Manifests {
     pub pipelines: Vec<Located<TieredPipeline>>,
     /// Pools, likewise.
     pub pools: Vec<Located<ComputePool>>,
-    /// Labels of namespaces.
-    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// Namespaces.
+    pub namespaces: Namespaces,
     /// Documents that are no business of tiercel: how many of each kind.
     pub skipped: BTreeMap<String, u32>,
     /// What is wrong.
@@ -309,12 +311,16 @@ impl Manifests {
         let Some(name) = value.pointer("/metadata/name").and_then(Value::as_str) else {
             return;
         };
-        let labels = value.pointer("/metadata/labels").and_then(Value::as_object);
-        let text = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
-        let mut labels: BTreeMap<String, String> = labels.into_iter().flatten().filter_map(text).collect();
+        let texts = |field: &str| -> BTreeMap<String, String> {
+            let found = value.pointer(field).and_then(Value::as_object);
+            let text = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+            found.into_iter().flatten().filter_map(text).collect()
+        };
+        let mut labels = texts("/metadata/labels");
         // The API server adds it to every namespace.
         labels.insert("kubernetes.io/metadata.name".to_owned(), name.to_owned());
-        self.namespaces.insert(name.to_owned(), labels);
+        let ceilings = NamespaceCeilings::of(&texts("/metadata/annotations"));
+        self.namespaces.insert(name.to_owned(), Namespace { labels, ceilings });
     }
 }
 

@@ -186,7 +186,7 @@ fn narrowest(limit: Limit, pipeline: &ValidatedPipeline, first: usize) -> Option
             let at = (stage.0 as usize).checked_sub(first)?;
             pipeline.stages.get(at).map(|stage| stage.name.as_str())
         }
-        Limit::Budget | Limit::Power | Limit::BudgetAndPower | Limit::Still => None,
+        Limit::Budget | Limit::Power | Limit::BudgetAndPower | Limit::Namespace | Limit::Still => None,
     }
 }
 

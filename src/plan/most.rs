@@ -31,6 +31,8 @@ pub(super) enum Limit {
     Power,
     /// Either.
     BudgetAndPower,
+    /// What the pipelines of its namespace may take together.
+    Namespace,
     /// This stage: its bounds, or its pools.
     Narrowest(StageIdx),
     /// Nothing is written for it, or it has no stage.
@@ -316,6 +318,16 @@ impl<'a> Search<'a> {
             [limited.budget_micros.is_some(), limited.power_max_milliwatts.is_some()]
         });
         let short = found.share(pipeline) < WHOLE;
+        if short && limited.is_some_and(|limited| limited.shared.is_some()) {
+            let mut world = self.world.clone();
+            if let Some(lifted) = world.pipelines.get_mut(pipeline) {
+                lifted.shared = None;
+            }
+            let tried = self.run(&world, found.with(pipeline, refused));
+            if tried.share(pipeline) >= refused && tried.spares(found, pipeline) {
+                return Limit::Namespace;
+            }
+        }
         for (lift_money, lift_power, limit) in lifts {
             if !short || (lift_money && !money) || (lift_power && !power) {
                 continue;

@@ -334,6 +334,36 @@ fn a_ceiling_on_power_is_named_where_it_is_what_holds_a_pipeline() {
 }
 
 #[test]
+fn the_ceiling_of_a_namespace_among_the_files_is_kept_by_all_its_pipelines_and_named() {
+    let namespace = |cost: &str| {
+        format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: agents\n  annotations: {{tiercel.dev/max-cost-per-hour: '{cost}'}}\n---\n"
+        )
+    };
+    let pools = pool("cpu", &json!({}));
+    let both = chain("chat", &json!({})) + &pipeline("other", &[stage("answer", 1, 4)], &json!({}));
+    // 0.40 an hour each: 25 replicas together.
+    let text = namespace("10.00") + &pools + &both;
+    let (plan, problems) = planned(&[("a.yaml", &text)], &["cpu=50:4,16Gi"]);
+    assert_eq!(problems, Vec::<String>::new());
+    let told = [
+        "find@cpu 4: the namespace's ceiling leaves no more",
+        "answer@cpu 16: the namespace's ceiling leaves no more",
+        "check@cpu 1: the namespace's ceiling leaves no more",
+        "answer@cpu 4: replicas.max of 4 is reached",
+    ];
+    assert_eq!(bounds(&plan), told);
+    let mut read = manifests(&[("a.yaml", &(namespace("much") + &pools + &both))]);
+    let ground = Ground::offline(&mut read, &["cpu=50:4,16Gi".parse().unwrap()], false);
+    assert_eq!(
+        ground.assumptions,
+        [
+            "namespace 'agents': annotation tiercel.dev/max-cost-per-hour of the namespace is 'much': must be a decimal such as '120.00', at most 9 digits before the point and 6 after; until then it holds nothing back"
+        ]
+    );
+}
+
+#[test]
 fn power_is_told_only_where_every_pool_in_use_declares_it() {
     let declared = pool("cheap", &json!({"spec": {"powerWattsPerNode": 400}}));
     let text = declared + &pool("dear", &json!({"spec": {"costPerNodeHour": "3.20"}}));
@@ -574,7 +604,7 @@ fn what_is_no_business_of_tiercel_is_counted_and_lists_are_opened() {
         ("without a kind", 1),
     ];
     assert_eq!(skipped, expected);
-    assert_eq!(read.namespaces["agents"]["team"], "a");
+    assert_eq!(read.namespaces["agents"].labels["team"], "a");
 }
 
 #[test]

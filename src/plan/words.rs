@@ -62,6 +62,7 @@ fn bound(row: &Held<'_>, permission: Permission, stage: &ValidatedStage) -> Opti
     let why = match (row.limit, row.narrowest) {
         (Limit::Budget, _) => NO_MONEY,
         (Limit::Power, _) => NO_POWER,
+        (Limit::Namespace, _) => "the namespace's ceiling leaves no more",
         (Limit::BudgetAndPower, _) => "budget and ceiling on power leave no more",
         (Limit::Narrowest(_), Some(name)) if name != stage.name => {
             return Some(format!("no use: '{name}' is its pipeline's narrowest"));

@@ -16,8 +16,9 @@ use super::super::print;
 use super::Error;
 use crate::api::{ComputePool, TieredPipeline, labels};
 use crate::controller::live::Wire;
+use crate::controller::pipeline::ceilings::NamespaceCeilings;
 use crate::controller::view::{NodeView, PodView};
-use crate::plan::ground::Snapshot;
+use crate::plan::ground::{self, Snapshot};
 
 /// From connecting to the last page.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -58,7 +59,13 @@ async fn all(cluster: &Cluster) -> Result<Snapshot, cluster::Error> {
     let namespaces: Vec<Namespace> = list(cluster, &any).await?;
     let managed = ListParams::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER));
     let deployments: Vec<Wire<Deployment>> = list(cluster, &managed).await?;
-    let labelled = |namespace: Namespace| (namespace.name_any(), namespace.metadata.labels.unwrap_or_default());
+    let known = |namespace: Namespace| {
+        let facts = ground::Namespace {
+            ceilings: NamespaceCeilings::of(namespace.annotations()),
+            labels: namespace.labels().clone(),
+        };
+        (namespace.name_any(), facts)
+    };
     let mut pools: Vec<ComputePool> = pools.into_iter().filter_map(|pool| pool.0.ok()).collect();
     pools.retain(|pool| pool.metadata.deletion_timestamp.is_none());
     let mut pipelines: Vec<TieredPipeline> = pipelines.into_iter().filter_map(|pipeline| pipeline.0.ok()).collect();
@@ -68,7 +75,7 @@ async fn all(cluster: &Cluster) -> Result<Snapshot, cluster::Error> {
         pools,
         nodes: nodes.into_iter().map(Arc::new).collect(),
         pods: pods.into_iter().map(Arc::new).collect(),
-        namespaces: namespaces.into_iter().map(labelled).collect(),
+        namespaces: namespaces.into_iter().map(known).collect(),
         deployments: deployments.into_iter().map(|wire| Arc::new(wire.live)).collect(),
     })
 }
