@@ -139,7 +139,7 @@ export function planned(out, say = console.log) {
     writeFileSync(file, text);
     const nodes = NODES.map((pool) => `--nodes ${pool}`);
     const command = `LC_ALL=C.UTF-8 TERM=screen-256color ${program} plan -f deploy --diff main ${nodes.join(" ")}`;
-    const screen = shown("plan", command, 84, 60, /pools and budget allow/, folder);
+    const screen = shown("plan", command, 84, 60, /replicas\.max, pools and budget/, folder);
     const typed = `tiercel plan -f deploy --diff main ${nodes.slice(0, 2).join(" ")} \\\n    ${nodes.slice(2).join(" ")}`;
     mkdirSync(out, { recursive: true });
     writeFileSync(join(out, "cli-plan.svg"), drawn(typed, screen, 88));
