@@ -111,20 +111,68 @@ pub fn propose(
     }
 }
 
+/// What one more of a resource would save. Of pools only whose stages, and all that compete with them, are served: what
+/// is missing has a penalty, which is no price that anybody pays.
 fn prices(question: &Question, solution: &Solution) -> Vec<(PoolIdx, u8, u64)> {
-    if solution.unserved.iter().any(|&open| open > 0) || solution.short.iter().any(|&short| short > 0) {
-        return Vec::new();
-    }
+    let starved = starved(&question.rows, solution);
     let priced = solution.prices.iter().filter_map(|&(what, price)| {
         let Priced::Pool { pool, resource } = what else {
             return None;
         };
+        if starved.get(pool as usize).copied().unwrap_or(true) {
+            return None;
+        }
         // From 2^-24 of a shifted price per unit to what a whole one costs; a price is micros × 1000 × 16.
         let whole = (u128::from(price) << question.shift).checked_mul(*PER_WHOLE.get(resource)?)?;
         let micros = u64::try_from((whole >> 24) / 16_000).ok()?;
         Some((PoolIdx(pool), u8::try_from(resource).ok()?, micros))
     });
     priced.collect()
+}
+
+/// By pool: whether a stage is short of something that competes for it, be it by way of other stages, of other pools or of
+/// ceilings.
+fn starved(rows: &Rows, solution: &Solution) -> Vec<bool> {
+    let places = rows.pools.len();
+    // A forest over pools and ceilings: what a stage has to do with is one tree.
+    let mut above: Vec<usize> = (0..places + rows.groups.len()).collect();
+    let root = |above: &[usize], mut at: usize| {
+        while let Some(&next) = above.get(at).filter(|&&next| next != at) {
+            at = next;
+        }
+        at
+    };
+    let touched = |stage: &StageRow| -> Vec<usize> {
+        let usable = stage.options.iter().filter(|option| option.upper > 0);
+        let pools = usable.map(|option| option.pool as usize);
+        pools
+            .chain(stage.groups.iter().map(|&group| places + group as usize))
+            .collect()
+    };
+    for stage in &rows.stages {
+        let all = touched(stage);
+        for pair in all.windows(2) {
+            let [one, other] = [0, 1].map(|at| pair.get(at).map_or(0, |&at| root(&above, at)));
+            if let Some(slot) = above.get_mut(one.max(other)) {
+                *slot = one.min(other);
+            }
+        }
+    }
+    let mut starved = vec![false; above.len()];
+    let lacks = solution.unserved.iter().zip(&solution.short);
+    for (stage, _) in rows
+        .stages
+        .iter()
+        .zip(lacks)
+        .filter(|(_, (open, short))| **open > 0 || **short > 0)
+    {
+        let at = touched(stage).first().map(|&at| root(&above, at));
+        if let Some(slot) = at.and_then(|at| starved.get_mut(at)) {
+            *slot = true;
+        }
+    }
+    let of = |pool| starved.get(root(&above, pool)).copied().unwrap_or(false);
+    (0..places).map(of).collect()
 }
 
 impl State {

@@ -224,7 +224,7 @@ pub(crate) async fn the_pipelines_of_a_namespace_keep_its_ceiling_together(suite
         .tiered
         .says("live", "WithinBudget", "False", "BudgetExhausted")
         .await;
-    let over = format!("replicas cost 2 per hour with all of namespace '{namespace}', which may cost 1");
+    let over = format!("replicas cost 2.00 per hour with all of namespace '{namespace}', which may cost 1.00");
     assert_eq!(told, over);
     allow(None).await;
     for name in ["batch", "live"] {

@@ -68,6 +68,22 @@ fn what_is_short_is_asked_about_once_until_something_changes() {
 }
 
 #[test]
+fn who_starves_elsewhere_takes_no_price_away() {
+    let slot = |text: &str| {
+        let (_, mut state) = seen(text);
+        let prices = answer(&state.question().unwrap()).certificate.prices;
+        prices.iter().any(|(pool, ..)| pool.0 == 0)
+    };
+    let starved =
+        |pool: &str| format!("{SHORT}\npool alone 1\npipe other\nstage z\n {pool} cap 1 cost 1 has 1/1 at 1600");
+    assert!(slot(SHORT));
+    assert!(slot(&starved("alone")), "another pool, another pipeline");
+    // Whoever starves for the same pool, or for what its stages could use instead, leaves nothing that could be saved.
+    let beside = format!("{SHORT}\npipe other\nstage z max 40\n dear cap 1 cost 1 has 20/20 at 1600");
+    assert!(!slot(&beside), "the other pool of the same stages");
+}
+
+#[test]
 fn an_answer_to_an_older_world_is_not_taken() {
     let (fixture, mut state) = seen(SHORT);
     let question = state.question().unwrap();
