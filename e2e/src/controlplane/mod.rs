@@ -26,6 +26,9 @@ use crate::tools::{Tool, Tools};
 const READY_WITHIN: Duration = Duration::from_secs(90);
 /// For ending in order; whoever takes longer is killed.
 const GRACE: Duration = Duration::from_secs(3);
+/// A ServiceAccount that is not there is asked for so many times more, 15 s in all.
+const ACCOUNT_TRIES: u32 = 75;
+const ACCOUNT_PAUSE: Duration = Duration::from_millis(200);
 /// Longest life of a ServiceAccount token made here.
 const TOKEN_SECONDS: i64 = 24 * 3600;
 
@@ -193,9 +196,18 @@ impl Cluster {
             }),
             ..TokenRequest::default()
         };
-        let answer = accounts
-            .create_token_request(service_account, &PostParams::default(), &request)
-            .await?;
+        let params = PostParams::default();
+        let ask = || accounts.create_token_request(service_account, &params, &request);
+        let mut answer = ask().await;
+        // A controller makes `default` some time after its namespace.
+        for _ in 0..ACCOUNT_TRIES {
+            if !matches!(&answer, Err(kube::Error::Api(status)) if status.is_not_found()) {
+                break;
+            }
+            tokio::time::sleep(ACCOUNT_PAUSE).await;
+            answer = ask().await;
+        }
+        let answer = answer?;
         let token = answer.status.and_then(|status| status.token).ok_or(Error::NoToken)?;
         let path = PathBuf::from(components::kubeconfig(
             &self.folder,
