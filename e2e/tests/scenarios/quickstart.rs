@@ -111,9 +111,13 @@ pub(crate) async fn kubectl_get_reads_well(suite: &Suite) {
         ]
     );
     let (x86, none) = (tiered.pool_name("x86"), tiered.pool_name("none"));
-    // The pool's numbers settle for two seconds.
-    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
-    let pools = kubectl.run(&["get", "cpool", &x86, &none]).await.unwrap();
+    // The pool's numbers settle for two seconds, or longer on a busy machine.
+    let counted = eventually(PATIENCE, "the pool counts its replicas", async || {
+        let pools = kubectl.run(&["get", "cpool", &x86, &none]).await.unwrap();
+        let line = masked(&pools).into_iter().find(|line| line.contains(" amd64 2 3 "));
+        line.map(|_| pools.clone()).ok_or(pools)
+    });
+    let pools = counted.await.unwrap();
     assert_eq!(
         masked(&pools),
         [
