@@ -57,7 +57,7 @@ fn l1_constant_input_reaches_a_fixed_point_and_stays() {
             .world
             .pipelines
             .iter()
-            .any(|pipeline| pipeline.budget_micros.is_some());
+            .any(|pipeline| pipeline.budget_micros.is_some() || pipeline.shared.is_some());
         let planned: Vec<u32> = sim
             .state
             .reports

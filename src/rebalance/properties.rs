@@ -219,6 +219,10 @@ fn distort(world: &mut World, wide: &[u64], narrow: &[u32]) {
         odd(&mut power);
         pipeline.power_max_milliwatts = pipeline.power_max_milliwatts.map(|_| power);
     }
+    for shared in &mut world.shared {
+        shared.budget_micros.iter_mut().for_each(&mut odd);
+        shared.power_max_milliwatts.iter_mut().for_each(&mut odd);
+    }
     for variant in &mut world.variants {
         odd(&mut variant.cost_micros);
         odd(&mut variant.marginal_micros);
@@ -276,7 +280,7 @@ proptest! {
         world.pools.iter_mut().for_each(|pool| pool.capacity.cpu_millis *= 100);
         world.pools.iter_mut().for_each(|pool| pool.capacity.memory_kib *= 100);
         for pipeline in &mut world.pipelines {
-            (pipeline.budget_micros, pipeline.power_max_milliwatts) = (None, None);
+            (pipeline.budget_micros, pipeline.power_max_milliwatts, pipeline.shared) = (None, None, None);
         }
         let expected = moves(&decide(&world, &seen, |_| {}), |at| at);
         let (turned, places) = reversed(&world);

@@ -14,8 +14,8 @@ use super::solve::{Memory, Settings};
 use super::state::State;
 use super::step::step;
 use super::world::{
-    DryReason, Event, Key, Mode, OnSignalLoss, Pipeline, PipelineIdx, Pool, PoolIdx, Resources, Stage, StageIdx, Tier,
-    Traffic, Variant, VariantIdx, World,
+    Ceilings, DryReason, Event, Key, Mode, OnSignalLoss, Pipeline, PipelineIdx, Pool, PoolIdx, Resources, Stage,
+    StageIdx, Tier, Traffic, Variant, VariantIdx, World,
 };
 
 /// One tick of the simulated cluster.
@@ -333,6 +333,10 @@ impl Sim {
             0 => stage.min = self.random.within(0, u64::from(stage.max)) as u32,
             1 => stage.max = stage.min.max(1) + self.random.within(0, 12) as u32,
             2 => stage.reliable_min = self.random.within(0, u64::from(stage.min)) as u32,
+            3 if pipeline.shared.is_some() && self.random.chance(50) => {
+                let shared = &mut self.world.shared[0].budget_micros;
+                *shared = self.random.chance(70).then(|| self.random.within(10, 250) * 1_000_000);
+            }
             3 => pipeline.budget_micros = self.random.chance(60).then(|| self.random.within(10, 200) * 1_000_000),
             _ => {
                 let modes = [
@@ -455,6 +459,7 @@ pub(super) fn random_world(random: &mut Random) -> World {
     let mut world = World::default();
     // Draws of its own: what else is drawn stays what the seeds on record lead to.
     let mut power = Random::new(!random.0);
+    let mut together = Random::new(random.0.rotate_left(32));
     let pool_count = random.within(1, 4);
     for at in 0..pool_count {
         let slots = random.within(4, 24);
@@ -476,16 +481,24 @@ pub(super) fn random_world(random: &mut Random) -> World {
             None
         };
         let priority = random.within(1, 3) as u16 * 100;
-        let shared = (!world.shared.is_empty() && power.chance(80)).then_some(0);
         world.pipelines.push(Pipeline {
             key: Key(200 + at),
             priority,
             budget_micros,
             power_max_milliwatts: power.chance(20).then(|| power.within(500, 4_000) * 1_000),
-            shared,
+            shared: None,
             mode: Mode::Automatic,
             objective: None,
         });
+    }
+    if together.chance(25) {
+        world.shared.push(Ceilings {
+            budget_micros: together.chance(80).then(|| together.within(40, 250) * 1_000_000),
+            power_max_milliwatts: together.chance(30).then(|| together.within(500, 5_000) * 1_000),
+        });
+        for pipeline in &mut world.pipelines {
+            pipeline.shared = together.chance(85).then_some(0);
+        }
     }
     for at in 0..random.within(1, 4) {
         let start = world.variants.len() as u32;
