@@ -16,9 +16,10 @@ use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+use crate::loopback::Loopback;
 
 /// Metric of every pod, preset `in-flight`.
 pub(crate) const IN_FLIGHT: &str = "http_requests_in_flight";
@@ -40,15 +41,14 @@ struct Known {
 /// The server. Ends with this value.
 pub(crate) struct Adapters {
     known: Arc<Mutex<Known>>,
-    address: SocketAddr,
-    _task: JoinSet<()>,
+    server: Loopback,
 }
 
 impl Adapters {
     /// Serves both APIs without any number, with a certificate of its own.
     pub(crate) async fn start() -> io::Result<Self> {
         let known = Arc::new(Mutex::new(Known::default()));
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let listener = Loopback::listener().await?;
         let address = listener.local_addr()?;
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).map_err(io::Error::other)?;
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(io::Error::other)?;
@@ -75,16 +75,8 @@ impl Adapters {
                 get(of_stage),
             )
             .with_state(Arc::clone(&known));
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            // Ends by being dropped.
-            let _ = axum::serve(listener, service).await;
-        });
-        Ok(Self {
-            known,
-            address,
-            _task: task,
-        })
+        let server = Loopback::on(listener, address, service);
+        Ok(Self { known, server })
     }
 
     /// What an administrator writes about it, YAML of the chart's `sources`.
@@ -98,7 +90,7 @@ impl Adapters {
 
     /// The objects that announce it to the API server.
     pub(crate) fn objects(&self) -> String {
-        let port = self.address.port();
+        let port = self.server.address.port();
         let service = json!({
             "apiVersion": "v1",
             "kind": "Service",

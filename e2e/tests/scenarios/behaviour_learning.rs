@@ -27,12 +27,29 @@ pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 1] {
 /// Six samples of fifteen seconds, twenty seconds after replicas last changed, on a machine that may be slow.
 const LEARNED: Duration = Duration::from_mins(8);
 
-/// What was learned of a stage's replicas on a pool.
-async fn learned(scene: &Scene, pool: &str) -> Option<Learned> {
-    let status = scene.tiered.pipeline("chat").await.status?;
+/// What was learned of the replicas of a pipeline's first stage on a pool.
+async fn learned(scene: &Scene, pipeline: &str, pool: &str) -> Option<Learned> {
+    let status = scene.tiered.pipeline(pipeline).await.status?;
     let pools = status.stages.into_iter().next()?.pools;
     let name = scene.tiered.pool_name(pool);
     pools.into_iter().find(|it| it.name == name)?.requests_per_second
+}
+
+/// The same, once it is no more than 10 requests per second. What is declared is 20: half of that is the most that goes at
+/// once.
+pub(crate) async fn learns(scene: &Scene, pipeline: &str, pool: &str) -> Learned {
+    let known = eventually(LEARNED, format!("what {pool} serves is known"), async || {
+        let known = learned(scene, pipeline, pool).await.ok_or("nothing learned")?;
+        let value: f64 = known.value.parse().map_err(|_| known.value.clone())?;
+        if value <= 10.0 {
+            Ok(known)
+        } else {
+            Err(format!("{known:?}"))
+        }
+    });
+    let known = known.await.unwrap_or_else(|late| panic!("{late}"));
+    assert_eq!(known.declared, "20");
+    known
 }
 
 /// Declared alike, one pool serves two fifths of what is said of it: the other is worth its higher price, at every load on
@@ -60,17 +77,7 @@ pub(crate) async fn what_was_learned_decides_after_a_restart_without_being_learn
     scene.tiered.create("chat", &[stage]).await;
     scene.settles("chat", "generate", &[("x86", 1)]).await;
     let learns = async {
-        let known = eventually(LEARNED, "what x86 serves is known", async || {
-            let known = learned(&scene, "x86").await.ok_or("nothing learned")?;
-            let value: f64 = known.value.parse().map_err(|_| known.value.clone())?;
-            if value <= 10.0 {
-                Ok(known)
-            } else {
-                Err(format!("{known:?}"))
-            }
-        });
-        let known = known.await.unwrap();
-        assert_eq!(known.declared, "20");
+        let known = learns(&scene, "chat", "x86").await;
         scene.settles("chat", "generate", &[("graviton", 1)]).await;
         let before = scene.states("chat", "generate").len();
         installed.operator().kill();
@@ -80,7 +87,7 @@ pub(crate) async fn what_was_learned_decides_after_a_restart_without_being_learn
         let stays = |state: &BTreeMap<String, (i64, i64)>| state.get("graviton").is_some_and(|it| it.0 > 0);
         let after = scene.states("chat", "generate").split_off(before - 1);
         assert!(after.iter().all(stays), "{}", scene.history());
-        let after = learned(&scene, "x86").await.unwrap();
+        let after = learned(&scene, "chat", "x86").await.unwrap();
         assert_eq!((&after.value, &after.declared), (&known.value, &known.declared));
         assert!(after.samples >= known.samples, "{after:?} after {known:?}");
         // It is at work, with what was learned: by what is declared, two on x86 would do.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use serde_json::json;
 use tiercel_e2e::nodes::X86;
-use tiercel_e2e::wait::eventually;
 
 use crate::adapters::{IN_FLIGHT, TICKETS};
 use crate::behaviour::{SHAPE, Scene, server, serving};
+use crate::behaviour_learning::learns;
 use crate::suite::Suite;
 use crate::support::NAMESPACE;
 
@@ -20,9 +20,6 @@ pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 3] {
         stages_follow_custom_and_external_metrics_of_the_api_server,
     ]
 }
-
-/// Half a dozen samples of fifteen seconds, on a machine that may be slow.
-const LEARNED: Duration = Duration::from_mins(8);
 
 pub(crate) async fn what_a_replica_serves_is_learned_from_a_rate_and_a_share_in_promql(suite: &Suite) {
     let scene = Scene::shared(suite, &[], serving()).await;
@@ -46,25 +43,7 @@ pub(crate) async fn what_a_replica_serves_is_learned_from_a_rate_and_a_share_in_
     tell("gateway_busy", 0.6);
     tell("gateway_served_total", 4.8);
     scene.tiered.says("web", "SignalsAvailable", "True", "Fresh").await;
-    let known = eventually(LEARNED, "what a replica serves is known", async || {
-        let status = scene.tiered.pipeline("web").await.status.ok_or("no status")?;
-        let pool = status
-            .stages
-            .into_iter()
-            .flat_map(|stage| stage.pools)
-            .next()
-            .ok_or("no pool")?;
-        let known = pool.requests_per_second.ok_or("nothing learned")?;
-        let value: f64 = known.value.parse().map_err(|_| known.value.clone())?;
-        // Half of what is declared is the most that goes at once.
-        if value <= 10.0 {
-            Ok(known)
-        } else {
-            Err(format!("{known:?}"))
-        }
-    });
-    let known = known.await.unwrap();
-    assert_eq!(known.declared, "20");
+    let known = learns(&scene, "web", "x86").await;
     assert!(known.value.parse::<f64>().unwrap() >= 7.5, "{known:?}");
     scene.settles("web", "serve", &[("x86", 1)]).await;
     // Declared, one replica would serve twelve a second at its target of 75 per cent; learned, it takes two.

@@ -33,6 +33,7 @@ mod hardware;
 mod harness;
 mod lifecycle;
 mod lifecycle_refusals;
+mod loopback;
 mod monitoring;
 mod plan;
 mod plugin;

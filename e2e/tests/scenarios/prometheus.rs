@@ -1,7 +1,6 @@
 //! A Prometheus-compatible server on loopback that knows numbers about pods and about queues, as far as the operator asks.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,8 +8,8 @@ use axum::extract::{Query, State};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+
+use crate::loopback::Loopback;
 
 /// What queries come to, by metric, namespace, and pod or queue.
 type Series = Arc<Mutex<BTreeMap<(String, String, String), f64>>>;
@@ -18,29 +17,18 @@ type Series = Arc<Mutex<BTreeMap<(String, String, String), f64>>>;
 /// The server. Ends with this value.
 pub(crate) struct Prometheus {
     series: Series,
-    address: SocketAddr,
-    _task: JoinSet<()>,
+    server: Loopback,
 }
 
 impl Prometheus {
     /// Serves without any series.
     pub(crate) async fn start() -> std::io::Result<Self> {
         let series = Series::default();
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let address = listener.local_addr()?;
         let service = Router::new()
             .route("/api/v1/query", get(answer))
             .with_state(Arc::clone(&series));
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            // Ends by being dropped.
-            let _ = axum::serve(listener, service).await;
-        });
-        Ok(Self {
-            series,
-            address,
-            _task: task,
-        })
+        let server = Loopback::start(service).await?;
+        Ok(Self { series, server })
     }
 
     /// What an administrator writes about it, YAML of the chart's `sources`: presets `broker` of stages, `gateway` and
@@ -59,7 +47,7 @@ impl Prometheus {
             "  prometheus:\n".to_owned(),
             format!(
                 "  - {{name: main, url: 'http://{}', method: GET, interval: 1s, presets: [dcgm, psi]}}\n",
-                self.address
+                self.server.address
             ),
             "  queries:\n".to_owned(),
             query("broker", "stage", "queued", "count", &queue("broker_waiting")),

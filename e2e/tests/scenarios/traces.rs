@@ -1,7 +1,6 @@
 //! Traces, as a collector on loopback takes them in from the real operator.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -17,10 +16,9 @@ use prost::Message as _;
 use serde_json::json;
 use tiercel_e2e::nodes::X86;
 use tiercel_e2e::wait::eventually;
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 
 use crate::behaviour::{SHAPE, Scene, server, serving};
+use crate::loopback::Loopback;
 use crate::suite::Suite;
 use crate::support::PATIENCE;
 
@@ -55,34 +53,23 @@ impl Span {
 /// The collector. Ends with this value.
 pub(crate) struct Collector {
     spans: Arc<Mutex<Vec<Span>>>,
-    address: SocketAddr,
-    _task: JoinSet<()>,
+    server: Loopback,
 }
 
 impl Collector {
     /// Takes spans in, OTLP over HTTP.
     pub(crate) async fn start() -> std::io::Result<Self> {
         let spans = Arc::default();
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let address = listener.local_addr()?;
         let service = Router::new()
             .route("/v1/traces", post(export))
             .with_state(Arc::clone(&spans));
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            // Ends by being dropped.
-            let _ = axum::serve(listener, service).await;
-        });
-        Ok(Self {
-            spans,
-            address,
-            _task: task,
-        })
+        let server = Loopback::start(service).await?;
+        Ok(Self { spans, server })
     }
 
     /// What an operator needs to send its spans here soon.
     pub(crate) fn environment(&self) -> Vec<(String, String)> {
-        let endpoint = format!("http://{}", self.address);
+        let endpoint = format!("http://{}", self.server.address);
         vec![
             ("OTEL_EXPORTER_OTLP_ENDPOINT".into(), endpoint),
             ("OTEL_EXPORTER_OTLP_COMPRESSION".into(), "gzip".into()),

@@ -172,6 +172,16 @@ fn arrow(before: Option<&str>, after: Option<&str>, none: &str) -> String {
     }
 }
 
+/// From the one to the other where both are compared, what is known of the only one else; nothing, if nothing is.
+fn between(old: Option<&str>, new: Option<&str>, compared: bool, none: &str) -> Option<String> {
+    let known = new.or(old)?;
+    Some(if compared {
+        arrow(old, new, none)
+    } else {
+        known.to_owned()
+    })
+}
+
 fn pipeline(joined: &Joined<'_>, page: &mut String) {
     let becomes = match joined.change.map(|change| change.kind) {
         Some(Kind::Added) => " (new)",
@@ -183,31 +193,16 @@ fn pipeline(joined: &Joined<'_>, page: &mut String) {
     let (old, new) = (joined.before.map(|one| one.cost), joined.after.map(|one| one.cost));
     let per_hour = |of: &dyn Fn(Cost) -> Amount| {
         let money = |cost: Option<Cost>| cost.map(|cost| money(of(cost).per_hour));
-        let (old, new) = (money(old), money(new));
-        if compared {
-            arrow(old.as_deref(), new.as_deref(), "-")
-        } else {
-            new.or(old).unwrap_or_default()
-        }
+        between(money(old).as_deref(), money(new).as_deref(), compared, "-").unwrap_or_default()
     };
     let (least, most) = (per_hour(&|cost| cost.minimum), per_hour(&|cost| cost.maximum));
     let _ = write!(page, "{least} per hour at the minimum, {most} at the maximum");
     let (old, new) = (joined.before.and_then(budget), joined.after.and_then(budget));
-    if old.is_some() || new.is_some() {
-        let budget = if compared {
-            arrow(old.as_deref(), new.as_deref(), "none")
-        } else {
-            new.or(old).unwrap_or_default()
-        };
+    if let Some(budget) = between(old.as_deref(), new.as_deref(), compared, "none") {
         let _ = write!(page, "; budget {budget}");
     }
     let (old, new) = (joined.before.and_then(serves), joined.after.and_then(serves));
-    if old.is_some() || new.is_some() {
-        let served = if compared {
-            arrow(old.as_deref(), new.as_deref(), "-")
-        } else {
-            new.or(old).unwrap_or_default()
-        };
+    if let Some(served) = between(old.as_deref(), new.as_deref(), compared, "-") {
         let _ = write!(page, "; serves {served} requests per second at the maximum");
     }
     page.push_str("\n\n");

@@ -233,6 +233,10 @@ pub(super) fn within_budget(valid: &ValidatedPipeline, view: Option<&PipelineVie
     }
 }
 
+fn per_hour(micros: u64) -> String {
+    format!("{} per hour", money(micros))
+}
+
 fn watts(milliwatts: u64) -> String {
     format!("{} W", milliwatts.div_ceil(1_000))
 }
@@ -243,32 +247,23 @@ fn within_namespace(valid: &ValidatedPipeline, view: Option<&PipelineView>) -> (
     let taken = view.and_then(|view| view.together);
     let (cost, power) = taken.map(|(cost, power)| (whole(cost), whole(power))).unzip();
     let namespace = &valid.id.namespace;
-    if let Some(most) = valid.together.limits.budget_micros {
-        over.extend(cost.filter(|&cost| cost > most).map(|cost| {
+    let mut against = |verb: &str, most: Option<u64>, taken: Option<u64>, tell: fn(u64) -> String| {
+        let Some(most) = most else { return };
+        over.extend(taken.filter(|&taken| taken > most).map(|taken| {
             format!(
-                "cost {} per hour with all of namespace '{namespace}', which may cost {}",
-                money(cost),
-                money(most)
+                "{verb} {} with all of namespace '{namespace}', which may {verb} {}",
+                tell(taken),
+                tell(most)
             )
         }));
         under.push(format!(
-            "cost no more than {} per hour with all of namespace '{namespace}'",
-            money(most)
+            "{verb} no more than {} with all of namespace '{namespace}'",
+            tell(most)
         ));
-    }
-    if let Some(most) = valid.together.limits.power_max_milliwatts {
-        over.extend(power.filter(|&power| power > most).map(|power| {
-            format!(
-                "draw {} with all of namespace '{namespace}', which may draw {}",
-                watts(power),
-                watts(most)
-            )
-        }));
-        under.push(format!(
-            "draw no more than {} with all of namespace '{namespace}'",
-            watts(most)
-        ));
-    }
+    };
+    let limits = &valid.together.limits;
+    against("cost", limits.budget_micros, cost, per_hour);
+    against("draw", limits.power_max_milliwatts, power, watts);
     (over, under)
 }
 
