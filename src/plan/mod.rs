@@ -9,6 +9,7 @@
 //! Pure: texts and objects in, a [`Report`](report::Report) out. Files, git and clusters are `cli::plan`'s.
 
 pub mod change;
+mod children;
 pub mod ground;
 pub mod manifest;
 mod most;
@@ -20,22 +21,25 @@ mod supply;
 mod tests;
 mod words;
 
-use kube::ResourceExt as _;
-use serde_json::Value;
+use std::collections::BTreeMap;
 
+use kube::ResourceExt as _;
+
+use self::children::children;
 use self::ground::Ground;
 use self::manifest::{Located, Problem};
 use self::most::{Limit, Most, most};
 pub use self::refusal::grouped;
-use self::report::{Child, Cost, Excluded, Pipeline, Placement, Plan, Pool, Stage};
+use self::report::{Cost, Excluded, Pipeline, Placement, Plan, Pool, Stage};
 use self::rest::{Load, Rest, rest};
 use self::words::{Held, held, mode};
 use crate::api::compute_pool::Tier;
-use crate::api::{ComputePool, TieredPipeline, labels};
+use crate::api::{ComputePool, TieredPipeline};
 use crate::controller::capacity::PoolObservation;
 use crate::controller::pipeline::build::{Desired, build};
 use crate::controller::pipeline::validate::validate;
 use crate::controller::pipeline::validated::{Claim, StagePool, ValidatedPipeline};
+use crate::controller::rebalancer::view::floor_cost;
 use crate::controller::rebalancer::world;
 use crate::rebalance::world::{Resources, StageIdx, World};
 use crate::simulate::ground::standing;
@@ -110,6 +114,8 @@ pub fn plan(
         plan.pipelines.push(pipeline);
         problems.extend(refused);
     }
+    let others = floors(&world, &all, steps.len());
+    problems.extend(refusal::over_together(pipelines, &steps, &plan.pipelines, &others));
     plan.pools = (ground.observed.iter().enumerate())
         .map(|(at, pool)| of_pool(at, pool, &world, &full.rest, &plan))
         .collect();
@@ -162,6 +168,19 @@ fn step(raw: &TieredPipeline, ground: &Ground) -> Step {
         valid,
         standing,
     }
+}
+
+/// What the floors of pipelines from `first` on cost at the least, by namespace.
+fn floors<'a>(world: &World, all: &'a [ValidatedPipeline], first: usize) -> BTreeMap<&'a str, u64> {
+    let mut sums = BTreeMap::new();
+    for stage in &world.stages {
+        let at = stage.pipeline.0 as usize;
+        if let Some(pipeline) = all.get(at).filter(|_| at >= first) {
+            let sum: &mut u64 = sums.entry(pipeline.id.namespace.as_str()).or_default();
+            *sum = sum.saturating_add(floor_cost(stage, world).unwrap_or(0));
+        }
+    }
+    sums
 }
 
 fn of_pools(pipeline: &ValidatedPipeline) -> impl Iterator<Item = &StagePool> {
@@ -310,41 +329,6 @@ fn pipeline(
         children: children(&step.desired),
     };
     (pipeline, problems)
-}
-
-/// The objects that the operator would apply, in its order.
-fn children(desired: &Desired) -> Vec<Child> {
-    let accounts = desired.accounts.iter().map(|child| child_of("ServiceAccount", child));
-    let services = desired.services.iter().map(|child| child_of("Service", child));
-    let budgets = desired
-        .budgets
-        .iter()
-        .map(|child| child_of("PodDisruptionBudget", child));
-    let deployments = desired
-        .deployments
-        .iter()
-        .map(|(child, _)| child_of("Deployment", child));
-    accounts.chain(services).chain(budgets).chain(deployments).collect()
-}
-
-fn child_of<K: serde::Serialize + kube::ResourceExt>(kind: &str, child: &K) -> Child {
-    let manifest = serde_json::to_value(child).unwrap_or_default();
-    let mut body = manifest.clone();
-    // Replicas are told as rows; they are the rebalancer's.
-    if let Some(spec) = body.get_mut("spec").and_then(Value::as_object_mut) {
-        spec.remove("replicas");
-    }
-    Child {
-        kind: kind.to_owned(),
-        name: child.meta().name.clone().unwrap_or_default(),
-        stage: child.labels().get(labels::STAGE).cloned().unwrap_or_default(),
-        template: manifest
-            .pointer("/spec/template")
-            .map(ToString::to_string)
-            .unwrap_or_default(),
-        body: body.to_string(),
-        manifest,
-    }
 }
 
 fn of_pool(at: usize, pool: &PoolObservation, world: &World, full: &Rest, plan: &Plan) -> Pool {

@@ -1,10 +1,14 @@
 //! What the operator would refuse or could not place, with the field at fault.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use kube::ResourceExt as _;
 
+use super::Step;
 use super::manifest::{Located, Problem, below};
-use super::report::Cost;
+use super::report::{self, Amount, Cost};
 use crate::api::decimal::money;
+use crate::api::labels::{MAX_COST_PER_HOUR, MAX_POWER_WATTS};
 use crate::api::{ComputePool, TieredPipeline};
 use crate::controller::capacity::{self, PoolObservation};
 use crate::controller::pipeline::validated::{Exclusion, ValidatedPipeline, ValidatedStage};
@@ -150,6 +154,50 @@ pub(super) fn over_power(of: &Located<TieredPipeline>, most: Option<u64>, cost: 
         most / 1_000
     );
     (draws > most).then(|| problem(of, "spec.budget.maxPowerWatts".to_owned(), message))
+}
+
+/// Ceilings of namespaces that floors exceed, told at the first pipeline of each. `others`: what the floors of pipelines that
+/// are not among the manifests cost at the least, millionths per hour by namespace.
+pub(super) fn over_together(
+    pipelines: &[Located<TieredPipeline>],
+    steps: &[Step],
+    planned: &[report::Pipeline],
+    others: &BTreeMap<&str, u64>,
+) -> Vec<Problem> {
+    let mut told = BTreeSet::new();
+    let mut problems = Vec::new();
+    for (located, step) in pipelines.iter().zip(steps) {
+        let namespace = step.valid.id.namespace.as_str();
+        if !told.insert(namespace) {
+            continue;
+        }
+        let here = planned.iter().filter(|one| one.namespace == namespace);
+        let least = here.fold(Amount::default(), |sum, one| sum.plus(one.cost.minimum));
+        let costs = least
+            .per_hour
+            .saturating_add(others.get(namespace).copied().unwrap_or(0));
+        let limits = &step.valid.together.limits;
+        let mut over = |verb: &str, takes: String, most: String, annotation: &str| {
+            let message = format!(
+                "the least replicas of all pipelines in namespace '{namespace}' {verb} {takes}, more than the {most} of its annotation {annotation}"
+            );
+            problems.push(problem(located, "metadata.namespace".to_owned(), message));
+        };
+        if let Some(most) = limits.budget_micros.filter(|&most| costs > most) {
+            over(
+                "cost",
+                format!("{} per hour", money(costs)),
+                money(most),
+                MAX_COST_PER_HOUR,
+            );
+        }
+        let most = limits.power_max_milliwatts;
+        if let Some((draws, most)) = least.watts.zip(most).filter(|(draws, most)| draws > most) {
+            let watts = |milliwatts: u64| format!("{} W", milliwatts.div_ceil(1_000));
+            over("draw", watts(draws), watts(most), MAX_POWER_WATTS);
+        }
+    }
+    problems
 }
 
 /// A pool that gives no capacity.

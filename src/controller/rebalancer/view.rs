@@ -323,7 +323,7 @@ pub fn sample(
 }
 
 /// What a stage's least replicas cost where one costs the least, those that must be on reliable pools there.
-pub(super) fn floor_cost(stage: &Stage, world: &World) -> Option<u64> {
+pub(crate) fn floor_cost(stage: &Stage, world: &World) -> Option<u64> {
     let variants = world
         .variants
         .get(stage.variants.0 as usize..stage.variants.1 as usize)?;
