@@ -75,6 +75,8 @@ pub(super) enum Bug {
     VerifySkipped,
     /// Prices of pools make a pool cheaper.
     PriceSign,
+    /// The search to the end drops choices that exceed their stage's least by half of what is left to the best plan.
+    GapHalved,
     /// What the room is worth is added to the bound.
     RoomTermSign,
     /// Stages are taken in the caller's order.

@@ -211,7 +211,7 @@ impl Sim {
             let settings = Settings {
                 polish: Some(3),
                 tries: 16,
-                branch_nodes: 64,
+                branch_looks: 20_000,
                 ..Settings::default()
             };
             self.proposal = Some(propose(&question, &mut self.solver, &settings, &mut || true));

@@ -4,6 +4,7 @@
 //! what is built, so that is what is read here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use toml::{Table, Value};
@@ -263,4 +264,44 @@ fn everything_comes_from_crates_io() {
         let known = ["workspace", "registry+https://github.com/rust-lang/crates.io-index"];
         assert!(known.contains(&source), "{} comes from {source}", package["name"]);
     }
+}
+
+/// All Rust files below a folder.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn what_compiles_the_core_alone_has_the_crates_that_the_core_uses() {
+    let table = |file: &str| read(file).parse::<Table>().unwrap()["dependencies"].clone();
+    let (ours, judges) = (table("Cargo.toml"), table("e2e/judge/Cargo.toml"));
+    let core = sources(&root().join("src/rebalance"));
+    let texts: Vec<String> = core.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    let mut used = BTreeSet::new();
+    for (name, version) in ours.as_table().unwrap() {
+        let path = format!("{}::", name.replace('-', "_"));
+        let mut lines = texts.iter().flat_map(|text| text.lines());
+        if lines.any(|line| {
+            line.trim_start()
+                .strip_prefix("use ")
+                .is_some_and(|line| line.starts_with(&path))
+        }) {
+            assert_eq!(
+                judges.get(name),
+                Some(version),
+                "src/rebalance uses '{name}': e2e/judge/Cargo.toml must name it alike"
+            );
+            used.insert(name.as_str());
+        }
+    }
+    assert!(used.contains("multiversion"), "{used:?}: nothing was compared");
 }

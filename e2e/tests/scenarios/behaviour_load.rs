@@ -3,9 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Namespace;
-use kube::Api;
-use kube::api::{Patch, PatchParams};
 use libtest_mimic::Trial;
 use serde_json::json;
 use tiercel::api::labels;
@@ -171,12 +168,10 @@ pub(crate) async fn the_pipelines_of_a_namespace_keep_its_ceiling_together(suite
     scene.tiered.cpu_pool("x86", &[(SHAPE, "x86")]).await;
     // A tenth of a node each: one dollar per hour.
     scene.price("x86", "10").await;
-    let namespaces: Api<Namespace> = Api::all(scene.tiered.space.client.clone());
     let namespace = scene.tiered.namespace().to_owned();
     let allow = async |cost: Option<&str>| {
-        let patch = json!({"metadata": {"annotations": {(labels::MAX_COST_PER_HOUR): cost}}});
-        let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
-        namespaces.patch_metadata(&namespace, &params, &patch).await.unwrap();
+        let space = &scene.tiered.space;
+        space.annotate(json!({(labels::MAX_COST_PER_HOUR): cost})).await;
     };
     allow(Some("4.10")).await;
     let installed = Arc::clone(&scene.tiered.installed);

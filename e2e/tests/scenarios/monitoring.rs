@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
+use tiercel::api::labels;
 use tiercel_e2e::fleet::{Fault, Metrics, Target};
 use tiercel_e2e::nodes::{L4, X86};
 use tiercel_e2e::prometheus::{self, Server};
@@ -92,6 +93,8 @@ pub(crate) async fn every_expression_of_dashboard_and_alerts_is_answered_under_l
     let mut prometheus = Server::start(&programs, operator, &repository().join(RULES))
         .await
         .unwrap();
+    let ceilings = json!({(labels::MAX_COST_PER_HOUR): "80", (labels::MAX_POWER_WATTS): "200000"});
+    scene.tiered.space.annotate(ceilings).await;
     let mut object = pipeline("chat", &[generate()]);
     object["spec"]["budget"] = json!({"maxCostPerHour": "50", "maxPowerWatts": 100_000});
     scene.tiered.apply(object).await;

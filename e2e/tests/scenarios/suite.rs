@@ -3,8 +3,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use kube::Client;
-use serde_json::json;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
 use tiercel_e2e::controlplane::{Cluster, Options};
 use tiercel_e2e::nodes::{self, Shape};
 use tiercel_e2e::tools::{self, Tools};
@@ -164,6 +166,14 @@ impl Suite {
 impl Space {
     /// Label that the nodes of [`Space::nodes`] carry, with the space's name as value.
     pub(crate) const LABEL: &'static str = "tiercel.test/space";
+
+    /// Sets annotations of its namespace; null takes one away.
+    pub(crate) async fn annotate(&self, annotations: Value) {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
+        let patched = namespaces.patch_metadata(&self.name, &PatchParams::default(), &patch);
+        drop(patched.await.unwrap());
+    }
 
     /// Nodes of one shape for this scenario only.
     pub(crate) async fn nodes(&self, shape: &Shape, count: usize) -> Vec<String> {

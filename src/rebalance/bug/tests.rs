@@ -150,6 +150,10 @@ const CAUGHT_BY: &[(Bug, &[&str])] = &[
         &["solve::properties::a_fleet_is_solved_close_to_its_bound_and_the_same_on_two_threads"],
     ),
     (
+        Bug::GapHalved,
+        &["solve::properties::a_tiny_instance_gets_the_best_of_all_plans_and_its_proof"],
+    ),
+    (
         Bug::RoomTermSign,
         &["solve::properties::a_tiny_instance_gets_the_best_of_all_plans_and_its_proof"],
     ),

@@ -9,7 +9,7 @@
 //! stages that went short ask again; and as that may raise shares, the cut is repeated a few times.
 
 use super::build::ask_with_room;
-use super::instance::Instance;
+use super::instance::{Instance, Stage};
 use super::oracle::{Ask, Oracle};
 use super::plan::{Plan, outcome};
 
@@ -24,14 +24,25 @@ pub(super) struct Share {
 }
 
 impl Share {
-    const WHOLE: Self = Self { served: 1, demand: 1 };
+    pub(super) const WHOLE: Self = Self { served: 1, demand: 1 };
 
-    fn below(self, other: Self) -> bool {
+    /// Less, as a share. Nothing of nothing is not below anything.
+    pub(super) fn below(self, other: Self) -> bool {
         u128::from(self.served) * u128::from(other.demand) < u128::from(other.served) * u128::from(self.demand)
     }
 
     pub(super) fn same(self, other: Self) -> bool {
         !self.below(other) && !other.below(self)
+    }
+
+    /// Whether there is any demand.
+    pub(super) fn is_wanted(self) -> bool {
+        self.demand > 0
+    }
+
+    /// What is served beyond the part that gets `through`.
+    pub(super) fn beyond(self, through: Self) -> u64 {
+        self.served.saturating_sub(through.of(self.demand))
     }
 
     /// That share of `demand`, rounded down.
@@ -43,10 +54,13 @@ impl Share {
 
 /// Demand and what is served of it, by whatever serves.
 pub(super) fn served(instance: &Instance, at: usize, plan: &Plan) -> Share {
-    let stage = &instance.stages[at];
+    share(&instance.stages[at], plan.outcomes[at].unserved)
+}
+
+/// The same of a stage whose choices leave so much unserved.
+pub(super) fn share(stage: &Stage, unserved: i64) -> Share {
     let demand = stage.given_demand();
-    let unserved = plan.outcomes[at].unserved.cast_unsigned();
-    let open = stage.beyond.saturating_add(unserved);
+    let open = stage.beyond.saturating_add(unserved.cast_unsigned());
     Share {
         served: demand.saturating_sub(open),
         demand,

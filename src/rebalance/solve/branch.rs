@@ -1,300 +1,290 @@
 //! Small instances to the end: which plans could still be better, and is there one?
 //!
-//! At prices λ with bound L, a plan costs
+//! For every stage all counts are listed that a better plan could have ([`choices`](super::choices)). The optimum is a combination
+//! of one choice of each list, or what is known is the optimum. For any prices λ,
 //!
 //! ```text
-//! L  +  Σ excess of its stages  +  λ · room it leaves
+//! Σ over stages of the least (own cost + λ·use) in its list  −  λ·room
 //! ```
 //!
-//! and no part of that sum is negative. So in a plan that is better than the best known, every stage's excess is below
-//! the gap. For every stage, list all counts with so little excess; the optimum is a combination of such lists, or what
-//! is known is the optimum. Combinations are tried depth first, stages with short lists first, the sum of excesses and
-//! the room that is left ending most of them early. A new best shrinks the gap and with it what is left to try.
+//! bounds every combination that fits. This is the bound of [`dual`](super::dual), of fewer choices, so it is higher, and once it
+//! is known every choice that exceeds its stage's least by what is left to the best plan can go. With shorter lists other
+//! prices are better, so both are repeated. What then is left is split in two, by the replicas of a stage on one of its
+//! pools, and each part treated alike. Where stages waver between prices is where to split: it separates what an average
+//! would blur.
 //!
-//! Ends of pipelines are counted when a combination is complete: what stages lose through their neighbours only adds to
-//! its cost, so nothing that could win was pruned.
+//! A pipeline serves what its narrowest stage serves. What a choice serves beyond the most that every stage of its pipeline still
+//! could is lost, and counts as unserved at once; the rest counts when a combination is complete. That only adds to its
+//! cost, so nothing that could win was pruned.
 //!
-//! If the lists or the search become too long, nothing is claimed.
+//! All bounds are integers. Floats only say where to look for prices, and where to split.
 
-use super::bottleneck;
+use super::bundle_price::{Bundle, Step};
+use super::choices::{Choices, choices};
 use super::dual::Evaluation;
-use super::instance::{Instance, RESOURCES};
-use super::oracle::extra;
-use super::plan::{Plan, outcome};
+use super::instance::Instance;
+use super::lists::{Left, Lists};
+use super::plan::Plan;
+use super::smooth_price::{float, gain};
+use super::{bottleneck, certificate};
 
-/// Counts that are listed per stage, at most.
-const LIST_MAX: usize = 20_000;
-/// Nodes that making one list may visit.
-const LIST_NODES_MAX: u32 = 400_000;
-/// Combinations that are looked at between two questions whether to go on.
-const ASK_EVERY: u64 = 4_096;
-
-/// Counts of one stage and their excess.
-struct Choice {
-    excess: i64,
-    counts: Vec<u32>,
-}
+/// Prices that are tried on all that is left, first and after each split.
+const TRIES_FIRST: u32 = 60;
+const TRIES: u32 = 10;
+/// Choices that are listed, at most: as many as can be looked at so often, and of all stages together so many.
+const LOOKS_PER_CHOICE: u64 = 40;
+const CHOICES_MAX: usize = 2_000_000;
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// The plan is an optimum.
     Proven,
-    /// It took too long.
-    Open,
+    /// It took too long. No plan costs less than this, scaled.
+    Open(i128),
 }
 
-/// Tries to make `plan` an optimum and to prove it. `cost` is what it costs, scaled and end to end.
+/// Tries to make `plan` an optimum and to prove it. `cost` is what it costs, scaled and end to end. Looks at no more than
+/// `looks_max` choices, one that is looked at again counted again.
 pub(super) fn finish(
     instance: &Instance,
     prices: &[u64],
     answers: &Evaluation,
     plan: &mut Plan,
     cost: i128,
-    nodes_max: u64,
+    looks_max: u64,
     go_on: &mut dyn FnMut() -> bool,
 ) -> Outcome {
-    let Ok(budget) = i64::try_from(cost - answers.bound - 1) else {
-        return Outcome::Open;
-    };
-    if budget < 0 {
+    // A better plan is better by a whole unit of the caller's, where costs are whole.
+    let step = if instance.is_whole() { 1 << instance.scale } else { 1 };
+    let mut reach = cost - step - answers.bound;
+    if reach < 0 {
         return Outcome::Proven;
     }
-    let mut lists = Vec::with_capacity(instance.stages.len());
-    for (at, &best) in answers.values.iter().enumerate() {
-        let mut list = List {
-            instance,
-            at,
-            best,
-            budget,
-            found: Vec::new(),
-            nodes: 0,
-            ratios: Vec::new(),
+    let (lists, budget) = loop {
+        let Ok(budget) = i64::try_from(reach) else {
+            return Outcome::Open(answers.bound);
         };
-        if !go_on() || !list.fill(prices) {
-            return Outcome::Open;
-        }
-        list.found
-            .sort_by(|a, b| a.excess.cmp(&b.excess).then_with(|| a.counts.cmp(&b.counts)));
-        lists.push((at, list.found));
-    }
-    lists.sort_by_key(|(at, list)| (list.len(), *at));
-    let mut empty = Plan::default();
-    empty.reset(instance);
-    let mut search = Combine {
-        instance,
-        lists: &lists,
-        bound: answers.bound,
-        best: cost,
-        best_plan: None,
-        plan: empty,
-        nodes: 0,
-        nodes_max,
-        stopped: false,
-        go_on,
-        rest: rests(instance, prices, &lists),
-    };
-    search.descend(0, 0);
-    let stopped = search.stopped;
-    if let Some(better) = search.best_plan {
-        *plan = better;
-    }
-    if stopped { Outcome::Open } else { Outcome::Proven }
-}
-
-/// For every dimension with a price: that price, and how much the stages from each depth on can use of it at most.
-fn rests(instance: &Instance, prices: &[u64], lists: &[(usize, Vec<Choice>)]) -> Vec<(usize, u64, Vec<i64>)> {
-    let mut rests = Vec::new();
-    for (dim, &price) in prices.iter().enumerate().filter(|&(_, &price)| price > 0) {
-        let mut most = vec![0_i64; lists.len() + 1];
-        for (depth, (at, list)) in lists.iter().enumerate().rev() {
-            let here = list
-                .iter()
-                .map(|choice| used(instance, *at, &choice.counts, dim))
-                .max()
-                .unwrap_or(0);
-            most[depth] = most[depth + 1].saturating_add(here);
-        }
-        rests.push((dim, price, most));
-    }
-    rests
-}
-
-/// What counts of a stage take of one dimension.
-fn used(instance: &Instance, at: usize, counts: &[u32], dim: usize) -> i64 {
-    let stage = &instance.stages[at];
-    (stage.options.start as usize..)
-        .zip(counts)
-        .fold(0, |sum, (option, &count)| {
-            let each = if dim < instance.pool_count * RESOURCES {
-                let here = instance.pool[option] as usize == dim / RESOURCES;
-                if here {
-                    instance.request[option][dim % RESOURCES]
-                } else {
-                    0
-                }
-            } else {
-                let held = instance.groups(stage).iter().find(|&&group| {
-                    let first = instance.group_dim(group);
-                    first == dim || first + 1 == dim
-                });
-                match held {
-                    Some(&group) if instance.group_dim(group) == dim => instance.cost[option],
-                    Some(&group) if instance.group_dim(group) + 1 == dim => instance.power[option],
-                    _ => 0,
-                }
-            };
-            sum.saturating_add(each.saturating_mul(i64::from(count)))
-        })
-}
-
-/// All counts of a stage whose excess is within the budget.
-struct List<'a> {
-    instance: &'a Instance,
-    at: usize,
-    best: i64,
-    budget: i64,
-    found: Vec<Choice>,
-    nodes: u32,
-    /// Least price and its capacity from each option on.
-    ratios: Vec<(i64, i64)>,
-}
-
-impl List<'_> {
-    fn fill(&mut self, prices: &[u64]) -> bool {
-        let stage = &self.instance.stages[self.at];
-        let options = stage.options.start as usize..stage.options.end as usize;
-        let extras: Vec<i64> = options
-            .map(|option| extra(self.instance, stage, option, prices))
+        let mut most = usize::try_from(looks_max / LOOKS_PER_CHOICE).map_or(CHOICES_MAX, |most| most.min(CHOICES_MAX));
+        let stages = answers.values.iter().enumerate();
+        let lists: Option<Vec<Choices>> = stages
+            .map(|(at, &least)| {
+                let list = choices(instance, at, prices, least, budget, most, go_on)?;
+                most -= list.len();
+                Some(list)
+            })
             .collect();
-        let mut ratio = (stage.penalty, 1);
-        self.ratios = vec![ratio; extras.len() + 1];
-        for piece in self.instance.pieces(stage).iter().rev() {
-            let price = piece.price.saturating_add(extras[piece.option as usize]);
-            if i128::from(price) * i128::from(ratio.1) < i128::from(ratio.0) * i128::from(piece.capacity) {
-                ratio = (price, piece.capacity);
-            }
-            self.ratios[piece.option as usize] = ratio;
+        match lists {
+            Some(lists) => break (lists, i128::from(budget)),
+            // What exceeds half of the gap is then left open, unless a plan that is so much better is found.
+            None if go_on() && reach > 0 => reach /= 2,
+            None => return Outcome::Open(answers.bound),
         }
-        // Options without pieces take the ratio of what follows them.
-        for option in (0..extras.len()).rev() {
-            let (here, after) = (self.ratios[option], self.ratios[option + 1]);
-            if i128::from(after.0) * i128::from(here.1) < i128::from(here.0) * i128::from(after.1) {
-                self.ratios[option] = after;
-            }
-        }
-        let mut counts = vec![0; extras.len()];
-        self.descend(0, 0, stage.demand, &extras, &mut counts)
+    };
+    let lists = Lists::new(instance, lists);
+    let all = lists
+        .choices
+        .iter()
+        .map(|list| (0..list.len() as u32).collect())
+        .collect();
+    let start = lists.normalised(prices);
+    let mut search = Search {
+        instance,
+        lists,
+        best: cost,
+        step,
+        best_picks: None,
+        plan: Plan::default(),
+        looks_left: looks_max,
+        open: None,
+        go_on,
+    };
+    search.descend(all, start, answers.bound, TRIES_FIRST);
+    // What is in no list exceeds the bound by more than the budget.
+    let outside = answers.bound + budget + 1;
+    let open = search.open.unwrap_or(outside).min(outside);
+    let best = search.best;
+    if let Some(picks) = search.best_picks.take() {
+        search.place(&picks);
+        std::mem::swap(plan, &mut search.plan);
     }
-
-    fn descend(&mut self, option: usize, price: i64, demand: i64, extras: &[i64], counts: &mut Vec<u32>) -> bool {
-        self.nodes += 1;
-        if self.nodes > LIST_NODES_MAX {
-            return false;
-        }
-        let stage = &self.instance.stages[self.at];
-        let most = self.best.saturating_add(self.budget);
-        if option == counts.len() {
-            let own = outcome(self.instance, self.at, counts).value(stage.penalty);
-            let rent = extras.iter().zip(counts.iter()).fold(0_i64, |sum, (extra, &count)| {
-                sum.saturating_add(extra.saturating_mul(i64::from(count)))
-            });
-            let excess = own.saturating_add(rent).saturating_sub(self.best);
-            if excess <= self.budget {
-                self.found.push(Choice {
-                    excess: excess.max(0),
-                    counts: counts.clone(),
-                });
-            }
-            return self.found.len() <= LIST_MAX;
-        }
-        let taken: u32 = counts[..option].iter().sum();
-        let upper = self.instance.upper[stage.options.start as usize + option].min(stage.max - taken);
-        let pieces = self
-            .instance
-            .pieces(stage)
-            .iter()
-            .filter(|piece| piece.option as usize == option);
-        let mut units = pieces.flat_map(|piece| (0..piece.max).map(move |_| (piece.price, piece.capacity)));
-        let (mut price, mut demand) = (price, demand);
-        for count in 0..=upper {
-            counts[option] = count;
-            let (rate, capacity) = self.ratios[option + 1];
-            let rest = i128::from(rate) * i128::from(demand.max(0)) / i128::from(capacity);
-            if i128::from(price) + rest <= i128::from(most) && !self.descend(option + 1, price, demand, extras, counts)
-            {
-                return false;
-            }
-            // One more only adds to the price; capacities that add are no use beyond the demand, but for floors.
-            let floors = stage.min > 0 || stage.reliable_min > 0;
-            let Some((each, capacity)) = units.next() else { break };
-            price = price.saturating_add(each).saturating_add(extras[option]);
-            if price > most || (demand <= 0 && !floors && !stage.uniform) {
-                break;
-            }
-            demand -= capacity;
-        }
-        counts[option] = 0;
-        true
+    if open > best - step {
+        Outcome::Proven
+    } else {
+        Outcome::Open(open)
     }
 }
 
-struct Combine<'a, 'b> {
+struct Search<'a, 'b> {
     instance: &'a Instance,
-    lists: &'a [(usize, Vec<Choice>)],
-    bound: i128,
+    lists: Lists<'a>,
     best: i128,
-    best_plan: Option<Plan>,
+    step: i128,
+    /// By stage.
+    best_picks: Option<Vec<u32>>,
     plan: Plan,
-    nodes: u64,
-    nodes_max: u64,
-    stopped: bool,
+    looks_left: u64,
+    /// Least bound of what was left open, once something was.
+    open: Option<i128>,
     go_on: &'b mut dyn FnMut() -> bool,
-    rest: Vec<(usize, u64, Vec<i64>)>,
 }
 
-impl Combine<'_, '_> {
-    /// Rent of room that nobody can use any more, rounded down.
-    fn idle(&self, depth: usize) -> i128 {
-        let sum = self.rest.iter().fold(0_u128, |sum, (dim, price, most)| {
-            let idle = self.plan.room[*dim].saturating_sub(most[depth]).max(0);
-            sum.saturating_add(u128::from(*price) * u128::from(idle.cast_unsigned()))
-        });
-        i128::try_from(sum >> super::oracle::FRACTION).unwrap_or(i128::MAX)
-    }
+/// Two parts of what is left: by the replicas of a stage on one of its options.
+struct Split {
+    stage: usize,
+    /// Of the stage's options.
+    option: usize,
+    /// So many and fewer are one part.
+    most: u32,
+    /// That part is looked at first.
+    low_first: bool,
+}
 
-    fn descend(&mut self, depth: usize, excess: i128) {
-        self.nodes += 1;
-        if self.nodes > self.nodes_max || (self.nodes.is_multiple_of(ASK_EVERY) && !(self.go_on)()) {
-            self.stopped = true;
+impl Search<'_, '_> {
+    /// Everything that fits and costs less than the best is a combination of what is left here, and none costs less than `known`.
+    /// `at`: prices to begin with, of whole rooms.
+    fn descend(&mut self, mut left: Left, mut at: Vec<f64>, mut known: i128, tries: u32) {
+        let mut seen: Vec<Vec<u32>> = Vec::new();
+        if !self.bound(&mut left, &mut at, &mut known, tries, &mut seen) || !self.lists.shrink(&mut left) {
             return;
         }
-        let Some((at, list)) = self.lists.get(depth) else {
-            let unserved = bottleneck::unserved(self.instance, &self.plan);
-            let cost = super::certificate::cost(self.instance, &self.plan, &unserved);
-            if cost < self.best {
-                self.best = cost;
-                self.best_plan = Some(self.plan.clone());
-            }
-            return;
-        };
-        for choice in list {
-            let excess = excess + i128::from(choice.excess);
-            if self.bound + excess >= self.best {
-                return; // lists are sorted
-            }
-            if !self.plan.fits(self.instance, *at, &choice.counts) {
-                continue;
-            }
-            self.plan.place(self.instance, *at, &choice.counts);
-            if self.bound + excess + self.idle(depth + 1) < self.best {
-                self.descend(depth + 1, excess);
-            }
-            let mut scratch = Vec::new();
-            self.plan.free(self.instance, *at, &mut scratch);
-            if self.stopped {
+        // Nothing to split: it has been weighed.
+        let Some(split) = self.split(&left, &seen) else { return };
+        let list = std::mem::take(&mut left[split.stage]);
+        let of = |choice: &u32| self.lists.choices[split.stage].counts(*choice as usize)[split.option];
+        let (low, high): (Vec<u32>, Vec<u32>) = list.into_iter().partition(|choice| of(choice) <= split.most);
+        for part in if split.low_first { [low, high] } else { [high, low] } {
+            if self.open.is_some() {
+                self.leave(known);
                 return;
             }
+            let mut left = left.clone();
+            left[split.stage] = part;
+            self.descend(left, at.clone(), known, TRIES);
         }
+    }
+
+    /// Looks for prices with a good bound, and takes away what it excludes. `false`: there is nothing left to split, or no time.
+    /// `seen`: what stages chose at the prices that were tried.
+    fn bound(
+        &mut self,
+        left: &mut Left,
+        at: &mut Vec<f64>,
+        known: &mut i128,
+        tries: u32,
+        seen: &mut Vec<Vec<u32>>,
+    ) -> bool {
+        let mut next = at.clone();
+        let (mut bundle, mut centre) = (Bundle::default(), 0);
+        for attempt in 0..tries {
+            if !self.lists.shrink(left) {
+                return false;
+            }
+            let looks: u64 = left.iter().map(|list| list.len() as u64).sum();
+            let allowed = self.looks_left.checked_sub(looks);
+            let asked = allowed.and_then(|_| self.lists.ask(left, &next, self.go_on));
+            let Some(asked) = asked else {
+                self.leave(*known);
+                return false;
+            };
+            self.looks_left -= looks;
+            if asked.bound > *known {
+                *known = asked.bound;
+                at.clone_from(&next);
+            }
+            if asked.excess.iter().all(|&excess| excess <= 0) {
+                self.weigh(&asked.picks);
+            }
+            let gap = self.best - self.step - asked.bound;
+            if gap < 0 {
+                return false;
+            }
+            self.lists.filter(left, gap);
+            let is_single = left.iter().all(|list| list.len() == 1);
+            if (attempt == 0 || is_single)
+                && let Some(picks) = self.lists.complete(left)
+            {
+                self.weigh(&picks);
+            }
+            if is_single {
+                return false;
+            }
+            let slope = asked.slope(&self.lists.room);
+            seen.push(asked.picks);
+            if attempt == 0 {
+                bundle.start(&next, slope, &vec![self.unit(); next.len()]);
+                centre = asked.bound;
+            } else if bundle.learn(next, gain(asked.bound, centre), slope) == Step::Serious {
+                centre = asked.bound;
+            }
+            match bundle.propose() {
+                Some(proposed) => next = proposed,
+                None => break,
+            }
+        }
+        true
+    }
+
+    /// Scale on which prices of rooms move.
+    fn unit(&self) -> f64 {
+        gain(self.best, self.lists.constant) / (50.0 * float(self.lists.room.len().max(1) as i64))
+    }
+
+    /// What was not looked at has this bound.
+    fn leave(&mut self, bound: i128) {
+        self.open = Some(self.open.map_or(bound, |open| open.min(bound)));
+    }
+
+    /// Remembers a combination that fits if it is better than the best.
+    fn weigh(&mut self, picks: &[u32]) {
+        self.place(picks);
+        let unserved = bottleneck::unserved(self.instance, &self.plan);
+        let cost = certificate::cost(self.instance, &self.plan, &unserved);
+        if cost < self.best {
+            self.best = cost;
+            self.best_picks = Some(picks.to_vec());
+        }
+    }
+
+    /// Makes the plan that combination.
+    fn place(&mut self, picks: &[u32]) {
+        self.plan.reset(self.instance);
+        for (at, &choice) in picks.iter().enumerate() {
+            self.plan
+                .place(self.instance, at, self.lists.choices[at].counts(choice as usize));
+        }
+    }
+
+    /// None if there is nothing to split.
+    fn split(&self, left: &Left, seen: &[Vec<u32>]) -> Option<Split> {
+        let mut found = None;
+        let mut highest = (-1.0, -1.0);
+        for (at, list) in left.iter().enumerate().filter(|(_, list)| list.len() > 1) {
+            let stage = &self.instance.stages[at];
+            for (slot, option) in (stage.options.start as usize..stage.options.end as usize).enumerate() {
+                let of = |choice: u32| self.lists.choices[at].counts(choice as usize)[slot];
+                let least = list.iter().map(|&choice| of(choice)).min()?;
+                let most = list.iter().map(|&choice| of(choice)).max()?;
+                if least == most {
+                    continue;
+                }
+                let chosen = || seen.iter().map(|picks| f64::from(of(picks[at])));
+                let mean = chosen().sum::<f64>() / float(seen.len().max(1) as i64);
+                let apart = chosen().map(|count| (count - mean).abs()).sum::<f64>();
+                let each = float(self.instance.cost[option].max(1));
+                let score = (apart * each, f64::from(most - least) * each);
+                if score > highest {
+                    highest = score;
+                    let split = (mean as u32).clamp(least, most - 1);
+                    found = Some(Split {
+                        stage: at,
+                        option: slot,
+                        most: split,
+                        low_first: mean - f64::from(split) < 0.5,
+                    });
+                }
+            }
+        }
+        found
     }
 }

@@ -28,7 +28,7 @@
 //! | `smooth_price`, `bundle_price` | the search for prices: smooth first, then on the bound itself |
 //! | `plan`, `build` | from prices to a plan that fits |
 //! | `improve` | better plans, any time |
-//! | `branch` | small instances to the end |
+//! | `choices`, `lists`, `branch` | small instances to the end |
 //! | `warm` | solving again after a little has changed |
 //! | `event` | one stage, at once |
 //! | `steering` | what events need: prices that follow, whom they concern, running sums |
@@ -57,6 +57,7 @@ mod build;
 mod bundle_price;
 mod canonical;
 mod certificate;
+mod choices;
 mod dual;
 pub mod event;
 #[cfg(test)]
@@ -68,6 +69,7 @@ mod improve;
 mod instance;
 #[cfg(test)]
 mod judge;
+mod lists;
 mod oracle;
 mod plan;
 #[cfg(test)]
@@ -107,10 +109,10 @@ pub struct Settings {
     pub polish: Option<u32>,
     /// Tries of improving the plan, at most.
     pub tries: u32,
-    /// Instances of at most so many stages are searched to the end, if that takes at most `branch_nodes`.
+    /// Instances of at most so many stages are searched to the end, if that takes at most `branch_looks`.
     pub branch_stages: usize,
-    /// Combinations that this search looks at, at most.
-    pub branch_nodes: u64,
+    /// Choices that this search looks at, at most, one that it looks at again counted again.
+    pub branch_looks: u64,
 }
 
 impl Default for Settings {
@@ -121,7 +123,7 @@ impl Default for Settings {
             polish: None,
             tries: 4_000,
             branch_stages: 30,
-            branch_nodes: 20_000,
+            branch_looks: 4_000_000,
         }
     }
 }
@@ -133,7 +135,7 @@ impl Settings {
             gap_ppm: 0,
             polish: Some(100),
             tries: 1_000_000,
-            branch_nodes: 20_000_000,
+            branch_looks: 4_000_000_000,
             ..Self::default()
         }
     }
@@ -142,6 +144,8 @@ impl Settings {
 /// Stages that are asked again one by one after the build, at most, by each of two rankings.
 const ASKED_AGAIN: usize = 20_000;
 
+/// Tries of improving a small plan before it is searched to the end.
+const TRIES_BEFORE_BRANCH: u32 = 200;
 /// Instances with more stages are looked at through a sample first, and may use more than one thread.
 const MANY: usize = 20_000;
 /// Stages of that sample.
@@ -201,29 +205,49 @@ pub fn solve(
         ..
     } = memory;
     build(instance, prices, answers, oracles, plan);
-    better(
-        instance,
-        settings,
-        prices,
-        answers,
-        alone,
-        plan,
-        oracles,
-        improve,
-        &mut effort,
-        go_on,
-    );
-    if let Some(oracle) = oracles.first_mut().filter(|_| !seeded(Bug::BottleneckIgnored)) {
-        bottleneck::cut(instance, prices, oracle, plan);
-    }
     let mut bound = answers.bound;
-    if instance.stages() <= settings.branch_stages {
-        let cost = certificate::cost(instance, plan, &bottleneck::unserved(instance, plan));
-        if branch::finish(instance, prices, answers, plan, cost, settings.branch_nodes, go_on)
-            == branch::Outcome::Proven
-        {
-            bound = i128::MAX;
+    let mut dice = Dice::new(instance.stages() as u64);
+    // Where a search to the end will do, many tries before it are a waste.
+    let is_small = instance.stages() <= settings.branch_stages;
+    let mut tries = if is_small {
+        settings.tries.min(TRIES_BEFORE_BRANCH)
+    } else {
+        settings.tries
+    };
+    let mut rest = settings.tries - tries;
+    loop {
+        better(
+            instance,
+            settings,
+            tries,
+            &mut dice,
+            prices,
+            answers,
+            alone,
+            plan,
+            oracles,
+            improve,
+            &mut effort,
+            go_on,
+        );
+        if let Some(oracle) = oracles.first_mut().filter(|_| !seeded(Bug::BottleneckIgnored)) {
+            bottleneck::cut(instance, prices, oracle, plan);
         }
+        if !is_small {
+            break;
+        }
+        let cost = certificate::cost(instance, plan, &bottleneck::unserved(instance, plan));
+        match branch::finish(instance, prices, answers, plan, cost, settings.branch_looks, go_on) {
+            branch::Outcome::Proven => {
+                bound = i128::MAX;
+                break;
+            }
+            branch::Outcome::Open(open) => bound = bound.max(open),
+        }
+        if rest == 0 || !go_on() {
+            break;
+        }
+        (tries, rest) = (rest, 0);
     }
     effort.nodes = oracles.iter().map(|oracle| oracle.nodes).sum();
     let solution = certificate::publish(instance, prices, plan, bound, effort);
@@ -405,6 +429,8 @@ fn polish(
 fn better(
     instance: &Instance,
     settings: &Settings,
+    tries: u32,
+    dice: &mut Dice,
     prices: &[u64],
     answers: &Evaluation,
     alone: &[i64],
@@ -428,8 +454,7 @@ fn better(
         improve.one_by_one(instance, ASKED_AGAIN, oracle, plan);
     }
     total = plan.total() + constant;
-    let mut dice = Dice::new(instance.stages() as u64);
-    for attempt in 0..settings.tries {
+    for attempt in 0..tries {
         if attempt % 16 == 0 {
             if good(total) || !go_on() {
                 return;
@@ -438,7 +463,7 @@ fn better(
                 improve.rank(instance, prices, answers, plan);
             }
         }
-        let gain = improve.ruin(instance, prices, &mut dice, oracle, plan);
+        let gain = improve.ruin(instance, prices, dice, oracle, plan);
         effort.tries += 1;
         if gain > 0 {
             effort.successes += 1;

@@ -293,3 +293,72 @@ fn a_fleet_is_solved_close_to_its_bound_and_the_same_on_two_threads() {
         );
     }
 }
+
+/// Ten stages on eight pools that are short, every other instance with two pipelines.
+fn ten(seed: u64) -> Rows {
+    let mut rows = fleet(&Fleet {
+        stages: 10,
+        pools: 8,
+        scarce: true,
+        running: seed.is_multiple_of(3),
+        seed,
+    });
+    if seed.is_multiple_of(2) {
+        for (stage, at) in rows.stages.iter_mut().zip(0..) {
+            stage.pipeline = Some(at / 5);
+        }
+    }
+    rows
+}
+
+#[test]
+fn ten_stages_on_eight_pools_get_their_optimum_and_its_proof() {
+    let mut better = 0;
+    for seed in 1..=6 {
+        let rows = ten(seed);
+        let instance = Instance::new(&rows);
+        let solution = solve(&instance, &mut Memory::default(), &Settings::default(), &mut || true);
+        check(&rows, &instance, &solution);
+        assert_eq!(solution.gap_ppm, Some(0), "seed {seed}");
+        // By prices alone none of them is.
+        let priced = Settings {
+            branch_stages: 0,
+            ..Settings::default()
+        };
+        let priced = solve(&instance, &mut Memory::default(), &priced, &mut || true);
+        assert!(priced.gap_ppm.is_none_or(|gap| gap > 0), "seed {seed}");
+        assert!(
+            priced.bound <= solution.cost && solution.cost <= priced.cost,
+            "seed {seed}: {} {} {}",
+            priced.bound,
+            solution.cost,
+            priced.cost
+        );
+        better += u32::from(solution.cost < priced.cost);
+    }
+    assert!(better > 0, "the search found nothing better anywhere");
+}
+
+#[test]
+fn a_search_that_may_not_look_far_claims_no_more_than_it_knows() {
+    for seed in 1..=6 {
+        let rows = ten(seed);
+        let instance = Instance::new(&rows);
+        let whole = solve(&instance, &mut Memory::default(), &Settings::default(), &mut || true);
+        for branch_looks in [0, 10, 1_000, 100_000] {
+            let few = Settings {
+                branch_looks,
+                ..Settings::default()
+            };
+            let solution = solve(&instance, &mut Memory::default(), &few, &mut || true);
+            check(&rows, &instance, &solution);
+            assert!(
+                solution.bound <= whole.cost && solution.cost >= whole.cost,
+                "seed {seed}, {branch_looks}: bound {}, optimum {}, cost {}",
+                solution.bound,
+                whole.cost,
+                solution.cost
+            );
+        }
+    }
+}

@@ -61,7 +61,7 @@ pub(super) struct Smooth {
 
 /// A 63-bit integer as a float; what is lost is below one part in 2^52.
 #[expect(clippy::cast_precision_loss, reason = "steers only")]
-fn float(value: i64) -> f64 {
+pub(super) fn float(value: i64) -> f64 {
     value as f64
 }
 
