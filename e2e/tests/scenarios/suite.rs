@@ -171,8 +171,9 @@ impl Space {
     pub(crate) async fn annotate(&self, annotations: Value) {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
-        let patched = namespaces.patch_metadata(&self.name, &PatchParams::default(), &patch);
-        drop(patched.await.unwrap());
+        let params = PatchParams::default();
+        let patched = namespaces.patch_metadata(&self.name, &params, &patch).await;
+        drop(patched.unwrap());
     }
 
     /// Nodes of one shape for this scenario only.
