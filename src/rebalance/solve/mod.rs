@@ -135,6 +135,7 @@ impl Settings {
             gap_ppm: 0,
             polish: Some(100),
             tries: 1_000_000,
+            branch_stages: 60,
             branch_looks: 4_000_000_000,
             ..Self::default()
         }
