@@ -81,7 +81,9 @@ pub(super) fn finish(
             None => return Outcome::Open(answers.bound),
         }
     };
-    let lists = Lists::new(instance, lists);
+    let Some(lists) = Lists::new(instance, lists, go_on) else {
+        return Outcome::Open(answers.bound);
+    };
     let all = lists
         .choices
         .iter()

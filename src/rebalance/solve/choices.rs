@@ -17,6 +17,8 @@ const ASK_EVERY: usize = 4_096;
 pub(super) struct Choices {
     /// What each costs by itself, scaled, without the stage's constant.
     pub(super) own: Vec<i64>,
+    /// Demand that each leaves open, as in [`Outcome`].
+    pub(super) unserved: Vec<i64>,
     counts: Vec<u32>,
     options: usize,
 }
@@ -124,6 +126,7 @@ impl Listing<'_, '_> {
             let excess = own.saturating_add(rent).saturating_sub(self.best);
             if excess <= self.budget && !self.wastes(&here, counts) {
                 self.found.own.push(own);
+                self.found.unserved.push(here.unserved);
                 self.found.counts.extend_from_slice(counts);
             }
             return self.found.len() <= self.most;

@@ -4,10 +4,11 @@ use super::bottleneck::{Share, share};
 use super::choices::Choices;
 use super::instance::{Instance, OPEN, RESOURCES};
 use super::oracle::FRACTION;
-use super::plan::outcome;
 use super::smooth_price::float;
 use crate::rebalance::bug::{Bug, seeded};
 
+/// Choices that are laid out between two questions whether to go on.
+const ASK_EVERY: usize = 1_024;
 /// What prices add to a choice is cut here, which only lowers a bound.
 const RENT_MAX: i64 = 1 << 61;
 
@@ -51,12 +52,17 @@ impl Asked {
 }
 
 impl<'a> Lists<'a> {
-    pub(super) fn new(instance: &'a Instance, choices: Vec<Choices>) -> Self {
+    /// None if `go_on` says no.
+    pub(super) fn new(instance: &'a Instance, choices: Vec<Choices>, go_on: &mut dyn FnMut() -> bool) -> Option<Self> {
+        let mut in_time = |choice: usize| !choice.is_multiple_of(ASK_EVERY) || go_on();
         let mut all = vec![0_i64; instance.room.len()];
         let mut sums = vec![0_i64; instance.room.len()];
         for (at, list) in choices.iter().enumerate() {
             let mut most = vec![0_i64; instance.room.len()];
             for choice in 0..list.len() {
+                if !in_time(choice) {
+                    return None;
+                }
                 use_of(instance, at, list.counts(choice), &mut all);
                 for (most, &used) in most.iter_mut().zip(&all) {
                     *most = used.max(*most);
@@ -68,36 +74,32 @@ impl<'a> Lists<'a> {
         }
         let could_be_short = |&dim: &usize| instance.room[dim] != OPEN && sums[dim] > instance.room[dim];
         let dims: Vec<usize> = (0..instance.room.len()).filter(could_be_short).collect();
-        let uses = choices.iter().enumerate().map(|(at, list)| {
-            let mut uses = Vec::with_capacity(list.len() * dims.len());
+        let mut uses = Vec::with_capacity(choices.len());
+        for (at, list) in choices.iter().enumerate() {
+            let mut here = Vec::with_capacity(list.len() * dims.len());
             for choice in 0..list.len() {
+                if !in_time(choice) {
+                    return None;
+                }
                 use_of(instance, at, list.counts(choice), &mut all);
-                uses.extend(dims.iter().map(|&dim| all[dim]));
+                here.extend(dims.iter().map(|&dim| all[dim]));
             }
-            uses
+            uses.push(here);
+        }
+        let shares = choices.iter().zip(&instance.stages).map(|(list, stage)| {
+            let unserved = list.unserved.iter().filter(|_| instance.pipeline_count > 0);
+            unserved.map(|&unserved| share(stage, unserved)).collect()
         });
-        let shares = choices.iter().enumerate().map(|(at, list)| {
-            if instance.pipeline_count == 0 {
-                return Vec::new();
-            }
-            let of = |choice| {
-                share(
-                    &instance.stages[at],
-                    outcome(instance, at, list.counts(choice)).unserved,
-                )
-            };
-            (0..list.len()).map(of).collect()
-        });
-        Self {
-            uses: uses.collect::<Vec<_>>(),
-            shares: shares.collect::<Vec<_>>(),
+        Some(Self {
+            shares: shares.collect(),
             room: dims.iter().map(|&dim| instance.room[dim]).collect(),
             values: vec![Vec::new(); choices.len()],
             constant: instance.stages.iter().map(Instance::constant).sum(),
+            uses,
             dims,
             instance,
             choices,
-        }
+        })
     }
 
     fn use_of(&self, at: usize, choice: u32) -> &[i64] {
