@@ -17,15 +17,14 @@
 //! could is lost, and counts as unserved at once; the rest counts when a combination is complete. That only adds to its
 //! cost, so nothing that could win was pruned.
 //!
-//! All bounds are integers. Floats only say where to look for prices, and where to split.
+//! All bounds are integers. Floats only say where to look for prices (`walk_price`).
 
-use super::bundle_price::{Bundle, Step};
 use super::choices::{Choices, choices};
 use super::dual::Evaluation;
 use super::instance::Instance;
 use super::lists::{Left, Lists};
 use super::plan::Plan;
-use super::smooth_price::{float, gain};
+use super::walk_price::{Point, Walk};
 use super::{bottleneck, certificate};
 
 /// Prices that are tried on all that is left, first and after each split.
@@ -89,7 +88,7 @@ pub(super) fn finish(
         .iter()
         .map(|list| (0..list.len() as u32).collect())
         .collect();
-    let start = lists.normalised(prices);
+    let start = lists.point(prices);
     let mut search = Search {
         instance,
         lists,
@@ -145,7 +144,7 @@ struct Split {
 impl Search<'_, '_> {
     /// Everything that fits and costs less than the best is a combination of what is left here, and none costs less than `known`.
     /// `at`: prices to begin with, of whole rooms.
-    fn descend(&mut self, mut left: Left, mut at: Vec<f64>, mut known: i128, tries: u32) {
+    fn descend(&mut self, mut left: Left, mut at: Point, mut known: i128, tries: u32) {
         let mut seen: Vec<Vec<u32>> = Vec::new();
         if !self.bound(&mut left, &mut at, &mut known, tries, &mut seen) || !self.lists.shrink(&mut left) {
             return;
@@ -171,20 +170,19 @@ impl Search<'_, '_> {
     fn bound(
         &mut self,
         left: &mut Left,
-        at: &mut Vec<f64>,
+        at: &mut Point,
         known: &mut i128,
         tries: u32,
         seen: &mut Vec<Vec<u32>>,
     ) -> bool {
-        let mut next = at.clone();
-        let (mut bundle, mut centre) = (Bundle::default(), 0);
+        let mut walk = Walk::new(at.clone(), self.best - self.lists.constant);
         for attempt in 0..tries {
             if !self.lists.shrink(left) {
                 return false;
             }
             let looks: u64 = left.iter().map(|list| list.len() as u64).sum();
             let allowed = self.looks_left.checked_sub(looks);
-            let asked = allowed.and_then(|_| self.lists.ask(left, &next, self.go_on));
+            let asked = allowed.and_then(|_| self.lists.ask(left, walk.at(), self.go_on));
             let Some(asked) = asked else {
                 self.leave(*known);
                 return false;
@@ -192,7 +190,7 @@ impl Search<'_, '_> {
             self.looks_left -= looks;
             if asked.bound > *known {
                 *known = asked.bound;
-                at.clone_from(&next);
+                at.clone_from(walk.at());
             }
             if asked.excess.iter().all(|&excess| excess <= 0) {
                 self.weigh(&asked.picks);
@@ -211,25 +209,13 @@ impl Search<'_, '_> {
             if is_single {
                 return false;
             }
-            let slope = asked.slope(&self.lists.room);
+            let goes_on = walk.learn(asked.bound, &asked.excess, &self.lists.room);
             seen.push(asked.picks);
-            if attempt == 0 {
-                bundle.start(&next, slope, &vec![self.unit(); next.len()]);
-                centre = asked.bound;
-            } else if bundle.learn(next, gain(asked.bound, centre), slope) == Step::Serious {
-                centre = asked.bound;
-            }
-            match bundle.propose() {
-                Some(proposed) => next = proposed,
-                None => break,
+            if !goes_on {
+                break;
             }
         }
         true
-    }
-
-    /// Scale on which prices of rooms move.
-    fn unit(&self) -> f64 {
-        gain(self.best, self.lists.constant) / (50.0 * float(self.lists.room.len().max(1) as i64))
     }
 
     /// What was not looked at has this bound.
@@ -257,10 +243,11 @@ impl Search<'_, '_> {
         }
     }
 
-    /// None if there is nothing to split.
+    /// Where choices differ most between the prices that were tried, in money; none if there is nothing to split.
     fn split(&self, left: &Left, seen: &[Vec<u32>]) -> Option<Split> {
         let mut found = None;
-        let mut highest = (-1.0, -1.0);
+        let mut highest = (-1, -1);
+        let tries = (seen.len() as i64).max(1);
         for (at, list) in left.iter().enumerate().filter(|(_, list)| list.len() > 1) {
             let stage = &self.instance.stages[at];
             for (slot, option) in (stage.options.start as usize..stage.options.end as usize).enumerate() {
@@ -270,19 +257,19 @@ impl Search<'_, '_> {
                 if least == most {
                     continue;
                 }
-                let chosen = || seen.iter().map(|picks| f64::from(of(picks[at])));
-                let mean = chosen().sum::<f64>() / float(seen.len().max(1) as i64);
-                let apart = chosen().map(|count| (count - mean).abs()).sum::<f64>();
-                let each = float(self.instance.cost[option].max(1));
-                let score = (apart * each, f64::from(most - least) * each);
+                let chosen = || seen.iter().map(|picks| i64::from(of(picks[at])));
+                let sum = chosen().sum::<i64>();
+                let apart = chosen().map(|count| (count * tries - sum).abs()).sum::<i64>();
+                let each = i128::from(self.instance.cost[option].max(1));
+                let score = (i128::from(apart) * each, i128::from(most - least) * each);
                 if score > highest {
                     highest = score;
-                    let split = (mean as u32).clamp(least, most - 1);
+                    let below = u32::try_from(sum / tries).unwrap_or(u32::MAX).clamp(least, most - 1);
                     found = Some(Split {
                         stage: at,
                         option: slot,
-                        most: split,
-                        low_first: mean - f64::from(split) < 0.5,
+                        most: below,
+                        low_first: 2 * (sum - i64::from(below) * tries) < tries,
                     });
                 }
             }

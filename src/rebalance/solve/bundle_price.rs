@@ -49,6 +49,11 @@ pub(super) enum Step {
 }
 
 impl Bundle {
+    /// Nothing is known yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.planes.is_empty()
+    }
+
     /// Starts at a point with its slope. `units` are scales for prices that are zero.
     pub(super) fn start(&mut self, centre: &[f64], slope: Vec<f64>, units: &[f64]) {
         self.centre = centre.to_vec();

@@ -4,7 +4,7 @@ use super::bottleneck::{Share, share};
 use super::choices::Choices;
 use super::instance::{Instance, OPEN, RESOURCES};
 use super::oracle::FRACTION;
-use super::smooth_price::float;
+use super::walk_price::Point;
 use crate::rebalance::bug::{Bug, seeded};
 
 /// Choices that are laid out between two questions whether to go on.
@@ -39,16 +39,6 @@ pub(super) struct Asked {
     pub(super) picks: Vec<u32>,
     /// Use minus room, by dimension.
     pub(super) excess: Vec<i64>,
-}
-
-impl Asked {
-    /// Use minus room as a part of the room.
-    pub(super) fn slope(&self, room: &[i64]) -> Vec<f64> {
-        let excess = self.excess.iter().zip(room);
-        excess
-            .map(|(&excess, &room)| float(excess) / float(room.max(1)))
-            .collect()
-    }
 }
 
 impl<'a> Lists<'a> {
@@ -107,11 +97,9 @@ impl<'a> Lists<'a> {
         &self.uses[at][choice as usize * size..(choice as usize + 1) * size]
     }
 
-    /// Prices of whole rooms.
-    pub(super) fn normalised(&self, prices: &[u64]) -> Vec<f64> {
-        let room = self.dims.iter().zip(&self.room);
-        room.map(|(&dim, &room)| float(prices[dim].min(1 << 62).cast_signed()) * float(room) / float(1 << FRACTION))
-            .collect()
+    /// Prices of what could become short.
+    pub(super) fn point(&self, prices: &[u64]) -> Point {
+        Point::read(self.dims.iter().map(|&dim| prices[dim]), &self.room)
     }
 
     /// Takes away what does not fit beside the least of the others. `false`: then nothing is left of a stage.
@@ -166,12 +154,8 @@ impl<'a> Lists<'a> {
     }
 
     /// What stages would do at these prices; none if there is no time left.
-    pub(super) fn ask(&mut self, left: &Left, at: &[f64], go_on: &mut dyn FnMut() -> bool) -> Option<Asked> {
-        let whole = at.iter().zip(&self.room).map(|(&price, &room)| {
-            let unit = price * float(1 << FRACTION) / float(room.max(1));
-            if unit > 0.0 { unit as u64 } else { 0 }
-        });
-        let prices: Vec<u64> = whole.collect();
+    pub(super) fn ask(&mut self, left: &Left, at: &Point, go_on: &mut dyn FnMut() -> bool) -> Option<Asked> {
+        let prices = at.publish(&self.room);
         let through = self.through(left);
         let mut sum = self.constant;
         let mut picks = Vec::with_capacity(left.len());

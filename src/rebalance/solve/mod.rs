@@ -28,7 +28,7 @@
 //! | `smooth_price`, `bundle_price` | the search for prices: smooth first, then on the bound itself |
 //! | `plan`, `build` | from prices to a plan that fits |
 //! | `improve` | better plans, any time |
-//! | `choices`, `lists`, `branch` | small instances to the end |
+//! | `choices`, `lists`, `walk_price`, `branch` | small instances to the end |
 //! | `warm` | solving again after a little has changed |
 //! | `event` | one stage, at once |
 //! | `steering` | what events need: prices that follow, whom they concern, running sums |
@@ -81,6 +81,7 @@ pub mod rows;
 mod search;
 mod smooth_price;
 mod steering;
+mod walk_price;
 mod warm;
 
 use self::build::build;
