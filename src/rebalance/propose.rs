@@ -32,6 +32,9 @@ const CLASS_BITS: u32 = 12;
 /// What a stage's whole demand is worth in the lowest class, in prices of the dearest replica.
 const DEMAND_WORTH: u64 = 100;
 
+/// Evaluations of the bound while prices are polished that are shown: where a plan only needs good ones, people read these.
+const PRICE_POLISH: u32 = 100;
+
 /// Room of what is counted in millicores, KiB and thousandths of a device, per core, GiB and device.
 const PER_WHOLE: [u128; 3] = [1_000, 1 << 20, 1_000];
 
@@ -99,6 +102,11 @@ pub fn propose(
     let instance = Instance::new(&question.rows);
     let solution = solve(&instance, memory, settings, go_on);
     let in_force = worth(&instance, &question.in_force);
+    let starved = starved(&question.rows, &solution);
+    let mut prices = prices(question, &solution, &starved);
+    if !prices.is_empty() {
+        prices = self::prices(question, &with_more_room(question, memory, settings, go_on), &starved);
+    }
     let pairs = question.variants.iter().copied().zip(solution.counts.iter().copied());
     Proposal {
         world: question.world,
@@ -106,15 +114,14 @@ pub fn propose(
         certificate: Certificate {
             gap_ppm: solution.gap_ppm,
             gap_in_force_ppm: gap_ppm(in_force, solution.bound),
-            prices: prices(question, &solution),
+            prices,
         },
     }
 }
 
 /// What one more of a resource would save. Of pools only whose stages, and all that compete with them, are served: what
 /// is missing has a penalty, which is no price that anybody pays.
-fn prices(question: &Question, solution: &Solution) -> Vec<(PoolIdx, u8, u64)> {
-    let starved = starved(&question.rows, solution);
+fn prices(question: &Question, solution: &Solution, starved: &[bool]) -> Vec<(PoolIdx, u8, u64)> {
     let priced = solution.prices.iter().filter_map(|&(what, price)| {
         let Priced::Pool { pool, resource } = what else {
             return None;
@@ -128,6 +135,38 @@ fn prices(question: &Question, solution: &Solution) -> Vec<(PoolIdx, u8, u64)> {
         Some((PoolIdx(pool), u8::try_from(resource).ok()?, micros))
     });
     priced.collect()
+}
+
+/// The prices alone, where every pool has room for half a replica more. What is just full has any price between what one more
+/// saves and what one less would cost; with room for a little more only the first is left, and what is short stays short.
+fn with_more_room(
+    question: &Question,
+    memory: &mut Memory,
+    settings: &Settings,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Solution {
+    let mut rows = question.rows.clone();
+    let options = question.rows.stages.iter().flat_map(|stage| &stage.options);
+    let usable: Vec<&OptionRow> = options.filter(|option| option.upper > 0).collect();
+    for (pool, at) in rows.pools.iter_mut().zip(0..) {
+        let half = |of: fn(&OptionRow) -> u64| {
+            let here = usable.iter().filter(|option| option.pool == at);
+            let least = here.map(|option| of(option)).filter(|&each| each > 0).min();
+            i64::try_from(least.unwrap_or(0) / 2).unwrap_or(i64::MAX)
+        };
+        pool.cpu_millis = pool.cpu_millis.saturating_add(half(|option| option.request.cpu_millis));
+        pool.memory_kib = pool.memory_kib.saturating_add(half(|option| option.request.memory_kib));
+        pool.device_millis = pool
+            .device_millis
+            .saturating_add(half(|option| option.request.device_millis));
+    }
+    let prices_only = Settings {
+        polish: settings.polish.or(Some(PRICE_POLISH)),
+        tries: 0,
+        branch_stages: 0,
+        ..*settings
+    };
+    solve(&Instance::new(&rows), memory, &prices_only, go_on)
 }
 
 /// By pool: whether a stage is short of something that competes for it, be it by way of other stages, of other pools or of

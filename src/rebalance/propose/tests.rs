@@ -68,6 +68,27 @@ fn what_is_short_is_asked_about_once_until_something_changes() {
 }
 
 #[test]
+fn pools_that_are_just_full_have_the_price_of_the_alternative() {
+    // All that is wanted fits, and nothing more: leaving it open would be worth thousands, one more slot is not.
+    for dear in 2..=4 {
+        let (_, mut state) = seen(&SHORT.replace("dear 20", &format!("dear {dear}")));
+        let proposal = answer(&state.question().unwrap());
+        let of = |which: u32| -> u64 {
+            let prices = proposal.certificate.prices.iter();
+            prices
+                .filter(|(pool, ..)| pool.0 == which)
+                .map(|&(.., micros)| micros)
+                .sum()
+        };
+        assert!((8_000_000..=10_000_000).contains(&of(0)), "{dear}: {proposal:?}");
+        assert!(
+            of(1) < 100_000,
+            "more room in the dear one saves nothing, {dear}: {proposal:?}"
+        );
+    }
+}
+
+#[test]
 fn who_starves_elsewhere_takes_no_price_away() {
     let slot = |text: &str| {
         let (_, mut state) = seen(text);
