@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use tiercel::api::tiered_pipeline::DecisionSummary;
 use tiercel_e2e::fleet::{Fault, Metrics, Target};
 use tiercel_e2e::nodes::{GRAVITON, X86};
 
@@ -227,13 +228,19 @@ pub(crate) async fn a_stage_whose_image_does_not_start_on_one_pool_goes_to_anoth
     scene.tiered.create("chat", &[server("generate", 2, 4)]).await;
     scene.settles("chat", "generate", &[("x86", 2)]).await;
     scene.tiered.ready("chat").await;
-    let status = scene.tiered.pipeline("chat").await.status.unwrap();
-    assert!(
-        status.decisions.iter().any(|it| it.reason == "CannotStart"),
-        "{}",
-        scene.conditions("chat").await
-    );
-    let message = status.stages[0].message.clone().unwrap_or_default();
-    assert!(message.contains(&broken), "{message:?} does not name the pool");
+    let left = |it: &DecisionSummary| it.reason == "CannotStart";
+    drop(scene.tiered.decided("chat", "leaves the broken pool", left).await);
+    scene
+        .tiered
+        .until("chat", "the stage's message names the pool", |pipeline| {
+            let stages = pipeline.status.unwrap_or_default().stages;
+            let message = stages[0].message.clone().unwrap_or_default();
+            if message.contains(&broken) {
+                Ok(())
+            } else {
+                Err(message)
+            }
+        })
+        .await;
     scene.decisions_kept_bounds();
 }

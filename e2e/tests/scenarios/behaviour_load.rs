@@ -6,6 +6,7 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use serde_json::json;
 use tiercel::api::labels;
+use tiercel::api::tiered_pipeline::DecisionSummary;
 use tiercel_e2e::nodes::{GRAVITON, X86};
 use tiercel_e2e::wait::eventually;
 
@@ -102,9 +103,8 @@ pub(crate) async fn of_several_signals_the_largest_need_wins_and_is_named(suite:
     // Its server counts no request. 96 % of what it asked for is 1.6 replicas' worth at the target.
     burn("1525m").await;
     scene.settles("chat", "generate", &[("x86", 2)]).await;
-    let status = scene.tiered.pipeline("chat").await.status.unwrap();
-    let named: Vec<_> = status.decisions.iter().filter_map(|it| it.signal.as_deref()).collect();
-    assert!(named.contains(&"cpu"), "{named:?}");
+    let by_cpu = |it: &DecisionSummary| it.signal.as_deref() == Some("cpu");
+    drop(scene.tiered.decided("chat", "names the signal", by_cpu).await);
     burn("10m").await;
     scene.settles("chat", "generate", &[("x86", 1)]).await;
     scene.bounds_held();

@@ -230,8 +230,7 @@ pub(crate) async fn the_younger_of_two_overlapping_pools_says_which_node_and_poo
         on("older", 1),
         "the node's older pool has it, whatever the price"
     );
-    let older = tiered.pool("older").await.status.unwrap();
-    assert_eq!((older.nodes, older.ready_nodes), (1, 1));
+    tiered.pool_counts("older", 1).await;
     tiered.delete_pool("older").await;
     tiered.pool_says("a-younger", "Ready", "True", "NodesAvailable").await;
     eventually(PATIENCE, "the pool that is left takes the stage over", async || {
@@ -357,8 +356,7 @@ pub(crate) async fn a_used_pool_that_moves_to_other_nodes_takes_its_replicas_alo
     .unwrap();
     tiered.ready("web").await;
     assert_eq!(tiered.assignment("web").await, on("moving", 3));
-    let pool = tiered.pool("moving").await.status.unwrap();
-    assert_eq!((pool.nodes, pool.ready_nodes), (2, 2));
+    tiered.pool_counts("moving", 2).await;
 
     let ledger = observer.snapshot();
     assert_eq!(ledger.gaps(), [] as [String; 0], "the observer was blind for a while");

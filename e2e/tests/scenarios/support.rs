@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
+use tiercel::api::tiered_pipeline::DecisionSummary;
 use tiercel::api::{ComputePool, TieredPipeline, labels};
 use tiercel::decision_log::{Replay, replay};
 use tiercel_e2e::controlplane::Cluster;
@@ -261,6 +262,21 @@ impl Tiered {
         .await
     }
 
+    /// Waits until a pipeline's status shows such a decision: replicas change first, status tells of it later.
+    pub(crate) async fn decided(
+        &self,
+        name: &str,
+        what: &str,
+        fits: impl Fn(&DecisionSummary) -> bool,
+    ) -> DecisionSummary {
+        self.until(name, &format!("a decision {what}"), |pipeline| {
+            let decisions = pipeline.status.unwrap_or_default().decisions;
+            let told = format!("{decisions:?}");
+            decisions.into_iter().find(|it| fits(it)).ok_or(told)
+        })
+        .await
+    }
+
     /// Waits until `look` is satisfied with a pipeline whose latest spec has been seen.
     pub(crate) async fn until<T>(&self, name: &str, what: &str, mut look: impl FnMut(TieredPipeline) -> Look<T>) -> T {
         let pipelines = self.pipelines();
@@ -318,6 +334,17 @@ impl Tiered {
         )
         .await
         .unwrap()
+    }
+
+    /// Waits until a pool counts so many nodes, all of them ready.
+    pub(crate) async fn pool_counts(&self, name: &str, nodes: i32) {
+        let what = format!("pool '{name}' counts {nodes} ready nodes");
+        eventually(PATIENCE, what, async || {
+            let status = self.pool(name).await.status.unwrap_or_default();
+            wanted((status.nodes, status.ready_nodes), &(nodes, nodes))
+        })
+        .await
+        .unwrap();
     }
 
     /// The Deployments of a pipeline by (stage, pool as the scenario calls it).

@@ -169,13 +169,11 @@ pub(crate) async fn a_decision_is_traced_from_its_signal_to_the_answer_of_the_ap
     let ours = |span: &Span| span.get("k8s.namespace.name") == namespace;
 
     // The decision that status shows, with what it was told and what came of it.
-    let status = scene.tiered.pipeline("traced").await.status.unwrap_or_default();
     let grown = "1->3";
-    let shown = status
-        .decisions
-        .iter()
-        .find(|decision| decision.summary.contains(grown));
-    let shown = shown.unwrap_or_else(|| panic!("{grown} in {:?}", status.decisions));
+    let shown = scene
+        .tiered
+        .decided("traced", "grows the stage", |it| it.summary.contains(grown))
+        .await;
     let decided = collector
         .one("the decision", |span| {
             span.name == "decide" && span.get("tiercel.decision") == shown.id
