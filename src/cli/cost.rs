@@ -14,7 +14,7 @@ use crate::signals::prometheus::endpoint::{BaseUrl, Endpoint, Method};
 use crate::view::cost::{By, Costs, Key, Series, costs};
 
 /// What the operator exposes at most: 10,000 stages on eight pools, with room.
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     bytes_max: 512 << 20,
     lines_max: 4_000_000,
     labels_max: 64,

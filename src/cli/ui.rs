@@ -1,6 +1,7 @@
 //! `tiercel ui`: pipelines and pools in a browser, read-only, with the rights of whoever runs it.
 
 mod board;
+mod dry;
 mod guard;
 mod live;
 mod server;

@@ -82,6 +82,11 @@ impl Board {
         self.with(|known| page::overview(&known.seen, &known.session, now))
     }
 
+    /// The namespace that is looked at; `None` for all.
+    pub(super) fn namespace(&self) -> Option<String> {
+        self.with(|known| known.session.namespace.clone())
+    }
+
     /// One pipeline.
     pub(super) fn detail(&self, namespace: &str, name: &str, now: Timestamp) -> Option<Detail> {
         self.with(|known| page::detail(&known.seen, &known.hour, namespace, name, now))

@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
-use super::guard;
+use super::{dry, guard};
 use crate::cli::asking::Operator;
 use crate::cli::explain::{self, Explained, Sentences, shaped};
 use crate::cli::print;
@@ -94,6 +94,7 @@ pub(super) fn router(site: Arc<Site>) -> Router {
     files
         .route("/api/state", get(state))
         .route("/api/events", get(events))
+        .route("/api/dry", get(dry_places))
         .route("/api/pipelines/{namespace}/{name}", get(pipeline))
         .route("/api/pipelines/{namespace}/{name}/why", get(why))
         .with_state(site)
@@ -155,15 +156,44 @@ struct Why {
     asked: Asked,
 }
 
+/// The operator is being asked as often as it may be.
+fn asked_already() -> Response {
+    let text = "the operator is being asked already: ask again";
+    problem(StatusCode::SERVICE_UNAVAILABLE, text)
+}
+
+/// Which pools are dry for which stages.
+#[derive(Serialize)]
+struct DryPlaces {
+    places: Vec<dry::Place>,
+    /// Why nobody knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreached: Option<String>,
+}
+
+async fn dry_places(State(site): State<Arc<Site>>) -> Response {
+    let Ok(_turn) = site.questions.try_acquire() else {
+        return asked_already();
+    };
+    let namespace = site.board.namespace();
+    json(&match dry::find(&site.operator, namespace.as_deref()).await {
+        Ok(places) => DryPlaces {
+            places,
+            unreached: None,
+        },
+        Err(unknown) => DryPlaces {
+            places: Vec::new(),
+            unreached: Some(unknown.to_string()),
+        },
+    })
+}
+
 async fn why(State(site): State<Arc<Site>>, Path((namespace, name)): Path<(String, String)>) -> Response {
     let Some(pipeline) = site.board.pipeline(&namespace, &name) else {
         return unknown(&namespace, &name);
     };
     let Ok(_turn) = site.questions.try_acquire() else {
-        return problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the operator is being asked already: ask again",
-        );
+        return asked_already();
     };
     let explained = explain::of_pipeline(&site.operator, &namespace, &name, &pipeline).await;
     let sentences = explained.sentences();

@@ -107,7 +107,7 @@ async fn document(scene: &Scene, path: &str) -> Value {
     serde_json::from_str(&text(response).await).unwrap()
 }
 
-const PATHS: [&str; 14] = [
+const PATHS: [&str; 15] = [
     "/",
     "/app.css",
     "/icon.svg",
@@ -118,6 +118,7 @@ const PATHS: [&str; 14] = [
     "/pipeline.js",
     "/pools.js",
     "/api/state",
+    "/api/dry",
     "/api/pipelines/rag/chat",
     "/api/pipelines/rag/chat/why",
     "/api/pipelines/rag/other",
@@ -273,6 +274,8 @@ async fn why_without_an_operator_is_what_the_status_has() {
         (&json!({}), &json!([])),
         "what nobody says is no zero"
     );
+    let dry = document(&scene, "/api/dry").await;
+    assert!(dry["places"] == json!([]) && dry["unreached"].is_string(), "{dry}");
     let missing = get(&scene, "/api/pipelines/rag/other/why").await;
     assert_eq!(missing.status(), StatusCode::NOT_FOUND);
     assert!(text(missing).await.contains("no pipeline 'other'"));

@@ -17,6 +17,8 @@ const KEYS = [
 ];
 const THEMES = ["auto", "light", "dark"];
 const ASK_AGAIN = 10000;
+/** Dry pools are found in all of the operator's metrics: that is much to read in large clusters. */
+const ASK_AGAIN_POOLS = 30000;
 
 const model = { overview: null, detail: null, why: null, cut: null, namespace: "", width: 0, asked: 0 };
 
@@ -92,7 +94,7 @@ async function refresh() {
 
 async function fetched(where) {
   const path = shown();
-  if (path === null) { model.detail = null; draw(); return; }
+  if (path === null) { model.detail = null; draw(); ask(); return; }
   const known = model.overview?.pipelines.some((one) => one.namespace === where.namespace && one.name === where.name);
   model.detail = known ? await get(path) : { problem: `There is no pipeline '${where.name}' in namespace '${where.namespace}', or not any more.` };
   draw();
@@ -102,12 +104,12 @@ async function fetched(where) {
 let asking = false;
 /** Asks the operator about what is shown, one question at a time: where it is out of reach, that takes seconds. */
 async function ask() {
-  const path = shown();
-  const due = model.why?.path !== path || Date.now() - model.asked > ASK_AGAIN;
+  const path = question();
+  const due = model.why?.path !== path || Date.now() - model.asked > (place().view === "pools" ? ASK_AGAIN_POOLS : ASK_AGAIN);
   if (asking || path === null || !due) return;
   asking = true;
   try {
-    const why = await get(`${path}/why`);
+    const why = await get(path);
     model.asked = Date.now();
     // Others may be asking: what was said before still holds for a while.
     if (!why.problem || model.why?.path !== path) model.why = { ...why, path };
@@ -118,7 +120,14 @@ async function ask() {
     draw();
   }
   // Somebody may have gone on to another pipeline meanwhile.
-  if (shown() !== path) ask();
+  if (question() !== path) ask();
+}
+
+/** What the operator can be asked about what is shown; null where nothing is. */
+function question() {
+  const path = shown();
+  if (path !== null) return `${path}/why`;
+  return place().view === "pools" ? "/api/dry" : null;
 }
 
 /** Path of the pipeline that is shown; null where none is. */
@@ -148,12 +157,12 @@ function draw() {
 function content(where) {
   const { overview, detail } = model;
   if (overview.session.waiting) return h("p", { class: "empty", "data-key": "wait" }, "Reading the cluster…");
-  if (where.view === "pools") return pools(overview);
+  const why = model.why?.path === question() ? model.why : null;
+  if (where.view === "pools") return pools(overview, why);
   if (!where.name) return nothing();
   if (!detail) return h("p", { class: "empty", "data-key": "wait" }, "…");
   if (detail.problem) return h("p", { class: "empty", "data-key": "problem" }, detail.problem);
   const tiers = new Map(overview.pools.map((pool) => [pool.name, pool.tier]));
-  const why = model.why?.path === shown() ? model.why : null;
   return pipeline(detail, tiers, where.tab, why, where.stage, model.width);
 }
 

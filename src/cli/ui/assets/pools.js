@@ -1,19 +1,23 @@
 // The pools: what a node costs, what is on it, how much room there is.
 
 import { age, h, money, number, plural, state } from "./dom.js";
-import { short, tier } from "./graph.js";
+import { short, tier, until } from "./graph.js";
 
 const BOUGHT = { OnDemand: "on demand", Spot: "spot", Reserved: "reserved" };
 
-/** All pools of the cluster. */
-export function pools(overview) {
+/** Stages that one pool's card names as those it is dry for. */
+const DRY_FOR = 5;
+
+/** All pools of the cluster. `dry`: for whom which are dry, null while nobody has said so. */
+export function pools(overview, dry) {
   const list = overview.pools;
   if (overview.session.noPools) return empty("Pools cannot be seen.", overview.session.noPools);
   if (list.length === 0) return empty("There are no pools.", "kubectl tiercel discover proposes them from the cluster's nodes; kubectl tiercel discover --apply creates them.");
   const total = list.reduce((sum, pool) => sum + Number(pool.status?.costPerHour ?? 0), 0);
   return [
     h("section", { class: "title", "data-key": "title" }, h("div", { class: "names" }, h("h1", {}, "Pools")), h("p", { class: "serves" }, `${plural(list.length, "pool")}; their nodes cost ${money(String(total))} per hour, used or not`)),
-    h("div", { class: "pool-grid", "data-key": "pools" }, list.map((pool) => card(pool, overview))),
+    h("div", { class: "pool-grid", "data-key": "pools" }, list.map((pool) => card(pool, overview, (dry?.places ?? []).filter((place) => place.pool === pool.name)))),
+    dry?.unreached ? h("p", { class: "quiet", "data-key": "undry" }, `Which pools are dry is not known: ${dry.unreached}`) : null,
   ];
 }
 
@@ -21,7 +25,11 @@ const empty = (text, how) => h("div", { class: "empty", "data-key": "empty" }, h
 
 const fact = (label, value, title) => h("div", { title }, h("dt", {}, label), h("dd", {}, value));
 
-function card(pool, overview) {
+/** A pool that delivers nothing to a stage, and until when. */
+const dry_for = (place) =>
+  h("p", { class: "warnline", "data-key": `dry-${place.namespace}-${place.pipeline}-${place.stage}` }, `${place.why === undefined ? "dry" : until(place)} for ${place.pipeline} / ${place.stage}${place.why === undefined ? "" : `: ${place.why}`}`);
+
+function card(pool, overview, dry) {
   const status = pool.status;
   const nodes = status ? (status.readyNodes === status.nodes ? String(status.nodes) : `${status.readyNodes} of ${status.nodes}`) : "unknown";
   const shadow = Number(status?.shadowPrice ?? 0);
@@ -45,6 +53,8 @@ function card(pool, overview) {
     pool.shares.map((share) => room(share, status)),
     status?.free && pool.shares.length === 0 ? h("p", { class: "free" }, `${status.free} free`) : null,
     concerns.map((condition) => h("p", { class: "warnline", "data-key": condition.type }, `${condition.type} ${condition.status} for ${age((at - Date.parse(condition.lastTransitionTime)) / 1000)}: ${condition.message || condition.reason}`)),
+    dry.slice(0, DRY_FOR).map(dry_for),
+    dry.length > DRY_FOR ? h("p", { class: "warnline", "data-key": "dry-more" }, `and for ${plural(dry.length - DRY_FOR, "more stage")}`) : null,
     h("h3", {}, pool.stages.length ? "On it" : "Nobody is on it"),
     h(
       "ul",
