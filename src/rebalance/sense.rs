@@ -25,6 +25,10 @@ struct Offer {
     rate: Range,
     /// What one request more adds to it.
     one: u64,
+    /// Work is seen there or on its way there, whatever its unit.
+    wakes: bool,
+    /// Work may be there: nobody knows that there is none.
+    stirs: bool,
 }
 
 /// Demand by the signal that shows most of it, over the variants of a stage.
@@ -102,17 +106,15 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
     let target = demand::target(stage);
     let mut forward: Option<Range> = None;
     let mut one = demand::one_request(stage, declared);
-    for edge in stage
-        .after
-        .iter()
-        .filter(|edge| stage.rated && (edge.from.0 as usize) < at && !seeded(Bug::FanOutDropped))
-    {
-        let rated = state
-            .world
-            .stages
-            .get(edge.from.0 as usize)
-            .is_some_and(|from| from.rated);
-        if let Some(from) = offered.get(edge.from.0 as usize).filter(|_| rated) {
+    // How much a caller sends is known where both count requests; that it may send something always is.
+    let (mut woken, mut stirred) = (false, false);
+    let callers = stage.after.iter().filter(|edge| (edge.from.0 as usize) < at);
+    for edge in callers.filter(|_| !seeded(Bug::FanOutDropped)) {
+        let caller = edge.from.0 as usize;
+        let Some(from) = offered.get(caller) else { continue };
+        woken |= from.wakes && edge.calls_millis > 0;
+        stirred |= from.stirs && edge.calls_millis > 0;
+        if stage.rated && state.world.stages.get(caller).is_some_and(|from| from.rated) {
             let calls_millis = fanout::calls_millis(memory.fan_out.as_deref(), edge);
             let calls = from.rate.scaled(calls_millis, 1_000);
             one = one.max(Range { low: from.one, high: 0 }.scaled(calls_millis, target).low);
@@ -333,11 +335,12 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
         memory.set_off(Trigger::SignalsLost);
     }
     senses.fallback = lost;
-    idle &= senses.fresh && called.high == 0;
+    idle &= senses.fresh && called.high == 0 && !stirred;
+    // Who sleeps sees nothing: its callers wake it.
     let floor = if idle && stage.sees_waiting {
         0
     } else {
-        u32::from(total > 0)
+        u32::from(total > 0 || woken)
     };
     let hold = memory.level.held();
     let mut need = Need {
@@ -408,8 +411,11 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
         (_, Some(own)) => own.max(proven).scaled(target, 1_000),
         (_, None) => now.unwrap_or_default().scaled(target, 1_000),
     };
+    let rate = own_rate.max(called);
     let offer = Offer {
-        rate: own_rate.max(called),
+        wakes: rate.low > 0 || woken,
+        stirs: rate.high > 0 || stirred || (!senses.fresh && !quiet),
+        rate,
         one: Range { low: one, high: 0 }.scaled(target, 1_000).low,
     };
     Some((offer, wake_ms))

@@ -6,6 +6,7 @@ use super::world::{DryReason, Event, OnSignalLoss, Reading, StageIdx, VariantIdx
 use super::{State, step};
 
 mod shared;
+mod sleep;
 
 const NOW_MS: u64 = 1_000_000;
 

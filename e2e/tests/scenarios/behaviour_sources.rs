@@ -13,10 +13,11 @@ use crate::behaviour_learning::learns;
 use crate::suite::Suite;
 use crate::support::NAMESPACE;
 
-pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 3] {
+pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 4] {
     crate::scenarios![suite, behaviour_sources:
         what_a_replica_serves_is_learned_from_a_rate_and_a_share_in_promql,
         a_stage_that_nobody_calls_sleeps_and_wakes_with_its_queue_at_a_broker,
+        work_at_the_first_stage_wakes_a_chain_that_sleeps_at_once,
         stages_follow_custom_and_external_metrics_of_the_api_server,
     ]
 }
@@ -86,6 +87,65 @@ pub(crate) async fn a_stage_that_nobody_calls_sleeps_and_wakes_with_its_queue_at
     assert_eq!(scene.scaled(), [], "{}", scene.history());
     queue(Some((0.0, 0.0)));
     scene.total("jobs", "work", "goes to sleep", |total| total == 0).await;
+    scene.bounds_held();
+}
+
+pub(crate) async fn work_at_the_first_stage_wakes_a_chain_that_sleeps_at_once(suite: &Suite) {
+    const STARTUP: Duration = Duration::from_secs(4);
+    let startup = STARTUP.as_millis().to_string();
+    let scene = Scene::shared(suite, &[("startup-milliseconds", &startup)], serving()).await;
+    scene.tiered.space.nodes(&X86, 1).await;
+    scene.tiered.cpu_pool("x86", &[(SHAPE, "x86")]).await;
+    let installed = Arc::clone(&scene.tiered.installed);
+    let namespace = scene.tiered.namespace().to_owned();
+    let queue = |messages| installed.prometheus.queue(&namespace, "chain.work", messages);
+    let mut work = server("work", 0, 2);
+    work["signal"]["preset"] = json!("broker");
+    let called = |name: &str, caller: &str, counts_requests: bool| {
+        let mut stage = server(name, 0, 2);
+        stage["after"] = json!([{"stage": caller}]);
+        if !counts_requests {
+            stage["capacity"] = json!({"concurrency": 8});
+        }
+        stage
+    };
+    // How much is called is known of one of the three only; that they are called is of all.
+    let stages = [
+        work,
+        called("guard", "work", false),
+        called("generate", "guard", true),
+        called("store", "generate", false),
+    ];
+    let names = ["work", "guard", "generate", "store"];
+    queue(Some((0.0, 0.0)));
+    scene.tiered.create("chain", &stages).await;
+    for name in names {
+        scene.total("chain", name, "sleeps", |total| total == 0).await;
+    }
+    let asleep = scene.observer.elapsed();
+    queue(Some((6.0, 0.0)));
+    for name in names {
+        scene.settles("chain", name, &[("x86", 1)]).await;
+    }
+    let woken = names.map(|name| {
+        let changes = scene.changes_on("chain", name, "x86").into_iter();
+        let first = changes
+            .filter(|(at, count)| *at > asleep && *count > 0)
+            .map(|(at, _)| at);
+        first
+            .min()
+            .unwrap_or_else(|| panic!("'{name}' never woke: {}", scene.history()))
+    });
+    let (first, last) = (woken.iter().min().unwrap(), woken.iter().max().unwrap());
+    assert!(
+        *last - *first < STARTUP,
+        "one was Ready before another was woken: {woken:?}{}",
+        scene.history()
+    );
+    queue(Some((0.0, 0.0)));
+    for name in names {
+        scene.total("chain", name, "goes to sleep", |total| total == 0).await;
+    }
     scene.bounds_held();
 }
 
