@@ -1,6 +1,7 @@
 //! `tiercel run`: flags become settings, settings become a running operator.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -58,7 +59,7 @@ pub struct Arguments {
     #[arg(long, env = "TIERCEL_SCRAPE_INTERVAL_MILLISECONDS", default_value_t = 1_000, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(100..=60_000))]
     scrape_interval_milliseconds: u64,
-    /// Also scrape pods in this network, although it is one that is refused by default (loopback, link-local).
+    /// Also scrape pods in this network, although it is one that is refused by default (loopback).
     #[arg(long, env = "TIERCEL_SCRAPE_ALLOW_CIDR", value_name = "CIDR", value_delimiter = ',')]
     scrape_allow_cidr: Vec<Network>,
     /// `text` or `json`; text on a terminal if absent.
@@ -177,12 +178,25 @@ fn known_signals(folder: Option<&Path>, file: Option<&Path>) -> Result<Sources, 
     Ok(sources)
 }
 
-/// How pods are scraped: every so many milliseconds, also where it is refused by default.
-fn scrape(interval_ms: u64, allowed: Vec<Network>) -> ScrapeConfig {
-    let rules = AddressRules {
-        allowed,
-        ..AddressRules::default()
+/// Addresses of the API server that a client connects to. One that cannot be resolved now is none: there is no connection
+/// to it either.
+async fn addresses(server: &kube::Config) -> BTreeSet<IpAddr> {
+    let Some(host) = server.cluster_url.host() else {
+        return BTreeSet::new();
     };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    match tokio::net::lookup_host((host, 0)).await {
+        Ok(found) => found.map(|address| address.ip().to_canonical()).collect(),
+        Err(error) => {
+            tracing::warn!(host, %error, "the API server's address is not known: pods that claim it would be scraped");
+            BTreeSet::new()
+        }
+    }
+}
+
+/// How pods are scraped: every so many milliseconds, also where it is refused by default, and never from these hosts.
+fn scrape(interval_ms: u64, allowed: Vec<Network>, hosts: BTreeSet<IpAddr>) -> ScrapeConfig {
+    let rules = AddressRules { allowed, hosts };
     let interval = Duration::from_millis(interval_ms);
     ScrapeConfig {
         interval,
@@ -218,7 +232,8 @@ async fn lead_or_wait(arguments: Arguments) -> Result<(), Error> {
         },
         ..Limits::default()
     };
-    let clients = Clients::new(&clients::infer_config().await?, limits, clock(), &metrics)?;
+    let config = clients::infer_config().await?;
+    let clients = Clients::new(&config, limits, clock(), &metrics)?;
     let health = Health::new(now_ms);
     let stopping = CancellationToken::new();
     let asker = Asker::default();
@@ -236,7 +251,11 @@ async fn lead_or_wait(arguments: Arguments) -> Result<(), Error> {
     let settings = Settings {
         concurrency: arguments.reconcile_concurrency,
         allow_secrets: arguments.allow_secrets,
-        scrape: scrape(arguments.scrape_interval_milliseconds, arguments.scrape_allow_cidr),
+        scrape: scrape(
+            arguments.scrape_interval_milliseconds,
+            arguments.scrape_allow_cidr,
+            addresses(&config).await,
+        ),
         sources: Arc::new(sources),
         decision_log: arguments.decision_log,
         instance: host(),

@@ -202,6 +202,8 @@ pub struct NodeStatusView {
     pub pods: Option<u32>,
     /// Condition `Ready` is `True`.
     pub ready: bool,
+    /// Where it is found, names left out.
+    pub addresses: Box<[IpAddr]>,
 }
 
 /// Drops what nobody reads and tells what matters apart from what does not.

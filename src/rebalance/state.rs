@@ -634,6 +634,7 @@ impl State {
                 memory.capacity_changed(had, has, now_ms);
             }
         }
+        self.stages.reserve_exact(self.world.stages.len());
         for at in 0..self.world.stages.len() {
             let Some(stage) = self.world.stages.get(at) else {
                 continue;

@@ -2,8 +2,9 @@
 //!
 //! Pods choose their own labels and may forge what they report, so an address is checked before connecting and once
 //! more on the connected socket. What no pod of another has is refused whatever the administrator allows: link-local
-//! and metadata addresses, multicast, and forms that hide one address in another.
+//! and metadata addresses, multicast, addresses of nodes and of the API server, and forms that hide one address in another.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -49,26 +50,27 @@ pub enum Refusal {
     /// Reserved, or an address that stands for another one in a way that routers may undo.
     #[error("reserved or translated address")]
     Reserved,
-    /// The administrator's deny list.
-    #[error("address is on the deny list")]
-    Denied,
+    /// Not a pod's: a node's or the API server's.
+    #[error("address of a node or of the API server")]
+    Host,
 }
 
-/// The administrator's rules on top of the built-in ones.
+/// What this cluster adds to the built-in rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressRules {
     /// Opens loopback networks, for clusters whose pods live there; other built-in refusals stay.
     pub allowed: Vec<Network>,
-    /// Refused in any case: API server, nodes.
-    pub denied: Vec<Network>,
+    /// Addresses of nodes and of the API server, in canonical form: refused in any case. Pods on the network of their node
+    /// are not scraped, so none of them is a pod's.
+    pub hosts: BTreeSet<IpAddr>,
 }
 
 impl AddressRules {
     /// Whether a scrape may connect there; gives the address in its canonical form.
     pub fn check(&self, address: IpAddr) -> Result<IpAddr, Refusal> {
         let address = address.to_canonical();
-        if self.denied.iter().any(|network| network.contains(address)) {
-            return Err(Refusal::Denied);
+        if self.hosts.contains(&address) {
+            return Err(Refusal::Host);
         }
         let refused = match address {
             IpAddr::V4(address) => refused_v4(address),
@@ -199,22 +201,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn rules(allowed: &[&str], denied: &[&str]) -> AddressRules {
-        let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    fn rules(allowed: &[&str], hosts: &[&str]) -> AddressRules {
         AddressRules {
-            allowed: networks(allowed),
-            denied: networks(denied),
+            allowed: allowed.iter().map(|text| text.parse().unwrap()).collect(),
+            hosts: hosts.iter().map(|text| text.parse().unwrap()).collect(),
         }
     }
 
     #[test]
     fn addresses_of_pods_pass_and_all_others_are_refused_with_the_reason() {
-        let rules = rules(&["127.64.0.0/10"], &["10.0.0.1", "192.168.5.0/24", "fd12:3456::/32"]);
+        let rules = rules(&["127.64.0.0/10"], &["10.0.0.1", "192.168.5.77", "fd12:3456:1::9"]);
         for (text, expected) in [
             ("10.244.1.7", Ok("10.244.1.7")),
             ("172.16.0.9", Ok("172.16.0.9")),
             ("192.168.4.255", Ok("192.168.4.255")),
-            ("192.168.6.0", Ok("192.168.6.0")),
+            ("192.168.5.78", Ok("192.168.5.78")),
             ("100.64.3.4", Ok("100.64.3.4")),
             ("10.0.0.2", Ok("10.0.0.2")),
             ("8.8.8.8", Ok("8.8.8.8")),
@@ -267,10 +268,10 @@ mod tests {
             ("2001:0:4136:e378:8000:63bf:3fff:fdd2", Err(Refusal::Reserved)),
             ("::ffff:0:127.0.0.1", Err(Refusal::Reserved)),
             ("100::1", Err(Refusal::Reserved)),
-            ("10.0.0.1", Err(Refusal::Denied)),
-            ("::ffff:10.0.0.1", Err(Refusal::Denied)),
-            ("192.168.5.77", Err(Refusal::Denied)),
-            ("fd12:3456:1::9", Err(Refusal::Denied)),
+            ("10.0.0.1", Err(Refusal::Host)),
+            ("::ffff:10.0.0.1", Err(Refusal::Host)),
+            ("192.168.5.77", Err(Refusal::Host)),
+            ("fd12:3456:1::9", Err(Refusal::Host)),
         ] {
             let address: IpAddr = text.parse().unwrap_or_else(|_| panic!("{text} is an address"));
             let expected = expected.map(|text: &str| text.parse::<IpAddr>().unwrap());

@@ -192,9 +192,18 @@ impl Scraper {
         }
     }
 
-    /// Replaces the address rules, from the next scrape of every target on; kept connections obey them too.
-    pub fn set_rules(&self, rules: AddressRules) {
-        self.rules.send_replace(rules);
+    /// Refuses these addresses beside those of the configuration, from the next scrape of every target on; kept
+    /// connections obey too. What an earlier call named and this one does not is free again.
+    pub fn refuse_hosts(&self, addresses: impl IntoIterator<Item = IpAddr>) {
+        let mut rules = self.shared.config.rules.clone();
+        rules
+            .hosts
+            .extend(addresses.into_iter().map(|address| address.to_canonical()));
+        self.rules.send_if_modified(|known| {
+            let differs = *known != rules;
+            *known = rules;
+            differs
+        });
     }
 }
 

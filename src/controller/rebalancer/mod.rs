@@ -487,6 +487,9 @@ impl Rebalancer {
             differs
         });
         self.told_dry.clear();
+        let nodes = self.ctx.stores.nodes.state();
+        let hosts = nodes.iter().flat_map(|node| node.status.addresses.iter().copied());
+        self.signals.refuse_hosts(hosts);
         self.signals.targets_changed();
         let named: BTreeSet<(&str, &str)> = (self.index.pipelines.iter())
             .map(|id| (id.namespace.as_str(), id.name.as_str()))

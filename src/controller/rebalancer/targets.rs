@@ -1,6 +1,7 @@
 //! Who is asked for signals, and what their answers say about each variant.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -59,6 +60,11 @@ impl Signals {
     pub(super) fn all_changed(&mut self) {
         self.everything_changed = true;
         self.newest_ms.clear();
+    }
+
+    /// These are the nodes' addresses: no pod has them, whatever it reports.
+    pub(super) fn refuse_hosts(&self, addresses: impl IntoIterator<Item = IpAddr>) {
+        self.scraper.refuse_hosts(addresses);
     }
 
     /// Takes an answer.

@@ -170,6 +170,14 @@ pub(super) struct RawNodeStatus {
     allocatable: RawQuantities,
     #[serde(default)]
     conditions: Vec<RawCondition>,
+    #[serde(default)]
+    addresses: Vec<RawAddress>,
+}
+
+#[derive(Deserialize)]
+struct RawAddress {
+    #[serde(default)]
+    address: Box<str>,
 }
 
 impl From<RawNodeStatus> for NodeStatusView {
@@ -182,6 +190,11 @@ impl From<RawNodeStatus> for NodeStatusView {
             pods: amounts::pods(&raw.allocatable),
             allocatable: Amounts::offered(&raw.allocatable),
             ready,
+            addresses: raw
+                .addresses
+                .iter()
+                .filter_map(|one| one.address.parse().ok())
+                .collect(),
         }
     }
 }

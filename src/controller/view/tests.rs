@@ -114,6 +114,15 @@ fn what_cannot_be_read_is_all_there_is_when_requested_and_nothing_when_offered()
         (status.allocatable.resources(None, Round::Down), status.pods),
         (Resources::default(), None)
     );
+    let addresses = json!({"addresses": [
+        {"type": "InternalIP", "address": "10.0.0.7"},
+        {"type": "InternalIP", "address": "fd00::7"},
+        {"type": "Hostname", "address": "ip-10-0-0-7.example"},
+        {"type": "ExternalIP"},
+    ]});
+    let status: NodeStatusView = serde_json::from_value(addresses).expect("a status");
+    let found = status.addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(found, ["10.0.0.7", "fd00::7"]);
     let below: NodeStatusView =
         serde_json::from_value(json!({"allocatable": {"cpu": "-1", "pods": "-1"}})).expect("a status");
     assert_eq!(
