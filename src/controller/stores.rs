@@ -16,6 +16,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 
 use super::live::{Children, Kind, Live, News, Wire};
+use super::owners::Owners;
 use super::view::{NodeView, PodView, watcher_config};
 use super::watch::Ended;
 use crate::api::{ComputePool, TieredPipeline, labels};
@@ -41,6 +42,8 @@ pub struct Stores {
     pub nodes: Store<NodeView>,
     /// Pods of everybody.
     pub pods: Store<PodView>,
+    /// Which Deployment a pod's `ReplicaSet` belongs to.
+    pub owners: Owners,
 }
 
 impl Stores {
@@ -57,7 +60,8 @@ impl Stores {
         self.accounts.wait_until_ready().await.map_err(|_| Ended)?;
         self.namespaces.wait_until_ready().await.map_err(|_| Ended)?;
         self.nodes.wait_until_ready().await.map_err(|_| Ended)?;
-        self.pods.wait_until_ready().await.map_err(|_| Ended)
+        self.pods.wait_until_ready().await.map_err(|_| Ended)?;
+        self.owners.wait_until_ready().await
     }
 }
 
@@ -124,7 +128,7 @@ pub fn watch_pipelines(
     (store, stream.reflect(writer))
 }
 
-fn scope<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+pub(super) fn scope<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {

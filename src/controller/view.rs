@@ -46,13 +46,19 @@ impl PodView {
     /// Identity of the variant (stage on pool) that the pod is a replica of; `None` for pods of others.
     ///
     /// Anybody may put a label on a pod, so the label alone proves nothing: the pod must also be controlled by a
-    /// `ReplicaSet`, as every replica of a Deployment is. Who may create `ReplicaSet`s with our labels may still pass pods
-    /// off as replicas; the reader that writes (the rebalancer) matches the identity against variants it knows.
+    /// `ReplicaSet`, as every replica of a Deployment is. Whether that belongs to the variant's Deployment is known to the
+    /// [`Owners`](super::owners::Owners), whom the reader that counts (the rebalancer) asks.
     pub fn variant_id(&self) -> Option<&str> {
+        self.replica_set()?;
+        let id = self.metadata.labels.as_ref()?.get(labels::VARIANT_ID)?;
+        Some(id)
+    }
+
+    /// UID of the `ReplicaSet` that controls the pod.
+    pub fn replica_set(&self) -> Option<&str> {
         let owner = self.controller()?;
         let by_replica_set = owner.kind == "ReplicaSet" && owner.api_version.starts_with("apps/");
-        let id = self.metadata.labels.as_ref()?.get(labels::VARIANT_ID)?;
-        by_replica_set.then_some(id)
+        by_replica_set.then_some(owner.uid.as_str())
     }
 
     /// Whether the pod belongs to its node rather than to the cluster: the next node of the pool will carry one too.

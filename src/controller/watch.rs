@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::live::{Children, Kind, Live};
+use super::owners::{self, Owners, watch_owners};
 use super::rebalancer::Notice;
 use super::stores::{self, Stores, touched};
 use super::view::{Change, watch_nodes, watch_pods, watch_pools};
@@ -112,6 +113,7 @@ pub async fn watch_everything(client: &Client, namespace: Option<&str>, metrics:
         namespaces: namespaces(client, &sinks, &mut tasks),
         nodes: nodes(client, &sinks, &mut tasks),
         pods: pods(client, &sinks, &mut tasks),
+        owners: owners(client, namespace, &sinks, &mut tasks),
     };
     stores.wait_until_ready().await?;
     Ok(Watched {
@@ -229,6 +231,22 @@ fn nodes(client: &Client, sinks: &Sinks, tasks: &mut JoinSet<()>) -> Store<super
         ready(())
     }));
     store
+}
+
+/// A `ReplicaSet` that comes to be known makes pods count that came before it.
+fn owners(client: &Client, namespace: Option<&str>, sinks: &Sinks, tasks: &mut JoinSet<()>) -> Owners {
+    let (owners, mut writer, stream) = watch_owners(client, namespace);
+    let sinks = sinks.clone();
+    tasks.spawn(stream.for_each(move |event| {
+        match event.map(|event| writer.apply(event)) {
+            Ok(Some(owners::News::Of(variant))) => sinks.notice(Notice::Owner(variant)),
+            Ok(Some(owners::News::Everything)) => sinks.notice(Notice::World),
+            Ok(None) => {}
+            Err(error) => sinks.failed("ReplicaSet", &error),
+        }
+        ready(())
+    }));
+    owners
 }
 
 fn pods(client: &Client, sinks: &Sinks, tasks: &mut JoinSet<()>) -> Store<super::view::PodView> {

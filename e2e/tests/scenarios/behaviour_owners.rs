@@ -4,20 +4,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
-use serde_json::json;
+use serde_json::{Value, json};
 use tiercel::api::labels;
 use tiercel_e2e::nodes::X86;
+use tiercel_e2e::slot::Port;
 use tiercel_e2e::wait::{eventually, wanted};
 
 use crate::behaviour::{SHAPE, Scene, claimed, server, serving};
+use crate::explain::tiercel;
 use crate::suite::Suite;
 use crate::support::PATIENCE;
 
-pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 3] {
+pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 4] {
     crate::scenarios![suite, behaviour_owners:
         a_foreign_scale_is_taken_back_three_times_and_then_told_and_left_alone,
         replicas_that_an_autoscaler_took_are_left_to_it,
         a_foreign_hand_on_the_labels_of_a_child_is_undone,
+        pods_of_a_foreign_replica_set_with_the_labels_of_a_stage_do_not_count,
     ]
 }
 
@@ -147,4 +150,55 @@ pub(crate) async fn a_foreign_hand_on_the_labels_of_a_child_is_undone(suite: &Su
     .await
     .unwrap();
     scene.tiered.ready("chat").await;
+}
+
+pub(crate) async fn pods_of_a_foreign_replica_set_with_the_labels_of_a_stage_do_not_count(suite: &Suite) {
+    let mut scene = two_replicas(suite).await;
+    let child = scene.child("chat", "generate", "x86").await;
+    let deployment = scene.kubectl(&["get", "deployment", &child, "-o", "json"]).await;
+    let deployment: Value = serde_json::from_str(&deployment).unwrap();
+    let mut template = deployment["spec"]["template"].clone();
+    template["metadata"]["labels"]["app"] = json!("foreign");
+    // Without the labels itself: with them the Deployment would adopt it.
+    let foreign = json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet",
+        "metadata": {"name": "foreign", "namespace": scene.tiered.namespace(), "labels": {"app": "foreign"}},
+        "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "foreign"}}, "template": template},
+    });
+    scene.changes();
+    scene.tiered.apply_yaml(&foreign.to_string()).await;
+    eventually(PATIENCE, "the foreign pods are Ready", async || {
+        let path = "jsonpath={.status.readyReplicas}";
+        wanted(
+            scene.kubectl(&["get", "replicaset", "foreign", "-o", path]).await,
+            &"3".to_owned(),
+        )
+    })
+    .await
+    .unwrap();
+    let cluster = &scene.tiered.installed.cluster;
+    let url = format!("http://127.0.0.1:{}", cluster.port(Port::Operator));
+    let namespace = scene.tiered.namespace();
+    let ask = [
+        "explain",
+        "chat/generate",
+        "-n",
+        namespace,
+        "--operator",
+        &url,
+        "-o",
+        "json",
+    ];
+    // Metrics are read every second.
+    let until = Instant::now() + Duration::from_secs(4);
+    while Instant::now() < until {
+        let told = tiercel(cluster.kubeconfig(), &ask).await;
+        let document: Value = serde_json::from_str(&told.stdout).unwrap_or_else(|_| panic!("{told:?}"));
+        let pool = &document["stages"][0]["pools"][0];
+        assert_eq!(pool["ready"], 2, "somebody else's pods count: {document}");
+        let signal = &document["stages"][0]["signals"][0]["pods"];
+        assert_eq!(signal["expected"], 2, "somebody else's pods are asked: {document}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(scene.scaled(), []);
 }

@@ -16,6 +16,8 @@ const CONTEST_WINDOW_MS: u64 = 5 * 60_000;
 /// One Deployment as the rebalancer knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Child {
+    /// The Deployment's UID.
+    pub uid: Box<str>,
     /// What it asks for, our own writes included once they are acknowledged: before that the core counts on them for
     /// nothing, or a shrink could be decided, and land, before the growth that it counts on.
     pub desired: u32,
@@ -54,6 +56,7 @@ impl Child {
     pub fn new(live: &Live<Deployment>) -> Self {
         let writer = live.facts.writer.as_deref();
         Self {
+            uid: live.uid.clone(),
             desired: live.facts.desired,
             resource_version: live.resource_version.to_string(),
             claimed: live.facts.claimed,

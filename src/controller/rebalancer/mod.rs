@@ -91,6 +91,8 @@ pub enum Notice {
     World,
     /// A Deployment changed or went; `None`: all may have.
     Deployment(Option<Arc<Live<Deployment>>>),
+    /// A variant's pods may count now: whose they are has come to be known.
+    Owner(String),
     /// A pod of tiercel changed.
     Pod(Box<Change<PodView>>),
     /// Answers about pods, of others than the pods themselves.
@@ -179,7 +181,7 @@ pub async fn run(
     let poll = tokio::spawn(poll);
     let mut questions = ctx.asker.open();
     let mut loop_ = Rebalancer {
-        pods: Pods::default(),
+        pods: Pods::new(ctx.stores.owners.clone()),
         signals: Signals::new(scraper, usage),
         state: State::new(),
         index: Index::default(),
@@ -323,11 +325,11 @@ impl Rebalancer {
                         None
                     }
                 };
-                if let Some(at) = variant.and_then(|variant| self.index.variant_ids.get(&*variant).copied()) {
-                    self.signals.targets_changed();
-                    self.observe(at);
+                if let Some(variant) = variant {
+                    self.recount(&variant);
                 }
             }
+            Notice::Owner(variant) => self.recount(&variant),
             Notice::Usage(answers) => answers.into_iter().for_each(|answer| self.answer(answer)),
             Notice::StageUsage(answers) => {
                 for answer in answers {
@@ -356,6 +358,14 @@ impl Rebalancer {
         }
     }
 
+    /// Pods of a variant came, went or changed.
+    fn recount(&mut self, variant: &str) {
+        if let Some(&at) = self.index.variant_ids.get(variant) {
+            self.signals.targets_changed();
+            self.observe(at);
+        }
+    }
+
     /// A Deployment as the watch shows it.
     fn deployment(&mut self, live: &Live<Deployment>, now_ms: u64) {
         let variant = self.index.child(&live.namespace, &live.name);
@@ -364,7 +374,8 @@ impl Rebalancer {
             self.world_stale = true;
             return;
         };
-        if live.leaving {
+        // Another of the same name has other pods.
+        if live.leaving || live.uid != child.uid {
             self.world_stale = true;
         }
         let before = child.foreign.clone();
@@ -477,6 +488,11 @@ impl Rebalancer {
         }
         let (world, index) = builder.done();
         (self.children, self.missing) = (children, missing);
+        let deployments = index.variants.iter().zip(&self.children);
+        self.pods.belong(deployments.filter_map(|(variant, child)| {
+            let uid = child.as_ref()?.uid.clone();
+            Some((Arc::clone(&variant.variant_id), uid))
+        }));
         if first {
             self.unlooked = index.pipelines.iter().map(|id| id.uid.clone()).collect();
         }
@@ -542,6 +558,7 @@ impl Rebalancer {
                 comes |= known.is_none();
                 let mut child = known.unwrap_or_else(|| Child::new(live));
                 child.observe(live, now_ms);
+                child.uid.clone_from(&live.uid);
                 child
             });
             children.push(child);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use kube::ResourceExt;
 
+use super::super::owners::Owners;
 use super::super::view::PodView;
 use crate::rebalance::world::DryReason;
 
@@ -32,6 +33,8 @@ const CANNOT_START: [&str; 8] = [
 pub struct Pod {
     /// Its UID.
     pub uid: Arc<str>,
+    /// UID of the `ReplicaSet` that controls it.
+    replica_set: Box<str>,
     /// Its namespace and name.
     pub name: (String, String),
     /// Its address, if it may be asked for metrics.
@@ -45,15 +48,32 @@ pub struct Pod {
     trouble: Option<(DryReason, u64)>,
 }
 
-/// All pods of tiercel by the label of their variant.
+/// All pods of tiercel by the label of their variant. A label proves nothing: only those count whose `ReplicaSet` belongs to
+/// the variant's Deployment.
 #[derive(Debug, Default)]
 pub struct Pods {
     by_variant: HashMap<String, BTreeMap<Arc<str>, Pod>>,
+    /// UID of the Deployment of each variant that has one.
+    deployments: HashMap<Arc<str>, Box<str>>,
+    owners: Owners,
     /// Pods that cannot be placed or started, by variant and UID.
     troubled: BTreeSet<(String, Arc<str>)>,
 }
 
 impl Pods {
+    /// None yet. `owners` tells which Deployment a `ReplicaSet` belongs to.
+    pub fn new(owners: Owners) -> Self {
+        Self {
+            owners,
+            ..Self::default()
+        }
+    }
+
+    /// These are the variants' Deployments from now on, by UID.
+    pub fn belong(&mut self, deployments: impl Iterator<Item = (Arc<str>, Box<str>)>) {
+        self.deployments = deployments.collect();
+    }
+
     /// Takes in one pod. Says which variant's ready pods changed.
     pub fn apply(&mut self, view: &PodView, now_ms: u64) -> Option<String> {
         let (variant, uid) = (view.variant_id()?, view.uid()?);
@@ -66,6 +86,7 @@ impl Pods {
         });
         let pod = Pod {
             uid: Arc::clone(&uid),
+            replica_set: view.replica_set()?.into(),
             name: (view.namespace().unwrap_or_default(), view.name_any()),
             // A pod on the node's network answers at the node's address, which is nobody's to scrape.
             ip: view.status.ip.filter(|_| !view.spec.host_network),
@@ -125,7 +146,9 @@ impl Pods {
 
     /// The pods of a variant.
     pub fn of(&self, variant: &str) -> impl Iterator<Item = &Pod> {
-        self.by_variant.get(variant).into_iter().flat_map(BTreeMap::values)
+        let deployment = self.deployments.get(variant);
+        let all = self.by_variant.get(variant).into_iter().flat_map(BTreeMap::values);
+        all.filter(move |pod| deployment.is_some_and(|uid| self.owners.own(uid, &pod.replica_set)))
     }
 
     /// Ready pods of a variant.

@@ -1,0 +1,174 @@
+//! Which Deployment a `ReplicaSet` belongs to, by UIDs: labels and names can be written by anybody, the owner reference of a
+//! `ReplicaSet` that a Deployment owns only by who may write what the Deployment's controller writes.
+//!
+//! There are as many as Deployments, so two UIDs are all that is kept of each.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures::Stream;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use kube::Client;
+use kube::api::PartialObjectMeta;
+use kube::runtime::watcher::Event;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use tokio::sync::watch;
+
+use super::stores::scope;
+use super::view::watcher_config;
+use super::watch::Ended;
+use crate::api::labels;
+
+/// Owners by the UID of what they own.
+type Known = HashMap<Box<str>, Box<str>>;
+
+/// What is known of all `ReplicaSet`s of tiercel's Deployments. A handle: clones share everything.
+#[derive(Clone, Debug)]
+pub struct Owners {
+    known: Arc<RwLock<Known>>,
+    filled: watch::Sender<bool>,
+}
+
+impl Default for Owners {
+    fn default() -> Self {
+        Self {
+            known: Arc::default(),
+            filled: watch::Sender::new(false),
+        }
+    }
+}
+
+impl Owners {
+    /// Whether the Deployment with this UID owns the `ReplicaSet` with that.
+    pub fn own(&self, deployment: &str, replica_set: &str) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(replica_set).is_some_and(|owner| &**owner == deployment)
+    }
+
+    /// Waits until it has been filled once.
+    ///
+    /// # Errors
+    /// When the watch ended before that.
+    pub async fn wait_until_ready(&self) -> Result<(), Ended> {
+        let mut filled = self.filled.subscribe();
+        filled.wait_for(|filled| *filled).await.map(drop).map_err(|_| Ended)
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Known) -> T) -> T {
+        change(&mut self.known.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A `ReplicaSet` was seen for the first time, with this label of a variant.
+    Of(String),
+    /// All were read anew.
+    Everything,
+}
+
+/// Fills `Owners` from a watch.
+#[derive(Debug, Default)]
+pub struct Writer {
+    owners: Owners,
+    /// What a list has shown so far.
+    listed: Known,
+}
+
+impl Writer {
+    /// Takes in one event of the watch.
+    pub fn apply(&mut self, event: Event<PartialObjectMeta<ReplicaSet>>) -> Option<News> {
+        match event {
+            Event::Init => self.listed.clear(),
+            Event::InitApply(one) => self.listed.extend(owned(&one)),
+            Event::InitDone => {
+                let mut listed = std::mem::take(&mut self.listed);
+                listed.shrink_to_fit();
+                self.owners.with(|known| *known = listed);
+                self.owners.filled.send_replace(true);
+                return Some(News::Everything);
+            }
+            Event::Apply(one) => {
+                let (uid, owner) = owned(&one)?;
+                let before = self.owners.with(|known| known.insert(uid, owner.clone()));
+                let new = before.is_none_or(|before| before != owner);
+                let variant = one.metadata.labels.as_ref()?.get(labels::VARIANT_ID)?;
+                return new.then(|| News::Of(variant.clone()));
+            }
+            Event::Delete(one) => {
+                if let Some(uid) = one.metadata.uid.as_deref() {
+                    self.owners.with(|known| known.remove(uid));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// A `ReplicaSet`'s UID and that of the Deployment that controls it.
+fn owned(one: &PartialObjectMeta<ReplicaSet>) -> Option<(Box<str>, Box<str>)> {
+    let owners = one.metadata.owner_references.as_deref().unwrap_or_default();
+    let owner = owners.iter().find(|owner| owner.controller == Some(true))?;
+    let by_deployment = owner.kind == "Deployment" && owner.api_version.starts_with("apps/");
+    let uid = one.metadata.uid.as_deref()?;
+    by_deployment.then(|| (uid.into(), owner.uid.as_str().into()))
+}
+
+/// Watches them, in one namespace or in all. Whoever is told must poll the stream.
+pub fn watch_owners(
+    client: &Client,
+    namespace: Option<&str>,
+) -> (
+    Owners,
+    Writer,
+    impl Stream<Item = watcher::Result<Event<PartialObjectMeta<ReplicaSet>>>> + Send + use<>,
+) {
+    let ours = watcher_config().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER));
+    let writer = Writer::default();
+    let events = watcher(scope::<PartialObjectMeta<ReplicaSet>>(client, namespace), ours).default_backoff();
+    (writer.owners.clone(), writer, events)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn replica_set(uid: &str, owner: &str, kind: &str) -> PartialObjectMeta<ReplicaSet> {
+        serde_json::from_value(json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+            "metadata": {"name": uid, "namespace": "rag", "uid": uid, "labels": {(labels::VARIANT_ID): "v1"},
+                "ownerReferences": [
+                    {"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "deployment-a"},
+                    {"apiVersion": "apps/v1", "kind": kind, "name": "d", "uid": owner, "controller": true}]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_replica_set_is_owned_by_the_deployment_that_controls_it_and_by_no_other() {
+        let mut writer = Writer::default();
+        let owners = writer.owners.clone();
+        assert_eq!(writer.apply(Event::Init), None);
+        let listed = Event::InitApply(replica_set("one", "deployment-a", "Deployment"));
+        assert_eq!(writer.apply(listed), None);
+        assert!(!owners.own("deployment-a", "one"), "half a list is none");
+        assert_eq!(writer.apply(Event::InitDone), Some(News::Everything));
+        assert!(owners.own("deployment-a", "one") && !owners.own("deployment-b", "one"));
+        let seen = |one| Event::Apply(one);
+        let new = seen(replica_set("two", "deployment-b", "Deployment"));
+        assert_eq!(writer.apply(new.clone()), Some(News::Of("v1".to_owned())));
+        assert_eq!(writer.apply(new), None, "its status changed");
+        let foreign = seen(replica_set("three", "deployment-a", "Other"));
+        assert_eq!(writer.apply(foreign), None);
+        assert!(owners.own("deployment-b", "two") && !owners.own("deployment-a", "three"));
+        writer.apply(Event::Delete(replica_set("two", "deployment-b", "Deployment")));
+        assert!(!owners.own("deployment-b", "two"));
+        // What a list no longer shows is gone.
+        writer.apply(Event::Init);
+        writer.apply(Event::InitDone);
+        assert!(!owners.own("deployment-a", "one"));
+    }
+}
