@@ -29,6 +29,8 @@ use tokio::time::Instant;
 pub use status::compute_status;
 
 use super::capacity::{PoolObservation, observe};
+use super::events::Events;
+use super::events::table::POOL;
 use super::report::ShadowPrices;
 use super::spans;
 use super::view::{NodeView, PodView, coalesced, watcher_config};
@@ -57,6 +59,8 @@ pub struct Context {
     pub pods: Store<PodView>,
     /// What the rebalancer says about room that is short.
     pub prices: ShadowPrices,
+    /// Tells people.
+    pub events: Events,
     /// Where the numbers of pools are shown.
     pub metrics: Metrics,
     /// By UID; pools that are gone are forgotten.
@@ -83,10 +87,9 @@ impl Context {
     /// A context that remembers nothing yet.
     pub fn new(
         client: Client,
-        pools: Store<DeserializeGuard<ComputePool>>,
-        nodes: Store<NodeView>,
-        pods: Store<PodView>,
+        (pools, nodes, pods): (Store<DeserializeGuard<ComputePool>>, Store<NodeView>, Store<PodView>),
         prices: ShadowPrices,
+        events: Events,
         metrics: Metrics,
     ) -> Self {
         Self {
@@ -95,6 +98,7 @@ impl Context {
             nodes,
             pods,
             prices,
+            events,
             metrics,
             memory: Mutex::default(),
         }
@@ -182,6 +186,13 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ComputePool>>, ctx: Arc<Cont
     let status = compute_status(pool, observation, &ctx.prices, previous.as_ref(), &now());
     ctx.metrics
         .set_pool(&observation.name, sample(observation, &status.conditions));
+    let before = previous.as_ref().map(|status| status.conditions.as_slice());
+    ctx.events.tell(
+        &pool.object_ref(&()),
+        POOL,
+        before.unwrap_or_default(),
+        &status.conditions,
+    );
     let action = match urgency(previous.as_ref(), &status) {
         Urgency::Nothing => repeat(&uid),
         Urgency::Numbers if let Some(wait) = last_write.and_then(settling) => Action::requeue(wait),
