@@ -112,7 +112,7 @@ fn thousands(number: usize) -> String {
 }
 
 /// What the labels' values are.
-const LABELS: [(&str, &str); 8] = [
+const LABELS: [(&str, &str); 10] = [
     (
         "`namespace`, `pipeline`, `stage`, `pool`",
         "names of objects, and of stages within a pipeline",
@@ -134,6 +134,16 @@ const LABELS: [(&str, &str); 8] = [
     (
         "`outcome` of `tiercel_scale_writes_total`",
         "`written`, `claimed`, `moved` (somebody else had changed the replicas), `gone`, `failed`",
+    ),
+    (
+        "`outcome` of `tiercel_event_publications_total`",
+        "`Published`, `Failed`, `Dropped` (too many waited), `Limited` (the object had too many); the last two are told by a later pass, if \
+         they still hold",
+    ),
+    (
+        "`queue`",
+        "`Notices` (changes of objects that the planner has not taken up), `ScaleWrites` (writes of replica counts that are not answered), \
+         `Events` (not written yet)",
     ),
     ("`code`", "the HTTP status of the API server's answer, 0 for none"),
 ];

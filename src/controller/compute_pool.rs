@@ -185,7 +185,7 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ComputePool>>, ctx: Arc<Cont
     });
     let status = compute_status(pool, observation, &ctx.prices, previous.as_ref(), &now());
     ctx.metrics
-        .set_pool(&observation.name, sample(observation, &status.conditions));
+        .set_pool(&observation.name, sample(observation, &ctx.prices, &status.conditions));
     let before = previous.as_ref().map(|status| status.conditions.as_slice());
     ctx.events.tell(
         &pool.object_ref(&()),
@@ -206,7 +206,7 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ComputePool>>, ctx: Arc<Cont
 }
 
 /// State of a pool, as metrics tell it.
-fn sample(observed: &PoolObservation, conditions: &[Condition]) -> PoolSample {
+fn sample(observed: &PoolObservation, prices: &ShadowPrices, conditions: &[Condition]) -> PoolSample {
     let (used, free) = (observed.totals.used_by_tiercel, observed.totals.free);
     let bytes_millis = |kib: u64| kib.saturating_mul(1_024 * 1_000);
     let sample = |resource: &str, used: u64, free: u64| ResourceSample {
@@ -227,6 +227,7 @@ fn sample(observed: &PoolObservation, conditions: &[Condition]) -> PoolSample {
             Tier::Accelerator => "Accelerator",
         },
         price_per_hour_micros: observed.cost_per_node_micros,
+        shadow_price_per_hour_micros: (observed.shape).and_then(|node| prices.of_node(&observed.name, &node)),
         nodes: observed.nodes,
         usable_nodes: u32::try_from(observed.usable.len()).unwrap_or(u32::MAX),
         conditions: conditions::verdicts(conditions),

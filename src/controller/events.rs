@@ -133,6 +133,7 @@ async fn write(
     metrics: Metrics,
 ) {
     while let Some((regarding, event)) = waiting.recv().await {
+        metrics.set_queue_depth("Events", waiting.len() + 1);
         // A recorder of its own each time: a shared one would repeat the old note where only the note is new.
         let recorder = Recorder::new(client.clone(), reporter.clone());
         match tokio::time::timeout(CALL, recorder.publish(&event, &regarding)).await {
@@ -143,6 +144,7 @@ async fn write(
             }
             Err(_) => metrics.event("Failed"),
         }
+        metrics.set_queue_depth("Events", waiting.len());
     }
 }
 

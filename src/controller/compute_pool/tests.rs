@@ -428,6 +428,34 @@ async fn a_pool_that_loses_its_nodes_tells_people_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_pool_that_is_short_would_save_with_one_more_node_is_shown_while_it_is_short() {
+    let world = world(json!({})).node("n", "a", json!({}));
+    let (ctx, mut handle) = context(&world);
+    let pool = &world.pools[0];
+    let shown = |ctx: &Context| {
+        let text = ctx.metrics.encode(Exposition::Text);
+        let mut lines = text.lines();
+        lines.find_map(|line| {
+            Some(
+                line.strip_prefix("tiercel_pool_shadow_price_dollars_per_hour{")?
+                    .to_owned(),
+            )
+        })
+    };
+    // A core, a GiB and a device.
+    ctx.prices.set([("a".to_owned(), [10_000, 1_000, 0])].into());
+    let (_, (_, body)) = tokio::join!(reconcile(guard(pool), ctx.clone()), accept(&mut handle, pool));
+    let price = shown(&ctx).expect("a series");
+    let (_, dollars) = price.split_once("} ").expect("a value");
+    let said: f64 = body["status"]["shadowPrice"].as_str().unwrap().parse().unwrap();
+    let dollars: f64 = dollars.parse().unwrap();
+    assert!(dollars > 0.0 && (dollars - said).abs() < 0.01, "{price} {said}");
+    ctx.prices.set([].into());
+    reconcile(guard(pool), ctx.clone()).await.expect("a pass");
+    assert_eq!(shown(&ctx), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn numbers_settle_and_conditions_do_not_wait() {
     let before = world(json!({})).node("n", "a", json!({}));
     let (ctx, mut handle) = context(&before);
