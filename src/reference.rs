@@ -1,9 +1,12 @@
-//! Reference pages that are held against the code: metrics, conditions and events, flags. `make reference` writes them.
+//! Reference pages that are held against the code: metrics, conditions and events, flags, dashboard. `make reference` writes
+//! them.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use clap::CommandFactory as _;
+
+use serde_json::Value;
 
 use crate::api::conditions::{Reason, Type};
 use crate::controller::events::table::{self, PIPELINE, POOL, Row};
@@ -235,6 +238,44 @@ fn every_condition_and_reason_is_on_its_page() {
             assert_eq!(table::find(table, row.type_, row.reason.as_str()), Some(*row));
         }
     }
+}
+
+#[test]
+fn every_panel_of_the_dashboard_is_on_its_page() {
+    const DASHBOARD: &str = "charts/tiercel/dashboards/tiercel-pipelines.json";
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(DASHBOARD);
+    let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let text = |of: &Value, key: &str| line(of[key].as_str().unwrap_or_default());
+    let mut page = format!(
+        "# Dashboard\n\n{GENERATED}`{DASHBOARD}`: {} [With Prometheus and Grafana](../how-to/prometheus.md) says how it is installed; what the \
+         metrics say is on [their page](metrics.md).\n\n## Variables\n\n| variable | values |\n| --- | --- |\n",
+        text(&dashboard, "description")
+    );
+    for variable in dashboard["templating"]["list"].as_array().unwrap() {
+        let query = variable["query"]
+            .as_str()
+            .or_else(|| variable["query"]["query"].as_str());
+        let _ = writeln!(page, "| `${}` | `{}` |", text(variable, "name"), line(query.unwrap()));
+    }
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let title = text(panel, "title");
+        if panel["type"] == "row" {
+            let _ = write!(
+                page,
+                "\n## {title}\n\n| panel | what it shows | expression |\n| --- | --- | --- |\n"
+            );
+            continue;
+        }
+        let description = text(panel, "description");
+        assert!(
+            description.ends_with('.'),
+            "say what the panel '{title}' shows, in a sentence"
+        );
+        let targets = panel["targets"].as_array().unwrap().iter();
+        let expressions: Vec<String> = targets.map(|target| format!("`{}`", text(target, "expr"))).collect();
+        let _ = writeln!(page, "| {title} | {description} | {} |", expressions.join("<br>"));
+    }
+    hold("dashboard.md", &page);
 }
 
 /// One line of Markdown: no line breaks, no bars.
