@@ -19,7 +19,7 @@ const UPGRADE: Runner =
     Scenario("upgrade::the_previous_chart_is_upgraded_rolled_back_and_installed_again_without_a_restart_of_any_pod");
 
 /// Page, first line of the block, who runs it.
-const BLOCKS: [(&str, &str, Runner); 14] = [
+const BLOCKS: [(&str, &str, Runner); 16] = [
     (
         "README.md",
         "make demo     # a local Kubernetes control plane, a six-stage AI pipeline under recorded load, replicas moving between pools",
@@ -44,6 +44,16 @@ const BLOCKS: [(&str, &str, Runner); 14] = [
         "docs/quick-start.md",
         "make cluster DETACH=1 NO_POOLS=1                 # a cluster with nodes, and no pools yet; without DETACH=1 until Ctrl-C",
         Test("docs::the_quick_start_types_what_the_readme_types"),
+    ),
+    (
+        "docs/quick-start.md",
+        "cargo build --release --bin tiercel",
+        Nobody("the tests have neither Docker nor a registry"),
+    ),
+    (
+        "docs/quick-start.md",
+        "helm install tiercel charts/tiercel -n tiercel-system --create-namespace \\",
+        Test("chart::an_image_of_ones_own_is_named_as_the_quick_start_names_it"),
     ),
     (
         "docs/quick-start.md",

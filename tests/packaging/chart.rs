@@ -311,6 +311,25 @@ fn an_image_is_named_by_digest_before_tag_and_by_the_global_registry_first() {
 }
 
 #[test]
+fn an_image_of_ones_own_is_named_as_the_quick_start_names_it() {
+    let page = read("docs/quick-start.md");
+    let (_, built) = page.split_once("docker build -t ").unwrap();
+    let built = built.split_whitespace().next().unwrap();
+    let (_, install) = page
+        .split_once("helm install tiercel charts/tiercel -n tiercel-system")
+        .unwrap();
+    let install = install.split("```").next().unwrap();
+    let set: Vec<String> = install
+        .split("--set ")
+        .skip(1)
+        .map(|set| format!("--set={}", set.split_whitespace().next().unwrap()))
+        .collect();
+    let rendered = documents(&template(&set.iter().map(String::as_str).collect::<Vec<_>>()));
+    let deployment = find(&rendered, "Deployment tiercel-system/tiercel");
+    assert_eq!(deployment["spec"]["template"]["spec"]["containers"][0]["image"], built);
+}
+
+#[test]
 fn a_wrong_value_is_refused_by_name() {
     let cases: [(&[&str], &str); 11] = [
         (&["--set=presets.Own.source=x"], "/presets"),
