@@ -78,14 +78,17 @@ fn no_role_has_a_wildcard_or_reaches_secrets_or_foreign_pods() {
                     }
                 }
                 let core = rule["apiGroups"] == json!([""]);
-                let reads = rule["verbs"] == json!(["get", "list", "watch"]);
+                let verbs = rule["verbs"].as_array().unwrap();
+                let reads = verbs
+                    .iter()
+                    .all(|verb| ["get", "list", "watch"].contains(&verb.as_str().unwrap()));
                 let names: Vec<_> = rule["resources"]
                     .as_array()
                     .unwrap()
                     .iter()
                     .filter_map(Value::as_str)
                     .collect();
-                let read_only = ["nodes", "namespaces", "pods"]
+                let read_only = ["nodes", "namespaces", "pods", "pods/proxy"]
                     .iter()
                     .any(|name| core && names.contains(name));
                 assert!(!read_only || reads, "{name}: {} must only read {names:?}", id(&object));
@@ -127,6 +130,36 @@ fn people_are_given_no_right_on_status_and_pools_are_not_aggregated_to_editors()
                 id(&object)
             );
         }
+    }
+}
+
+#[test]
+fn who_may_ask_the_operator_is_granted_only_where_it_is_asked_for_and_as_the_page_says() {
+    let roles = |arguments: &[&str]| -> Vec<Value> {
+        let all = documents(&template(arguments)).into_iter();
+        all.filter(|object| id(object).ends_with("-on-call")).collect()
+    };
+    assert_eq!(roles(&[]), Vec::<Value>::new());
+    let unbound = roles(&["--set=rbac.onCall.create=true"]);
+    assert_eq!(unbound.len(), 1, "{unbound:?}");
+    let bound = roles(&[
+        "--set=rbac.onCall.create=true",
+        "--set=rbac.onCall.subjects[0].kind=Group",
+        "--set=rbac.onCall.subjects[0].name=on-call",
+        "--set=rbac.onCall.subjects[0].apiGroup=rbac.authorization.k8s.io",
+    ]);
+    let page = read("docs/explain.md");
+    let block = page
+        .split("```yaml\n")
+        .find(|block| block.contains("pods/proxy"))
+        .unwrap();
+    let shown = documents(block.split("```").next().unwrap());
+    for (of, part) in [(0, "rules"), (1, "roleRef"), (1, "subjects")] {
+        assert_eq!(bound[of][part], shown[of][part], "docs/explain.md, left the chart");
+    }
+    assert_eq!(bound.len(), shown.len());
+    for (chart, page) in bound.iter().zip(&shown) {
+        assert_eq!(id(chart), id(page), "docs/explain.md");
     }
 }
 
