@@ -48,7 +48,7 @@ crds: cargo ## Write the definitions and their reference page from the Rust type
 	@mkdir -p crds charts/tiercel/templates/crds charts/tiercel-crds/templates docs/reference
 	@$(CARGO) run -q --bin tiercel -- crd --out crds --helm charts/tiercel/templates/crds --helm-crds charts/tiercel-crds/templates --markdown docs/reference/api.md
 
-reference: crds ## Write all reference pages that come from the code (API, metrics, conditions, flags, values of the charts), and the recorded objects of config/argocd.
+reference: crds ## Write all reference pages that come from the code (API, metrics, conditions, events, flags, dashboard, values of the charts), and the recorded objects of config/argocd.
 	TIERCEL_WRITE_REFERENCE=1 $(CARGO) test -q -p tiercel --lib reference::
 	TIERCEL_WRITE_REFERENCE=1 $(CARGO) test -q -p tiercel --lib situations::
 	TIERCEL_WRITE_REFERENCE=1 $(CARGO) test -q -p tiercel --test packaging the_charts_readme

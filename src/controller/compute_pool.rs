@@ -29,6 +29,8 @@ use tokio::time::Instant;
 pub use status::compute_status;
 
 use super::capacity::{PoolObservation, observe};
+use super::events::Events;
+use super::events::table::POOL;
 use super::report::ShadowPrices;
 use super::spans;
 use super::view::{NodeView, PodView, coalesced, watcher_config};
@@ -57,6 +59,8 @@ pub struct Context {
     pub pods: Store<PodView>,
     /// What the rebalancer says about room that is short.
     pub prices: ShadowPrices,
+    /// Tells people.
+    pub events: Events,
     /// Where the numbers of pools are shown.
     pub metrics: Metrics,
     /// By UID; pools that are gone are forgotten.
@@ -83,10 +87,9 @@ impl Context {
     /// A context that remembers nothing yet.
     pub fn new(
         client: Client,
-        pools: Store<DeserializeGuard<ComputePool>>,
-        nodes: Store<NodeView>,
-        pods: Store<PodView>,
+        (pools, nodes, pods): (Store<DeserializeGuard<ComputePool>>, Store<NodeView>, Store<PodView>),
         prices: ShadowPrices,
+        events: Events,
         metrics: Metrics,
     ) -> Self {
         Self {
@@ -95,6 +98,7 @@ impl Context {
             nodes,
             pods,
             prices,
+            events,
             metrics,
             memory: Mutex::default(),
         }
@@ -181,7 +185,14 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ComputePool>>, ctx: Arc<Cont
     });
     let status = compute_status(pool, observation, &ctx.prices, previous.as_ref(), &now());
     ctx.metrics
-        .set_pool(&observation.name, sample(observation, &status.conditions));
+        .set_pool(&observation.name, sample(observation, &ctx.prices, &status.conditions));
+    let before = previous.as_ref().map(|status| status.conditions.as_slice());
+    ctx.events.tell(
+        &pool.object_ref(&()),
+        POOL,
+        before.unwrap_or_default(),
+        &status.conditions,
+    );
     let action = match urgency(previous.as_ref(), &status) {
         Urgency::Nothing => repeat(&uid),
         Urgency::Numbers if let Some(wait) = last_write.and_then(settling) => Action::requeue(wait),
@@ -195,7 +206,7 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ComputePool>>, ctx: Arc<Cont
 }
 
 /// State of a pool, as metrics tell it.
-fn sample(observed: &PoolObservation, conditions: &[Condition]) -> PoolSample {
+fn sample(observed: &PoolObservation, prices: &ShadowPrices, conditions: &[Condition]) -> PoolSample {
     let (used, free) = (observed.totals.used_by_tiercel, observed.totals.free);
     let bytes_millis = |kib: u64| kib.saturating_mul(1_024 * 1_000);
     let sample = |resource: &str, used: u64, free: u64| ResourceSample {
@@ -216,6 +227,7 @@ fn sample(observed: &PoolObservation, conditions: &[Condition]) -> PoolSample {
             Tier::Accelerator => "Accelerator",
         },
         price_per_hour_micros: observed.cost_per_node_micros,
+        shadow_price_per_hour_micros: (observed.shape).and_then(|node| prices.of_node(&observed.name, &node)),
         nodes: observed.nodes,
         usable_nodes: u32::try_from(observed.usable.len()).unwrap_or(u32::MAX),
         conditions: conditions::verdicts(conditions),

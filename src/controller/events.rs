@@ -1,14 +1,20 @@
 //! Events for people. Publishing never delays a pass: what is told waits in a short queue for a task that writes.
 
-use std::{collections::HashMap, time::Duration};
+pub mod table;
+mod told;
+
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Client,
-    runtime::events::{Event, EventType, Recorder, Reporter},
+    runtime::events::{Event, Recorder, Reporter},
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 
+use self::table::Row;
+use self::told::Told;
 use super::clock::Clock;
 use crate::telemetry::Metrics;
 
@@ -16,12 +22,8 @@ use crate::telemetry::Metrics;
 const NOTE_BYTES_MAX: usize = 1_024;
 /// Events waiting to be written; more are dropped and counted.
 const QUEUE_MAX: usize = 256;
-/// Remembered (object, reason) pairs; the one not told for the longest time gives way.
-const TOLD_MAX: usize = 8_192;
-/// A message told again within this time is the same news. Longer than the time between two passes.
-const SAME_NEWS_MS: u64 = 360_000;
-/// A reason of one object makes an Event at most this often, however its message flickers.
-const INTERVAL_MS: u64 = 10_000;
+/// What the operator was doing: passes look at everything, so there is one word.
+const ACTION: &str = "Reconcile";
 const CALL: Duration = Duration::from_secs(5);
 
 /// Text for people from text of unknown origin: no control characters, at most 1 kB, cut between characters.
@@ -32,47 +34,6 @@ pub fn readable(text: &str) -> String {
         clean.push('…');
     }
     clean
-}
-
-/// What was told, to tell news from repetition. Pure.
-#[derive(Debug, Default)]
-pub struct Told {
-    by_reason: HashMap<(String, &'static str), Telling>,
-}
-
-#[derive(Debug)]
-struct Telling {
-    message: String,
-    published_ms: u64,
-    told_ms: u64,
-}
-
-impl Told {
-    /// True if this is news about the object and worth an Event.
-    pub fn is_news(&mut self, uid: &str, reason: &'static str, message: &str, now_ms: u64) -> bool {
-        let key = (uid.to_owned(), reason);
-        if let Some(telling) = self.by_reason.get_mut(&key) {
-            let same = telling.message == message && now_ms.saturating_sub(telling.told_ms) < SAME_NEWS_MS;
-            if same || now_ms.saturating_sub(telling.published_ms) < INTERVAL_MS {
-                telling.told_ms = now_ms;
-                return false;
-            }
-        } else if self.by_reason.len() >= TOLD_MAX {
-            let oldest = self
-                .by_reason
-                .iter()
-                .min_by_key(|(_, telling)| telling.told_ms)
-                .map(|(key, _)| key.clone());
-            oldest.and_then(|key| self.by_reason.remove(&key));
-        }
-        let telling = Telling {
-            message: message.to_owned(),
-            published_ms: now_ms,
-            told_ms: now_ms,
-        };
-        self.by_reason.insert(key, telling);
-        true
-    }
 }
 
 /// Where Events are handed in. A handle: clones share everything.
@@ -106,37 +67,62 @@ impl Events {
         )
     }
 
-    /// Tells people about an object: one Event per change of the message under a reason. `reason` is one word of the API,
-    /// `action` what the operator was doing. Returns at once.
-    pub fn publish(
-        &self,
-        regarding: &ObjectReference,
-        kind: EventType,
-        reason: &'static str,
-        action: &'static str,
-        message: &str,
-    ) {
-        let note = readable(message);
-        let uid = regarding
-            .uid
-            .as_deref()
-            .or(regarding.name.as_deref())
-            .unwrap_or_default();
-        let told = || self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if !told().is_news(uid, reason, &note, self.clock.now_ms()) {
-            return;
-        }
-        let event = Event {
-            type_: kind,
-            reason: reason.into(),
-            note: Some(note),
-            action: action.into(),
-            secondary: None,
-        };
-        if self.queue.try_send((regarding.clone(), event)).is_err() {
-            self.metrics.event("Dropped");
+    /// Tells people how an object is: one Event per row of the table that holds now and is not what they were told last.
+    /// `before`: its conditions on record. What an object has told too much for, or the queue has no room for, is put
+    /// off until a later pass finds it still true. Returns at once.
+    pub fn tell(&self, regarding: &ObjectReference, table: &'static [Row], before: &[Condition], now: &[Condition]) {
+        let mut told = self.told();
+        let mut reasons = Vec::new();
+        for (row, condition) in told.news(uid(regarding), table, before, now, self.clock.now_ms()) {
+            // Two conditions may say the same at once.
+            let news = !reasons.contains(&row.reason);
+            if news && !self.write(&mut told, regarding, row, &condition.message) {
+                return;
+            }
+            reasons.push(row.reason);
+            told.remember(uid(regarding), row);
         }
     }
+
+    /// Tells people of what is seen about an object beside its conditions: one Event per change of the message. Put
+    /// off where there are too many, like the others. Returns at once.
+    pub fn publish(&self, regarding: &ObjectReference, row: Row, message: &str) {
+        let mut told = self.told();
+        if told.is_news(uid(regarding), row.reason.as_str(), message, self.clock.now_ms())
+            && !self.write(&mut told, regarding, row, message)
+        {
+            told.forget(uid(regarding), row.reason.as_str());
+        }
+    }
+
+    /// Hands one Event to the task that writes. False if the object had too many, or all objects together.
+    fn write(&self, told: &mut Told, regarding: &ObjectReference, row: Row, message: &str) -> bool {
+        if !told.take(uid(regarding), self.clock.now_ms()) {
+            self.metrics.event("Limited");
+            return false;
+        }
+        let event = Event {
+            type_: row.severity,
+            reason: row.reason.as_str().into(),
+            note: Some(readable(message)),
+            action: ACTION.into(),
+            secondary: None,
+        };
+        let queued = self.queue.try_send((regarding.clone(), event)).is_ok();
+        if !queued {
+            self.metrics.event("Dropped");
+        }
+        queued
+    }
+
+    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn uid(regarding: &ObjectReference) -> &str {
+    let name = || regarding.name.as_deref();
+    regarding.uid.as_deref().or_else(name).unwrap_or_default()
 }
 
 /// One after the other: Events are the least of what the API server has to do for us.
@@ -147,6 +133,7 @@ async fn write(
     metrics: Metrics,
 ) {
     while let Some((regarding, event)) = waiting.recv().await {
+        metrics.set_queue_depth("Events", waiting.len() + 1);
         // A recorder of its own each time: a shared one would repeat the old note where only the note is new.
         let recorder = Recorder::new(client.clone(), reporter.clone());
         match tokio::time::timeout(CALL, recorder.publish(&event, &regarding)).await {
@@ -157,6 +144,7 @@ async fn write(
             }
             Err(_) => metrics.event("Failed"),
         }
+        metrics.set_queue_depth("Events", waiting.len());
     }
 }
 
@@ -164,48 +152,13 @@ async fn write(
 mod tests {
     use serde_json::json;
 
+    use super::table::PIPELINE;
     use super::*;
+    use crate::api::conditions::{New, Reason, Status, Type, set};
     use crate::{
         fixtures::{ScriptedApi, status},
         telemetry::Exposition,
     };
-
-    #[test]
-    fn news_is_a_changed_message_and_repetition_is_not() {
-        let mut told = Told::default();
-        let table = [
-            (0, "a", "NoCapacity", "l4 is full", true),
-            (1, "a", "NoCapacity", "l4 is full", false),
-            (2, "b", "NoCapacity", "l4 is full", true),
-            (3, "a", "PoolNotFound", "l4 is full", true),
-            (9_999, "a", "NoCapacity", "h100 is full", false),
-            (10_000, "a", "NoCapacity", "h100 is full", true),
-            (300_000, "a", "NoCapacity", "h100 is full", false),
-            (600_000, "a", "NoCapacity", "h100 is full", false),
-            (960_000, "a", "NoCapacity", "h100 is full", true),
-        ];
-        for (now_ms, uid, reason, message, expected) in table {
-            assert_eq!(
-                told.is_news(uid, reason, message, now_ms),
-                expected,
-                "{uid} {reason} {message} at {now_ms}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_memory_of_what_was_told_is_bounded() {
-        let mut told = Told::default();
-        for object in 0..TOLD_MAX as u64 + 5 {
-            assert!(told.is_news(&object.to_string(), "NoCapacity", "full", object));
-        }
-        assert_eq!(told.by_reason.len(), TOLD_MAX);
-        assert!(
-            told.is_news("4", "NoCapacity", "full", 9_000),
-            "the oldest is forgotten"
-        );
-        assert!(!told.is_news("100", "NoCapacity", "full", 9_000));
-    }
 
     #[test]
     fn notes_are_cut_between_characters_and_hold_no_control_characters() {
@@ -218,36 +171,76 @@ mod tests {
         assert_eq!(readable(&"x".repeat(1_024)).len(), 1_024);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn one_event_is_written_per_change_and_a_refusal_is_only_counted() {
-        let (client, mut api) = ScriptedApi::new();
-        api.expect("POST", "/apis/events.k8s.io/v1/namespaces/ai/events")
-            .reply(403, status(403, "Forbidden"));
-        api.expect("POST", "/apis/events.k8s.io/v1/namespaces/ai/events")
-            .reply(201, json!({"metadata": {}}));
-        let script = api.serve();
-        let metrics = Metrics::default();
-        let (events, writer) = Events::start(client, "tiercel-0", Clock::start(), metrics.clone());
-        let regarding = ObjectReference {
-            uid: Some("1".into()),
+    fn object(uid: &str) -> ObjectReference {
+        ObjectReference {
+            uid: Some(uid.into()),
             name: Some("agent".into()),
             namespace: Some("ai".into()),
             ..ObjectReference::default()
+        }
+    }
+
+    /// A condition alone.
+    fn says(type_: Type, status: Status, reason: Reason) -> Vec<Condition> {
+        let mut conditions = Vec::new();
+        let new = New {
+            type_,
+            status,
+            reason,
+            message: "stage 'plan'".to_owned(),
         };
-        let publish = |message| events.publish(&regarding, EventType::Warning, "NoCapacity", "Placing", message);
-        publish("l4 is full");
-        publish("l4 is full");
-        tokio::time::sleep(Duration::from_secs(20)).await;
-        publish("h100 is full");
-        publish("h100 is full");
+        let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH);
+        set(&mut conditions, &now, None, new);
+        conditions
+    }
+
+    fn stale() -> Vec<Condition> {
+        says(Type::SignalsAvailable, Status::False, Reason::MetricsStale)
+    }
+
+    fn fresh() -> Vec<Condition> {
+        says(Type::SignalsAvailable, Status::True, Reason::Fresh)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_event_is_written_per_change_and_a_refusal_is_only_counted() {
+        let (client, mut api) = ScriptedApi::new();
+        let metrics = Metrics::default();
+        let (events, writer) = Events::start(client, "tiercel-0", Clock::start(), metrics.clone());
+        let regarding = object("1");
+        events.tell(&regarding, PIPELINE, &fresh(), &stale());
+        events.tell(&regarding, PIPELINE, &fresh(), &stale());
+        events.tell(&regarding, PIPELINE, &stale(), &fresh());
+        let row = table::find(PIPELINE, Type::CapacityAvailable, "PoolDry").unwrap();
+        events.publish(&regarding, row, "pool 'l4' could not place pods lately");
+        events.publish(&regarding, row, "pool 'l4' could not place pods lately");
         drop(events);
+        let mut written = Vec::new();
+        for refused in [true, false, false] {
+            let call = api.call().await;
+            assert_eq!(call.path, "/apis/events.k8s.io/v1/namespaces/ai/events?");
+            let word = |key: &str| call.body[key].as_str().unwrap_or_default().to_owned();
+            written.push([word("type"), word("reason"), word("action"), word("note")].join(" "));
+            if refused {
+                call.reply(403, &status(403, "Forbidden"));
+            } else {
+                call.reply(201, &json!({"metadata": {}}));
+            }
+        }
         writer.await.unwrap();
-        script.finish().await;
+        assert_eq!(
+            written,
+            [
+                "Warning MetricsStale Reconcile stage 'plan'",
+                "Normal Fresh Reconcile stage 'plan'",
+                "Warning PoolDry Reconcile pool 'l4' could not place pods lately",
+            ]
+        );
         let text = metrics.encode(Exposition::OpenMetrics);
-        for outcome in ["Published", "Failed"] {
+        for (outcome, count) in [("Published", 2), ("Failed", 1)] {
             assert!(
                 text.contains(&format!(
-                    "tiercel_event_publications_total{{outcome=\"{outcome}\"}} 1\n"
+                    "tiercel_event_publications_total{{outcome=\"{outcome}\"}} {count}\n"
                 )),
                 "{text}"
             );
@@ -255,22 +248,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_hangs_costs_events_and_nothing_else() {
+    async fn two_conditions_that_say_the_same_at_once_make_one_event() {
+        let (client, mut api) = ScriptedApi::new();
+        let (events, writer) = Events::start(client, "tiercel-0", Clock::start(), Metrics::default());
+        let mut short = says(Type::Ready, Status::False, Reason::NoCapacity);
+        short.extend(says(Type::CapacityAvailable, Status::False, Reason::NoCapacity));
+        events.tell(&object("1"), PIPELINE, &[], &short);
+        events.tell(&object("1"), PIPELINE, &[], &short);
+        drop(events);
+        api.call().await.reply(201, &json!({"metadata": {}}));
+        let second = api.call_within(Duration::from_secs(10)).await;
+        assert!(second.is_none(), "{:?}", second.map(|call| call.body));
+        writer.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_hangs_puts_events_off_and_costs_nothing_else() {
         let (client, mut api) = ScriptedApi::new();
         let metrics = Metrics::default();
         let (events, writer) = Events::start(client, "tiercel-0", Clock::start(), metrics.clone());
-        let first = ObjectReference {
-            uid: Some("first".into()),
-            ..ObjectReference::default()
-        };
-        events.publish(&first, EventType::Normal, "Placed", "Placing", "on arm");
+        events.tell(&object("first"), PIPELINE, &fresh(), &stale());
         let hanging = api.call().await;
-        for object in 0..QUEUE_MAX + 3 {
-            let regarding = ObjectReference {
-                uid: Some(object.to_string()),
-                ..ObjectReference::default()
-            };
-            events.publish(&regarding, EventType::Normal, "Placed", "Placing", "on arm");
+        for uid in 0..QUEUE_MAX + 3 {
+            events.tell(&object(&uid.to_string()), PIPELINE, &fresh(), &stale());
         }
         let text = metrics.encode(Exposition::OpenMetrics);
         assert!(
@@ -280,6 +280,21 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(6)).await;
         assert_eq!(api.call().await.method, "POST", "the next one is tried");
         drop(hanging);
+        let last = (QUEUE_MAX + 2).to_string();
+        // The status is written by now.
+        let news = |uid: &str| events.told().news(uid, PIPELINE, &stale(), &stale(), 0).len();
+        assert_eq!(news("0"), 0, "told");
+        assert_eq!(news(&last), 1, "put off");
+        events.tell(&object(&last), PIPELINE, &stale(), &stale());
+        assert_eq!(news(&last), 0, "a later pass has told it: there was room");
+        let row = table::find(PIPELINE, Type::CapacityAvailable, "PoolDry").unwrap();
+        let dry = "pool 'l4' could not place pods lately";
+        events.publish(&object(&last), row, dry);
+        let now_ms = events.clock.now_ms();
+        assert!(
+            events.told().is_news(&last, "PoolDry", dry, now_ms),
+            "there was no room for it"
+        );
         writer.abort();
     }
 }

@@ -137,7 +137,7 @@ pub async fn lead(
         stores: stores.clone(),
         look: looks.clone(),
         views,
-        events,
+        events: events.clone(),
         outcomes: Outcomes::new(metrics.clone(), clock.clone()),
         metrics: metrics.clone(),
         clock,
@@ -150,7 +150,8 @@ pub async fn lead(
         [changes(looks), changes(all)],
         stopped.clone(),
     ));
-    let pools = compute_pool::Context::new(clients.calls, stores.pools, stores.nodes, stores.pods, prices, metrics);
+    let seen = (stores.pools, stores.nodes, stores.pods);
+    let pools = compute_pool::Context::new(clients.calls, seen, prices, events, metrics);
     let pools = tokio::spawn(compute_pool::run(
         Arc::new(pools),
         clients.watch,

@@ -256,6 +256,11 @@ pub(super) const POOL: &[Family<PoolSample>] = &[
     Family::new("pool_price_dollars_per_hour", "Price of a node of a pool.", |pool| {
         pool.price_per_hour_micros.map(millionths)
     }),
+    Family::new(
+        "pool_shadow_price_dollars_per_hour",
+        "What one more node of a pool would save per hour; absent while the pool is not short.",
+        |pool| pool.shadow_price_per_hour_micros.map(millionths),
+    ),
     Family::new("pool_nodes", "Nodes that a pool selects.", |pool| {
         Some(Amount::Whole(pool.nodes.into()))
     }),

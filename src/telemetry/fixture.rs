@@ -68,6 +68,7 @@ pub(crate) fn pool() -> PoolSample {
     PoolSample {
         tier: "CPU",
         price_per_hour_micros: Some(36_000),
+        shadow_price_per_hour_micros: Some(72_000),
         nodes: 3,
         usable_nodes: 2,
         resources: vec![ResourceSample {
@@ -103,6 +104,7 @@ pub(crate) fn everything() -> Metrics {
     metrics.scaled(("ai", "agent"), "plan", &Arc::from("arm"), (5, 2));
     metrics.signal_error("vllm", "Timeout");
     metrics.event("Published");
+    metrics.set_queue_depth("Notices", 4);
     let mut sample = whole(&["plan"], &["arm"]);
     metrics.set_conditions("ai", "agent", conditions());
     metrics.set_pipeline("ai", "agent", sample.clone());

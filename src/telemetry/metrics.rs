@@ -53,6 +53,7 @@ label_sets! {
     Watched { kind }
     Event { outcome }
     Direction { direction }
+    Queued { queue }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -102,6 +103,7 @@ struct Inner {
     scaled_replicas: Family<Direction, Counter>,
     signal_errors: Family<SignalError, Counter>,
     events: Family<Event, Counter>,
+    queue_depth: Family<Queued, Gauge>,
 }
 
 impl Default for Metrics {
@@ -142,6 +144,7 @@ impl Metrics {
             scaled_replicas: Family::default(),
             signal_errors: Family::default(),
             events: Family::default(),
+            queue_depth: Family::default(),
             registry: Registry::default(),
         };
         inner.register_controller(&mut registry);
@@ -264,9 +267,16 @@ impl Metrics {
         self.0.signal_errors.get_or_create(&SignalError { source, why }).inc();
     }
 
-    /// An Event for people was published, failed, or was dropped because too many waited.
+    /// An Event for people was published, failed, was dropped because too many waited, or held back because its object
+    /// had too many.
     pub fn event(&self, outcome: Word) {
         self.0.events.get_or_create(&Event { outcome }).inc();
+    }
+
+    /// So many wait in a queue now.
+    pub fn set_queue_depth(&self, queue: Word, waiting: usize) {
+        let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
+        self.0.queue_depth.get_or_create(&Queued { queue }).set(waiting);
     }
 
     /// Replaces the series of a pipeline: stages and pools that are not in the sample are gone from the next scrape.
@@ -314,6 +324,8 @@ impl Inner {
             self.reconcile_duration.clone(),
         );
         registry.register("reconcile_in_flight", "Passes under way", self.in_flight.clone());
+        let help = "What waits in a queue: news for the planner, unanswered writes of replica counts, Events";
+        registry.register("queue_depth", help, self.queue_depth.clone());
         registry.register(
             "watch_restarts",
             "Watches that failed and started anew",

@@ -100,6 +100,7 @@ fn series_go_with_their_object_stage_and_pool() {
             "tiercel_pool_capacity{pool=\"arm\",tier=\"CPU\",resource=\"cpu\"} 64.0",
             "tiercel_pool_used{pool=\"arm\",tier=\"CPU\",resource=\"cpu\"} 0.5",
             "tiercel_pool_price_dollars_per_hour{pool=\"arm\",tier=\"CPU\"} 0.036",
+            "tiercel_pool_shadow_price_dollars_per_hour{pool=\"arm\",tier=\"CPU\"} 0.072",
             "tiercel_pool_nodes{pool=\"arm\",tier=\"CPU\"} 3",
             "tiercel_pool_usable_nodes{pool=\"arm\",tier=\"CPU\"} 2",
             "tiercel_pool_condition{pool=\"arm\",tier=\"CPU\",condition=\"Ready\"} 1",
@@ -149,7 +150,7 @@ fn every_family_is_named_by_the_convention_and_explains_itself() {
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
         .collect();
-    assert!(families.len() >= 44, "{families:?}");
+    assert!(families.len() >= 46, "{families:?}");
     let mut names: Vec<&str> = families.iter().map(|(name, _)| *name).collect();
     names.sort_unstable();
     names.dedup();
@@ -170,6 +171,7 @@ fn every_family_is_named_by_the_convention_and_explains_itself() {
         "tiercel_build_info{version=\"0.1.0\"} 1",
         "tiercel_reconcile_passes_total{controller=\"pipeline\",outcome=\"Applied\"} 1",
         "tiercel_reconcile_in_flight{controller=\"pipeline\"} 0",
+        "tiercel_queue_depth{queue=\"Notices\"} 4",
         "tiercel_api_requests_total{client=\"fast\",verb=\"patch_scale\",code=\"200\"} 1",
         "tiercel_api_throttle_wait_seconds_total{client=\"calls\"} 1.5",
         "tiercel_scale_replicas_total{direction=\"down\"} 3",
@@ -200,9 +202,9 @@ fn series_grow_with_stages_and_pools_and_with_nothing_else() {
         metrics.set_pool(name, pool());
     }
     let first = series(&metrics);
-    // Seven of a pipeline and nine conditions; eight of a stage; eight of a stage on a pool. Two of a resource, three of a
+    // Seven of a pipeline and nine conditions; eight of a stage; eight of a stage on a pool. Two of a resource, four of a
     // pool and one condition. And one counter of holds.
-    let (of_pipelines, of_pools) = (2 * (7 + 9 + 3 * (8 + 4 * 8)), 4 * (2 + 3 + 1));
+    let (of_pipelines, of_pools) = (2 * (7 + 9 + 3 * (8 + 4 * 8)), 4 * (2 + 4 + 1));
     assert_eq!(first.len() - before, of_pipelines + of_pools + 1);
     // Time goes on: other numbers, other reasons, the same number of series.
     for pass in 0..50_u32 {
@@ -230,6 +232,7 @@ fn series_grow_with_stages_and_pools_and_with_nothing_else() {
         "condition",
         "reason",
         "direction",
+        "queue",
         "le",
         "version",
         "controller",

@@ -19,6 +19,8 @@ mod traces;
 
 pub use exposition::Exposition;
 pub use metrics::{Metrics, PLAN_REJECTED};
+#[cfg(test)]
+pub(crate) use objects::SERIES_MAX;
 pub use samples::{PipelineSample, PoolSample, ResourceSample, StageSample, VariantSample};
 pub use server::{Health, serve};
 pub use traces::{Error as TracesError, Traces};

@@ -20,8 +20,8 @@ use super::{
     samples::{PipelineSample, PoolSample, StageSample, VariantSample, Word},
 };
 
-/// Series over all objects. 100 pipelines of 6 stages on 5 pools make 23,500.
-pub(super) const SERIES_MAX: usize = 50_000;
+/// Series over all objects.
+pub(crate) const SERIES_MAX: usize = 50_000;
 /// Conditions of one pipeline: one per type.
 const CONDITIONS_MAX: usize = 9;
 

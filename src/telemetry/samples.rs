@@ -81,6 +81,8 @@ pub struct PoolSample {
     pub tier: Word,
     /// Of a node, millionths of a dollar; absent if unknown.
     pub price_per_hour_micros: Option<u64>,
+    /// What one more node would save, millionths of a dollar; absent while the pool is not short.
+    pub shadow_price_per_hour_micros: Option<u64>,
     /// Nodes that match.
     pub nodes: u32,
     /// Nodes that match and can take replicas.

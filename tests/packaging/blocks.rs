@@ -19,7 +19,7 @@ const UPGRADE: Runner =
     Scenario("upgrade::the_previous_chart_is_upgraded_rolled_back_and_installed_again_without_a_restart_of_any_pod");
 
 /// Page, first line of the block, who runs it.
-const BLOCKS: [(&str, &str, Runner); 14] = [
+const BLOCKS: [(&str, &str, Runner); 20] = [
     (
         "README.md",
         "make demo     # a local Kubernetes control plane, a six-stage AI pipeline under recorded load, replicas moving between pools",
@@ -47,6 +47,16 @@ const BLOCKS: [(&str, &str, Runner); 14] = [
     ),
     (
         "docs/quick-start.md",
+        "cargo build --release --bin tiercel",
+        Nobody("the tests have neither Docker nor a registry"),
+    ),
+    (
+        "docs/quick-start.md",
+        "helm install tiercel charts/tiercel -n tiercel-system --create-namespace \\",
+        Test("chart::an_image_of_ones_own_is_named_as_the_quick_start_names_it"),
+    ),
+    (
+        "docs/quick-start.md",
         "helm install tiercel charts/tiercel --namespace tiercel-system --create-namespace",
         UPGRADE,
     ),
@@ -64,6 +74,26 @@ const BLOCKS: [(&str, &str, Runner); 14] = [
         "docs/how-to/gitops.md",
         "-- ComputePool",
         Test("gitops::argo_cd_says_of_every_situation_what_is_on_record"),
+    ),
+    (
+        "docs/how-to/gitops.md",
+        "discovery.lua: |",
+        Test("gitops::pause_sets_what_the_operator_reads_as_paused_and_resume_takes_nothing_else_away"),
+    ),
+    (
+        "docs/how-to/gitops.md",
+        "  spec:",
+        Nobody("part of an Application of Argo CD, which does not run here"),
+    ),
+    (
+        "docs/how-to/gitops.md",
+        "  - {field: spec.stages.container.resources.requests, type: core/v1/ResourceList}",
+        Test("gitops::every_quantity_of_a_spec_is_a_known_type_for_argo_cd_and_nothing_else_is"),
+    ),
+    (
+        "docs/how-to/gitops.md",
+        "  - {field: spec.elastic.nodeAllocatable, type: core/v1/ResourceList}",
+        Test("gitops::every_quantity_of_a_spec_is_a_known_type_for_argo_cd_and_nothing_else_is"),
     ),
     (
         "docs/how-to/upgrade.md",

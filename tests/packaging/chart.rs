@@ -78,14 +78,17 @@ fn no_role_has_a_wildcard_or_reaches_secrets_or_foreign_pods() {
                     }
                 }
                 let core = rule["apiGroups"] == json!([""]);
-                let reads = rule["verbs"] == json!(["get", "list", "watch"]);
+                let verbs = rule["verbs"].as_array().unwrap();
+                let reads = verbs
+                    .iter()
+                    .all(|verb| ["get", "list", "watch"].contains(&verb.as_str().unwrap()));
                 let names: Vec<_> = rule["resources"]
                     .as_array()
                     .unwrap()
                     .iter()
                     .filter_map(Value::as_str)
                     .collect();
-                let read_only = ["nodes", "namespaces", "pods"]
+                let read_only = ["nodes", "namespaces", "pods", "pods/proxy"]
                     .iter()
                     .any(|name| core && names.contains(name));
                 assert!(!read_only || reads, "{name}: {} must only read {names:?}", id(&object));
@@ -127,6 +130,36 @@ fn people_are_given_no_right_on_status_and_pools_are_not_aggregated_to_editors()
                 id(&object)
             );
         }
+    }
+}
+
+#[test]
+fn who_may_ask_the_operator_is_granted_only_where_it_is_asked_for_and_as_the_page_says() {
+    let roles = |arguments: &[&str]| -> Vec<Value> {
+        let all = documents(&template(arguments)).into_iter();
+        all.filter(|object| id(object).ends_with("-on-call")).collect()
+    };
+    assert_eq!(roles(&[]), Vec::<Value>::new());
+    let unbound = roles(&["--set=rbac.onCall.create=true"]);
+    assert_eq!(unbound.len(), 1, "{unbound:?}");
+    let bound = roles(&[
+        "--set=rbac.onCall.create=true",
+        "--set=rbac.onCall.subjects[0].kind=Group",
+        "--set=rbac.onCall.subjects[0].name=on-call",
+        "--set=rbac.onCall.subjects[0].apiGroup=rbac.authorization.k8s.io",
+    ]);
+    let page = read("docs/explain.md");
+    let block = page
+        .split("```yaml\n")
+        .find(|block| block.contains("pods/proxy"))
+        .unwrap();
+    let shown = documents(block.split("```").next().unwrap());
+    for (of, part) in [(0, "rules"), (1, "roleRef"), (1, "subjects")] {
+        assert_eq!(bound[of][part], shown[of][part], "docs/explain.md, left the chart");
+    }
+    assert_eq!(bound.len(), shown.len());
+    for (chart, page) in bound.iter().zip(&shown) {
+        assert_eq!(id(chart), id(page), "docs/explain.md");
     }
 }
 
@@ -308,6 +341,25 @@ fn an_image_is_named_by_digest_before_tag_and_by_the_global_registry_first() {
     );
     let set = format!("--set=image.tag=dev,image.digest={digest},global.imageRegistry=mirror.example.com");
     assert_eq!(image(&[&set]), format!("mirror.example.com/tiercel/tiercel@{digest}"));
+}
+
+#[test]
+fn an_image_of_ones_own_is_named_as_the_quick_start_names_it() {
+    let page = read("docs/quick-start.md");
+    let (_, built) = page.split_once("docker build -t ").unwrap();
+    let built = built.split_whitespace().next().unwrap();
+    let (_, install) = page
+        .split_once("helm install tiercel charts/tiercel -n tiercel-system")
+        .unwrap();
+    let install = install.split("```").next().unwrap();
+    let set: Vec<String> = install
+        .split("--set ")
+        .skip(1)
+        .map(|set| format!("--set={}", set.split_whitespace().next().unwrap()))
+        .collect();
+    let rendered = documents(&template(&set.iter().map(String::as_str).collect::<Vec<_>>()));
+    let deployment = find(&rendered, "Deployment tiercel-system/tiercel");
+    assert_eq!(deployment["spec"]["template"]["spec"]["containers"][0]["image"], built);
 }
 
 #[test]

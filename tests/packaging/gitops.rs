@@ -99,6 +99,52 @@ fn to_cel(value: &Value) -> cel::Value {
     }
 }
 
+fn from_lua(value: mlua::Value) -> Value {
+    match value {
+        mlua::Value::Boolean(flag) => flag.into(),
+        mlua::Value::Integer(number) => number.into(),
+        // All numbers of an object that people write are whole.
+        #[expect(clippy::cast_possible_truncation, reason = "they went in as whole numbers")]
+        mlua::Value::Number(number) => (number as i64).into(),
+        mlua::Value::String(text) => text.to_str().unwrap().to_owned().into(),
+        mlua::Value::Table(table) if table.raw_len() > 0 => {
+            let items = table.sequence_values::<mlua::Value>();
+            items.map(|item| from_lua(item.unwrap())).collect()
+        }
+        mlua::Value::Table(table) => {
+            let pairs = table.pairs::<String, mlua::Value>().map(Result::unwrap);
+            Value::Object(pairs.map(|(name, member)| (name, from_lua(member))).collect())
+        }
+        _ => Value::Null,
+    }
+}
+
+/// What a script of actions makes of an object.
+fn acted(script: &str, object: &Value) -> Value {
+    let lua = Lua::new_with(StdLib::TABLE, LuaOptions::default()).unwrap();
+    lua.globals().set("obj", to_lua(&lua, object).unwrap()).unwrap();
+    from_lua(lua.load(script).eval().unwrap())
+}
+
+/// The object without what Lua cannot tell from absence.
+fn plain(mut object: Value) -> Value {
+    if let Some(members) = object.as_object_mut() {
+        for member in members.values_mut() {
+            *member = plain(member.take());
+        }
+        members.retain(|_, member| {
+            !member.is_null()
+                && member.as_object().is_none_or(|it| !it.is_empty())
+                && *member != Value::Array(Vec::new())
+        });
+    } else if let Some(items) = object.as_array_mut() {
+        for item in items {
+            *item = plain(item.take());
+        }
+    }
+    object
+}
+
 /// What the expressions for a kind come to, in Flux's order. `early`: whether Flux compares generations itself before it asks
 /// them, as newer releases do.
 fn flux(expressions: &Value, object: &Value, early: bool) -> &'static str {
@@ -229,6 +275,100 @@ fn flux_and_kstatus_say_the_same_as_argo_cd() {
             };
             assert_eq!(verdicts, wanted, "{kind} {name}: Argo CD says {health}: {message}");
         }
+    }
+}
+
+#[test]
+fn pause_sets_what_the_operator_reads_as_paused_and_resume_takes_nothing_else_away() {
+    let folder = "config/argocd/tiercel.dev/TieredPipeline/actions";
+    let page = documents(&block(
+        "yaml",
+        "`resource.customizations.actions.tiercel.dev_TieredPipeline`",
+    ))
+    .remove(0);
+    let discovery = page["discovery.lua"].as_str().unwrap();
+    assert_eq!(discovery, read(&format!("{folder}/discovery.lua")));
+    let action = |name: &str| {
+        let mut all = page["definitions"].as_array().unwrap().iter();
+        let found = all.find(|definition| definition["name"] == name).unwrap();
+        let script = found["action.lua"].as_str().unwrap().to_owned();
+        assert_eq!(
+            script,
+            read(&format!("{folder}/{name}/action.lua")),
+            "{PAGE} and {folder}"
+        );
+        script
+    };
+    let (pause, resume) = (action("pause"), action("resume"));
+    let offered = |object: &Value| {
+        let actions = acted(discovery, object);
+        let mut offered: Vec<String> = actions.as_object().unwrap().keys().cloned().collect();
+        offered.retain(|name| actions[name]["disabled"] == false);
+        offered
+    };
+    let all = situations("TieredPipeline");
+    let of = |name: &str| all.iter().find(|it| it.name == name).unwrap().object.clone();
+    // What the operator's own test of a paused pipeline has in it.
+    let known = of("paused-by-annotation")["metadata"]["annotations"].clone();
+    for Situation { name, object } in &all {
+        let mut object = object.clone();
+        object["metadata"]["annotations"]["example.com/owner"] = "search".into();
+        let paused = acted(&pause, &object);
+        assert_eq!(offered(&paused), ["resume"], "{name}");
+        for (key, value) in known.as_object().unwrap() {
+            assert_eq!(paused["metadata"]["annotations"][key], *value, "{name}");
+        }
+        let resumed = acted(&resume, &paused);
+        assert_eq!(offered(&resumed), ["pause"], "{name}");
+        if name != "paused-by-annotation" {
+            assert_eq!(offered(&object), ["pause"], "{name}");
+            assert_eq!(plain(resumed), plain(object), "{name}: something else changed");
+        }
+    }
+    assert_eq!(offered(&of("paused-by-annotation")), ["resume"]);
+    // Without any annotation.
+    let bare = of("steady");
+    assert!(bare["metadata"].get("annotations").is_none(), "{bare}");
+    assert_eq!(plain(acted(&resume, &acted(&pause, &bare))), plain(bare));
+}
+
+/// Paths of quantities below a node of a schema, as Argo CD writes paths: lists are passed through.
+fn quantities(path: &str, node: &Value, into: &mut BTreeSet<(String, &'static str)>) {
+    let is_quantity = |node: &Value| node["x-kubernetes-int-or-string"] == true;
+    for (name, property) in node["properties"].as_object().into_iter().flatten() {
+        let at = format!("{path}.{name}");
+        if is_quantity(property) {
+            into.insert((at, "core/Quantity"));
+        } else if is_quantity(&property["additionalProperties"]) {
+            into.insert((at, "core/v1/ResourceList"));
+        } else {
+            quantities(&at, property, into);
+            quantities(&at, &property["items"], into);
+        }
+    }
+}
+
+#[test]
+fn every_quantity_of_a_spec_is_a_known_type_for_argo_cd_and_nothing_else_is() {
+    for (kind, file) in [("TieredPipeline", "tieredpipelines"), ("ComputePool", "computepools")] {
+        let definition = documents(&read(&format!("crds/{file}.yaml"))).remove(0);
+        let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let mut wanted = BTreeSet::new();
+        quantities("spec", &schema["properties"]["spec"], &mut wanted);
+        let key = format!("`resource.customizations.knownTypeFields.tiercel.dev_{kind}`");
+        let page = read(PAGE);
+        let (_, rest) = page.split_once(&key).unwrap();
+        let text = rest.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+        let listed = documents(text).remove(0);
+        let listed: BTreeSet<(String, &str)> = (listed.as_array().unwrap().iter())
+            .map(|entry| {
+                (
+                    entry["field"].as_str().unwrap().to_owned(),
+                    entry["type"].as_str().unwrap(),
+                )
+            })
+            .collect();
+        assert_eq!(listed, wanted, "{kind}: left the page, right the definition");
     }
 }
 

@@ -88,6 +88,14 @@ fn network_policy_and_service_monitor_equal_those_of_the_chart() {
 }
 
 #[test]
+fn the_role_of_people_on_call_equals_that_of_the_chart() {
+    let chart = by_id(&template(&["--set=rbac.onCall.create=true"]), |object| {
+        id(object).ends_with("-on-call")
+    });
+    assert_same(&chart, &by_id(&kustomize("config/on-call"), |_| true));
+}
+
+#[test]
 fn the_operators_namespace_enforces_the_restricted_profile() {
     let rendered = by_id(&kustomize("config/default"), |object| object["kind"] == "Namespace");
     let namespace = &rendered["Namespace /tiercel-system"];

@@ -7,9 +7,11 @@ use libtest_mimic::Trial;
 use tiercel::api::tiered_pipeline::DecisionSummary;
 use tiercel_e2e::fleet::{Fault, Metrics, Target};
 use tiercel_e2e::nodes::{GRAVITON, X86};
+use tiercel_e2e::wait::eventually;
 
 use crate::behaviour::{SHAPE, Scene, server, serving};
 use crate::suite::Suite;
+use crate::support::PATIENCE;
 
 pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 7] {
     crate::scenarios![suite, behaviour_faults:
@@ -100,9 +102,15 @@ async fn lies_under_load(suite: &Suite, fault: Fault) {
             .tiered
             .says("chat", "SignalsAvailable", "False", "MetricsStale")
             .await;
+        let note = scene.tiered.told("chat", "Warning MetricsStale").await;
+        assert!(note.contains("'generate'"), "{note}");
         scene.stays("chat", "generate", Duration::from_secs(12)).await;
+        let count = scene.tiered.events("chat").await.len();
         scene.fleet.heal(&Target::All);
         scene.tiered.says("chat", "SignalsAvailable", "True", "Fresh").await;
+        scene.tiered.told("chat", "Normal Fresh").await;
+        let all = scene.tiered.events("chat").await;
+        assert_eq!(all.len(), count + 1, "nothing is told twice: {all:?}");
     };
     tokio::select! {
         () = lie => {}
@@ -242,5 +250,13 @@ pub(crate) async fn a_stage_whose_image_does_not_start_on_one_pool_goes_to_anoth
             }
         })
         .await;
+    let told = eventually(PATIENCE, "that the pool is dry is told once", async || {
+        let events = scene.tiered.events("chat").await;
+        let dry = events.iter().filter(|(what, _)| what == "Warning PoolDry");
+        let dry: Vec<&String> = dry.map(|(_, note)| note).collect();
+        let is_told = matches!(dry[..], [note] if note.contains("'generate'") && note.contains(&broken));
+        if is_told { Ok(()) } else { Err(format!("{events:?}")) }
+    });
+    told.await.unwrap();
     scene.decisions_kept_bounds();
 }

@@ -22,7 +22,7 @@ use crate::support::{PATIENCE, cpu_pool, file, pipeline, repository};
 const DASHBOARD: &str = "charts/tiercel/dashboards/tiercel-pipelines.json";
 const RULES: &str = "charts/tiercel/rules/alerts.yaml";
 /// Panels that may stay empty here, and why.
-const EMPTY: [(&str, &str); 4] = [
+const EMPTY: [(&str, &str); 5] = [
     (
         "Watches that failed",
         "no watch breaks off while the API server is well",
@@ -34,6 +34,10 @@ const EMPTY: [(&str, &str); 4] = [
     (
         "The solver, 99th percentile",
         "it is asked only while pools or budgets are short",
+    ),
+    (
+        "What one more node would save",
+        "only pools that are short have a price",
     ),
     ("Dry pools", "only pools that were dry within the time shown have a row"),
 ];

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
@@ -260,6 +261,35 @@ impl Tiered {
             Ok(condition.message)
         })
         .await
+    }
+
+    /// Events about a pipeline, as type, reason and note, oldest first.
+    pub(crate) async fn events(&self, name: &str) -> Vec<(String, String)> {
+        let events: Api<Event> = Api::namespaced(self.space.client.clone(), &self.space.name);
+        let mut all = events.list(&ListParams::default()).await.unwrap().items;
+        let about = |event: &Event| {
+            let regarding = event.regarding.clone().unwrap_or_default();
+            (regarding.kind.as_deref(), regarding.name.as_deref()) == (Some("TieredPipeline"), Some(name))
+        };
+        all.retain(about);
+        all.sort_by(|a, b| a.event_time.cmp(&b.event_time));
+        let words = |event: Event| {
+            let kind = event.type_.unwrap_or_default();
+            let what = format!("{kind} {}", event.reason.unwrap_or_default());
+            (what, event.note.unwrap_or_default())
+        };
+        all.into_iter().map(words).collect()
+    }
+
+    /// Waits until the last event about a pipeline has this type and reason. Returns its note.
+    pub(crate) async fn told(&self, name: &str, what: &str) -> String {
+        let wait = format!("the last event about '{name}' is {what}");
+        let last = eventually(PATIENCE, wait, async || {
+            let events = self.events(name).await;
+            let found = events.last().filter(|(last, _)| last == what);
+            found.map(|(_, note)| note.clone()).ok_or_else(|| format!("{events:?}"))
+        });
+        last.await.unwrap()
     }
 
     /// Waits until a pipeline's status shows such a decision: replicas change first, status tells of it later.

@@ -76,6 +76,69 @@ impl Stand {
         typed::shell(self.cluster.tools().folder(), &self.cluster.kubeconfig(), commands).await
     }
 
+    /// Does what the pod of `helm test` does, as its ServiceAccount: no kubelet runs pods here, and no image has kubectl.
+    async fn passes_its_helm_test(&self) {
+        let chart = repository().join("charts/tiercel");
+        let values = "tests: {enabled: true, image: example.invalid/kubectl}";
+        let rendered = Helm::new(&self.cluster)
+            .template("tiercel", &chart, NAMESPACE, values)
+            .await;
+        let hooks = rendered.unwrap();
+        let hooks = hooks.split("\n---\n").filter(|object| object.contains("helm.sh/hook"));
+        let (mut rights, mut others) = (Vec::new(), Vec::new());
+        for object in hooks {
+            let kind = object.lines().find_map(|line| line.strip_prefix("kind: "));
+            match kind.unwrap() {
+                "ServiceAccount" | "Role" | "RoleBinding" => rights.push(object),
+                "ConfigMap" | "Pod" => others.push(object),
+                other => panic!("nobody plays a {other}"),
+            }
+        }
+        let [map, pod] = others[..] else {
+            panic!("a manifest and a pod: {others:?}")
+        };
+        assert!(
+            pod.contains("command: [kubectl, create, --dry-run=server, --filename=/pipeline/pipeline.yaml]"),
+            "{pod}"
+        );
+        let (_, manifest) = map.split_once("  pipeline.yaml: |\n").unwrap();
+        let lines: Vec<&str> = manifest.lines().map(|line| line.get(4..).unwrap_or_default()).collect();
+        let account = format!("--as=system:serviceaccount:{NAMESPACE}:tiercel-test");
+        let kubectl = self.cluster.kubectl();
+        let test = async |manifest: &str| {
+            let args = ["create", "--dry-run=server", "--filename=-", &account];
+            kubectl.output(&args, manifest).await.unwrap()
+        };
+        let manifest = lines.join("\n");
+        let refused = test(&manifest).await;
+        assert!(refused.stderr.contains("Forbidden"), "{refused:?}");
+        kubectl.apply(&rights.join("\n---\n")).await.unwrap();
+        let passed = eventually(PATIENCE, "the test's rights are known", async || {
+            let output = test(&manifest).await;
+            if output.stderr.contains("Forbidden") {
+                Err(output.stderr)
+            } else {
+                Ok(output)
+            }
+        });
+        let passed = passed.await.unwrap();
+        assert!(
+            passed
+                .stdout
+                .contains("tieredpipeline.tiercel.dev/helm-test created (server dry run)"),
+            "{passed:?}"
+        );
+        // What it is for: a definition or a policy that refuses fails the test.
+        let wrong = test(&manifest.replace("mode: Advisory", "mode: Sometimes")).await;
+        assert!(wrong.code != Some(0) && wrong.stderr.contains("Sometimes"), "{wrong:?}");
+        let pipelines = kubectl.get(&["tieredpipelines", "-n", NAMESPACE]).await.unwrap();
+        assert_eq!(
+            pipelines["items"].as_array().map(Vec::len),
+            Some(0),
+            "nothing is stored"
+        );
+    }
+
     async fn holder(&self) -> String {
         let lease = self.cluster.kubectl().get(&["lease", "tiercel", "-n", NAMESPACE]).await;
         lease.unwrap()["spec"]["holderIdentity"]
@@ -255,6 +318,7 @@ pub(crate) async fn the_previous_chart_is_upgraded_rolled_back_and_installed_aga
         "installing again brings the new definitions"
     );
     assert_eq!(stand.running().await, running, "installing again restarts nothing");
+    stand.passes_its_helm_test().await;
 
     for definition in ["tieredpipelines.tiercel.dev", "computepools.tiercel.dev"] {
         assert_eq!(stand.release_of(definition).await, "tiercel", "{definition}");

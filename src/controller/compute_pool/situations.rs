@@ -4,7 +4,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::status::compute_status;
+use crate::api::conditions::Type;
 use crate::controller::capacity::fixtures::World;
+use crate::controller::events::table::{self, POOL};
 use crate::controller::recorded;
 use crate::controller::report::ShadowPrices;
 
@@ -41,32 +43,39 @@ fn every_situation_is_on_record_for_argo_cd_and_flux() {
     let mut stalled_then_edited = told(&node(pool(invalid.clone())));
     stalled_then_edited["metadata"]["generation"] = json!(2);
     let created = serde_json::to_value(&*pool(json!({})).pools[0]).unwrap();
-    recorded::hold(
-        "ComputePool",
-        &[
-            ("created", recorded::unseen(created, "computepools.yaml")),
-            ("nodes", told(&node(pool(json!({}))))),
-            ("no-nodes", told(&pool(json!({})))),
-            ("no-nodes-yet", told(&pool(elastic()))),
-            ("all-cordoned", told(&pool(json!({})).node("n", "a", cordoned()))),
-            (
-                "all-cordoned-more-to-come",
-                told(&pool(elastic()).node("n", "a", cordoned())),
-            ),
-            (
-                "some-set-aside",
-                told(&node(pool(json!({}))).node("m", "a", cordoned())),
-            ),
-            ("full", told(&full(pool(json!({}))))),
-            ("full-more-to-come", told(&full(pool(elastic())))),
-            ("overlap", told(&overlap)),
-            ("invalid", told(&node(pool(invalid)))),
-            ("edited", edited),
-            ("stalled-then-edited", stalled_then_edited),
-            (
-                "deleted-in-use",
-                told(&node(pool(going)).replica("n", "1", "1Gi", json!({}))),
-            ),
-        ],
-    );
+    let recorded = [
+        ("created", recorded::unseen(created, "computepools.yaml")),
+        ("nodes", told(&node(pool(json!({}))))),
+        ("no-nodes", told(&pool(json!({})))),
+        ("no-nodes-yet", told(&pool(elastic()))),
+        ("all-cordoned", told(&pool(json!({})).node("n", "a", cordoned()))),
+        (
+            "all-cordoned-more-to-come",
+            told(&pool(elastic()).node("n", "a", cordoned())),
+        ),
+        (
+            "some-set-aside",
+            told(&node(pool(json!({}))).node("m", "a", cordoned())),
+        ),
+        ("full", told(&full(pool(json!({}))))),
+        ("full-more-to-come", told(&full(pool(elastic())))),
+        ("overlap", told(&overlap)),
+        ("invalid", told(&node(pool(invalid)))),
+        ("edited", edited),
+        ("stalled-then-edited", stalled_then_edited),
+        (
+            "deleted-in-use",
+            told(&node(pool(going)).replica("n", "1", "1Gi", json!({}))),
+        ),
+    ];
+    for (what, object) in &recorded {
+        for condition in object["status"]["conditions"].as_array().into_iter().flatten() {
+            let row = table::find(POOL, Type::Ready, condition["reason"].as_str().unwrap());
+            assert!(
+                condition["type"] != "Ready" || row.is_some(),
+                "{what}: {condition} is not told"
+            );
+        }
+    }
+    recorded::hold("ComputePool", &recorded);
 }

@@ -7,6 +7,8 @@ use tower_test::mock::{Handle, pair};
 use super::*;
 use crate::api::conditions::{Reason, Type};
 use crate::controller::capacity::fixtures::World;
+use crate::controller::clock::Clock;
+use crate::fixtures::ScriptedApi;
 use crate::telemetry::Exposition;
 
 fn at(second: i64) -> Time {
@@ -297,8 +299,14 @@ fn a_change_is_worth_what_people_wait_for() {
     assert_eq!(urgency(Some(&before), &generation), Urgency::Conditions);
 }
 
-/// A context over a world, and the far end of its client.
+/// A context over a world, and the far end of its client. Nobody hears its Events.
 fn context(world: &World) -> (Arc<Context>, Handle<Request<Body>, Response<Body>>) {
+    let (nobody, _) = pair::<Request<Body>, Response<Body>>();
+    telling(world, Client::new(nobody, "default"))
+}
+
+/// A context over a world whose Events go to a client of their own.
+fn telling(world: &World, told: Client) -> (Arc<Context>, Handle<Request<Body>, Response<Body>>) {
     fn filled<K>(objects: impl IntoIterator<Item = K>) -> Store<K>
     where
         K: reflector::Lookup<DynamicType = ()> + Clone + 'static,
@@ -313,16 +321,16 @@ fn context(world: &World) -> (Arc<Context>, Handle<Request<Body>, Response<Body>
     }
     let (service, handle) = pair();
     let client = Client::new(service, "default");
+    let (events, _) = Events::start(told, "tiercel-0", Clock::start(), Metrics::default());
     let pools = filled(world.pools.iter().map(|pool| DeserializeGuard(Ok((**pool).clone()))));
     let nodes = filled(world.nodes.iter().map(|node| (**node).clone()));
     let pods = filled(world.pods.iter().map(|pod| (**pod).clone()));
     (
         Arc::new(Context::new(
             client,
-            pools,
-            nodes,
-            pods,
+            (pools, nodes, pods),
             ShadowPrices::default(),
+            events,
             Metrics::default(),
         )),
         handle,
@@ -387,6 +395,64 @@ async fn a_pass_writes_once_and_not_again_while_nothing_changes() {
     stored.status = serde_json::from_value(body["status"].clone()).expect("a status");
     assert_eq!(reconcile(guard(&stored), ctx).await.expect("a pass"), action);
     quiet(&mut handle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_loses_its_nodes_tells_people_once() {
+    let (client, mut told) = ScriptedApi::new();
+    let there = world(json!({})).node("n", "a", json!({}));
+    let mut pool = (*there.pools[0]).clone();
+    let (ctx, mut handle) = telling(&there, client);
+    let (_, (_, body)) = tokio::join!(reconcile(guard(&pool), ctx.clone()), accept(&mut handle, &pool));
+    let call = told.call().await;
+    assert_eq!(call.path, "/apis/events.k8s.io/v1/namespaces/default/events?");
+    let words = ["type", "reason", "note"].map(|key| call.body[key].as_str().unwrap_or_default().to_owned());
+    assert_eq!(
+        words,
+        ["Normal", "NodesAvailable", "1 node matches, all can take replicas"]
+    );
+    assert_eq!(call.body["regarding"]["name"], "a");
+    call.reply(201, &json!({"metadata": {}}));
+
+    let (client, mut told) = ScriptedApi::new();
+    pool.status = serde_json::from_value(body["status"].clone()).expect("a status");
+    let (ctx, mut handle) = telling(&world(json!({})), client);
+    let (_, (_, body)) = tokio::join!(reconcile(guard(&pool), ctx.clone()), accept(&mut handle, &pool));
+    let call = told.call().await;
+    let words = ["type", "reason"].map(|key| call.body[key].as_str().unwrap_or_default().to_owned());
+    assert_eq!(words, ["Warning", "NoNodes"]);
+    call.reply(201, &json!({"metadata": {}}));
+    pool.status = serde_json::from_value(body["status"].clone()).expect("a status");
+    reconcile(guard(&pool), ctx).await.expect("a pass");
+    assert!(told.call_within(Duration::from_secs(20)).await.is_none(), "told twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_pool_that_is_short_would_save_with_one_more_node_is_shown_while_it_is_short() {
+    let world = world(json!({})).node("n", "a", json!({}));
+    let (ctx, mut handle) = context(&world);
+    let pool = &world.pools[0];
+    let shown = |ctx: &Context| {
+        let text = ctx.metrics.encode(Exposition::Text);
+        let mut lines = text.lines();
+        lines.find_map(|line| {
+            Some(
+                line.strip_prefix("tiercel_pool_shadow_price_dollars_per_hour{")?
+                    .to_owned(),
+            )
+        })
+    };
+    // A core, a GiB and a device.
+    ctx.prices.set([("a".to_owned(), [10_000, 1_000, 0])].into());
+    let (_, (_, body)) = tokio::join!(reconcile(guard(pool), ctx.clone()), accept(&mut handle, pool));
+    let price = shown(&ctx).expect("a series");
+    let (_, dollars) = price.split_once("} ").expect("a value");
+    let said: f64 = body["status"]["shadowPrice"].as_str().unwrap().parse().unwrap();
+    let dollars: f64 = dollars.parse().unwrap();
+    assert!(dollars > 0.0 && (dollars - said).abs() < 0.01, "{price} {said}");
+    ctx.prices.set([].into());
+    reconcile(guard(pool), ctx.clone()).await.expect("a pass");
+    assert_eq!(shown(&ctx), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -105,7 +105,7 @@ async fn reconcile(object: Arc<DeserializeGuard<TieredPipeline>>, ctx: Arc<Conte
         &valid.id.name,
         conditions::verdicts(&status.conditions),
     );
-    status::tell(&ctx.events, raw, &status);
+    status::tell(&ctx.events, raw, &status, view.as_deref());
     let pending = verdict::is_pending(&status);
     status::update(&ctx.client, raw, status).await?;
     Ok(if report.refused.is_empty() && !pending {

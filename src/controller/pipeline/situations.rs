@@ -10,11 +10,15 @@ use super::dereference::Found;
 use super::status::compute_status;
 use super::tests::{deployed, found, kstatus, rag, serving, stage, status, unremarkable, world};
 use super::validate::validate;
+use super::verdict::dry_pools;
+use crate::api::conditions::Type;
 use crate::api::{TieredPipeline, TieredPipelineStatus, labels};
 use crate::controller::capacity::fixtures::World;
+use crate::controller::events::table::{self, PIPELINE};
 use crate::controller::recorded;
 use crate::controller::report::{Foreign, PipelineView, Prospect, Signals, StageView};
-use crate::rebalance::decision::HoldReason;
+use crate::rebalance::decision::{HoldReason, NotUsed};
+use crate::rebalance::world::DryReason;
 
 const CHILD: &str = "rag--serve--cpu";
 
@@ -252,6 +256,42 @@ fn what_kstatus_reads_in_every_situation() {
         assert_eq!(kstatus(&status), expected, "{what}: {:?}", status.conditions);
         assert_eq!(status.observed_generation, Some(3), "{what}");
     }
+}
+
+#[test]
+fn what_is_lost_in_any_situation_has_an_event_and_so_has_its_end() {
+    let told = [
+        Type::Ready,
+        Type::SignalsAvailable,
+        Type::CapacityAvailable,
+        Type::WithinBudget,
+        Type::PreferredTier,
+        Type::WithinObjective,
+    ];
+    for (what, _, status, _) in rows() {
+        for condition in &status.conditions {
+            let Some(type_) = told.into_iter().find(|type_| type_.as_str() == condition.type_) else {
+                continue;
+            };
+            let known = type_ == Type::Ready || condition.status != "Unknown";
+            let row = table::find(PIPELINE, type_, &condition.reason);
+            assert!(!known || row.is_some(), "{what}: {condition:?} is not told");
+        }
+    }
+}
+
+#[test]
+fn dry_pools_are_named_with_their_stage_and_what_is_merely_full_is_not() {
+    let not_used = BTreeMap::from([
+        ("arm".into(), NotUsed::Full),
+        ("l4".into(), NotUsed::DryUntil(0, DryReason::Unschedulable)),
+        ("spot".into(), NotUsed::DryUntil(0, DryReason::Reclaimed)),
+    ]);
+    assert_eq!(dry_pools(&view(|_| ())), None);
+    assert_eq!(
+        dry_pools(&view(|serve| serve.not_used = not_used)).as_deref(),
+        Some("stage 'serve': pool 'l4' could not place pods lately, nodes of pool 'spot' are being taken away")
+    );
 }
 
 #[test]

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
-use kube::runtime::events::EventType;
 use kube::{Api, Client, Resource, ResourceExt};
 
 use super::super::events::Events;
+use super::super::events::table::{self, PIPELINE};
 use super::super::report::{PipelineView, PoolLearned};
 use super::apply::Report;
 use super::validated::{StagePool, ValidatedPipeline, ValidatedStage};
@@ -219,30 +219,12 @@ pub async fn update(client: &Client, raw: &TieredPipeline, status: TieredPipelin
     }
 }
 
-/// One event when the summary changes: a warning where somebody must act.
-pub fn tell(events: &Events, raw: &TieredPipeline, status: &TieredPipelineStatus) {
-    let ready = |status: &TieredPipelineStatus| {
-        status
-            .conditions
-            .iter()
-            .find(|condition| condition.type_ == conditions::Type::Ready.as_str())
-            .cloned()
-    };
-    let Some(now) = ready(status) else { return };
-    let before = raw.status.as_ref().and_then(ready);
-    if before.is_some_and(|before| before.reason == now.reason && before.status == now.status) {
-        return;
+/// Events of what changed for people, and of pools that are dry: their stock-out is news although others may have room.
+pub fn tell(events: &Events, raw: &TieredPipeline, status: &TieredPipelineStatus, view: Option<&PipelineView>) {
+    let regarding = raw.object_ref(&());
+    let before = raw.status.as_ref().map(|status| status.conditions.as_slice());
+    events.tell(&regarding, PIPELINE, before.unwrap_or_default(), &status.conditions);
+    if let Some((row, message)) = table::dry_pools().zip(view.and_then(verdict::dry_pools)) {
+        events.publish(&regarding, row, &message);
     }
-    let Some(reason) = conditions::Reason::ALL
-        .iter()
-        .find(|reason| reason.as_str() == now.reason)
-    else {
-        return;
-    };
-    let stalled = status
-        .conditions
-        .iter()
-        .any(|condition| condition.type_ == conditions::Type::Stalled.as_str());
-    let kind = if stalled { EventType::Warning } else { EventType::Normal };
-    events.publish(&raw.object_ref(&()), kind, reason.as_str(), "Reconcile", &now.message);
 }

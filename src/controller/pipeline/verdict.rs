@@ -11,7 +11,7 @@ use self::aspects::{
     balanced, capacity_available, preferred_tier, says, signals_available, unlooked, within_budget, within_objective,
 };
 use self::words::no_pool;
-pub use self::words::stage_message;
+pub use self::words::{dry_pools, stage_message};
 use super::super::report::{Foreign, PipelineView};
 use super::apply::{self, Report};
 use super::status::running;

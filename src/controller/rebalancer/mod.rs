@@ -208,7 +208,9 @@ pub async fn run(
     let now_ms = loop_.ctx.clock.now_ms();
     loop_.pods.replace(&loop_.ctx.stores.pods.state(), now_ms);
     loop {
+        loop_.ctx.metrics.set_queue_depth("Notices", notices.len());
         loop_.pass();
+        loop_.ctx.metrics.set_queue_depth("ScaleWrites", loop_.writes.len());
         let sleep = loop_.until_next();
         tokio::select! {
             notice = notices.recv() => {

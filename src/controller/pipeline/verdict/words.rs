@@ -1,6 +1,6 @@
 //! Pure: why a stage has no pool, and what a reader of one stage should know.
 
-use super::super::super::report::StageView;
+use super::super::super::report::{PipelineView, StageView};
 use super::super::status::running;
 use super::super::validated::{Exclusion, StagePool, ValidatedStage};
 use super::aspects::{below_hint, hold_text};
@@ -153,6 +153,20 @@ pub fn stage_message(stage: &ValidatedStage, view: Option<&StageView>) -> Option
     view.hold
         .filter(|hold| !matches!(hold, HoldReason::WithinTolerance | HoldReason::CoolingDown))
         .map(|hold| hold_text(Some(hold)).to_owned())
+}
+
+/// The pools that could not place or start pods of stages, if any.
+pub fn dry_pools(view: &PipelineView) -> Option<String> {
+    let of = |(stage, view): (&String, &StageView)| {
+        let dry = view
+            .not_used
+            .iter()
+            .filter(|(_, why)| matches!(why, NotUsed::DryUntil(..)));
+        let words: Vec<String> = dry.map(|(pool, why)| not_used_text(pool, *why)).collect();
+        (!words.is_empty()).then(|| format!("stage '{stage}': {}", words.join(", ")))
+    };
+    let stages: Vec<String> = view.stages.iter().filter_map(of).collect();
+    (!stages.is_empty()).then(|| stages.join("; "))
 }
 
 fn replicas(count: u32) -> String {
