@@ -16,6 +16,8 @@ EPISODES ?= 1000000
 JUDGE := $(CARGO) run -q --release --locked --manifest-path e2e/judge/Cargo.toml --target-dir target/judge
 # Another: the parsers beside ours bring a second clock, a second winnow and an LGPL.
 EXPOSITION := $(CARGO) run -q --release --locked --manifest-path benches/exposition/Cargo.toml --target-dir target/exposition
+# Those of the core first: they take minutes, and a cluster of two cores hours.
+BENCHES := b1 b2 b4 b3 b6 b9 learning scrape exposition b5 core startup reaction b8 b7
 JUDGE_NEEDS := b3 failed. If HiGHS was not built: it needs cmake, a C++ compiler and libclang (Debian: cmake g++ libclang1-14 or newer)
 LOCAL_CLUSTER := $(CARGO) run -q -p tiercel-e2e --bin cluster --
 
@@ -41,8 +43,9 @@ load: cargo ## Servers for the sample on the cluster of `make cluster`, and reco
 cluster-down: cargo ## End the cluster that `make cluster` started.
 	@$(LOCAL_CLUSTER) down
 
-bench: cargo go ## Reaction times, requests, memory, start-up, beside a bare client. BENCH=b7: beside HPA and KEDA. BENCH=b3: plans beside HiGHS. BENCH=b1, b2, b4: the core alone. BENCH=b5, b6, learning, b9: whole runs. BENCH=scrape: a thousand pods read. BENCH=exposition: the metrics parser beside published ones.
-	$(if $(filter b3,$(BENCH)),$(JUDGE) || { echo "$(JUDGE_NEEDS)"; exit 1; },$(if $(filter exposition,$(BENCH)),$(EXPOSITION),$(CARGO) bench $(if $(filter b1 b2 b4,$(BENCH)),-p tiercel --bench core,$(if $(filter b5 b6 learning b9 scrape,$(BENCH)),-p tiercel --bench episodes,-p tiercel-e2e))))
+bench: cargo go ## Every benchmark, hours; BENCH= names one. reaction, startup, b8: reaction times, requests, memory. b7: beside HPA and KEDA. b3: plans beside HiGHS. b1, b2, b4: the core alone. b5, b6, learning, b9: whole runs. scrape: a thousand pods read. exposition: the metrics parser beside published ones.
+	$(if $(BENCH),,@failed=; for one in $(BENCHES); do $(MAKE) --no-print-directory bench BENCH=$$one || failed="$$failed $$one"; done; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; })
+	$(if $(BENCH),$(if $(filter b3,$(BENCH)),$(JUDGE) || { echo "$(JUDGE_NEEDS)"; exit 1; },$(if $(filter exposition,$(BENCH)),$(EXPOSITION),$(CARGO) bench $(if $(filter b1 b2 b4,$(BENCH)),-p tiercel --bench core,$(if $(filter b5 b6 learning b9 scrape,$(BENCH)),-p tiercel --bench episodes,-p tiercel-e2e)))))
 
 crds: cargo ## Write the definitions and their reference page from the Rust types: crds/, charts, docs/reference/.
 	@mkdir -p crds charts/tiercel/templates/crds charts/tiercel-crds/templates docs/reference
@@ -79,7 +82,7 @@ bugs: cargo ## Every seeded bug of the decision core must be caught by the tests
 	$(CARGO) test -q --workspace --lib --features tiercel/seeded-bugs rebalance::bug:: -- --nocapture
 
 fuzz: cargo ## Every property of the decision core on CASES_FUZZ random cases, the exposition parser on INPUTS_FUZZ bodies; a failure prints its seed.
-	PROPTEST_CASES=$(CASES_FUZZ) FUZZ_INPUTS=$(INPUTS_FUZZ) $(CARGO) test -p tiercel --lib --release properties:: garbage::
+	PROPTEST_CASES=$(CASES_FUZZ) FUZZ_INPUTS=$(INPUTS_FUZZ) $(CARGO) test -p tiercel --lib --release -- properties:: garbage:: learn::
 
 soak: cargo ## EPISODES short simulated episodes of the decision core under faults; a failure prints SIM_SEED.
 	SIM_EPISODES=$(EPISODES) $(CARGO) test -p tiercel --lib --release rebalance::episodes:: -- --nocapture
