@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::Output;
 use crate::controller::clock::Clock;
+use crate::files::{self, Unreadable};
 use crate::signals::exposition::{self, Limits};
 use crate::signals::presets::{self, Preset, Source};
 
@@ -49,7 +50,7 @@ pub enum Error {
     #[error("{0}")]
     Fetch(#[from] fetch::Error),
     /// The body is not metrics, or beyond a limit.
-    #[error("{from}: {source}{}", if begins.is_empty() { String::new() } else { format!("; it begins with {begins:?}") })]
+    #[error("{from}: {source}{}", if begins.is_empty() { String::new() } else { format!("; it begins with '{begins}'") })]
     Body {
         /// Where the body came from.
         from: String,
@@ -72,6 +73,16 @@ pub enum Error {
     /// The answer cannot be printed.
     #[error("the answer cannot be written: {0}")]
     Print(serde_json::Error),
+}
+
+impl Error {
+    /// 2 for arguments, and for what is not metrics; 1 for anything else.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::Body { .. } => 2,
+            Self::Fetch(_) | Self::Missing { .. } | Self::Runtime(_) | Self::Print(_) => 1,
+        }
+    }
 }
 
 /// What was asked for cannot be done.
@@ -97,13 +108,8 @@ pub enum Usage {
     #[error(transparent)]
     Url(#[from] fetch::UrlError),
     /// The file cannot be read.
-    #[error("cannot read {path}: {source}; check that it exists and is readable")]
-    File {
-        /// The file.
-        path: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] Unreadable),
 }
 
 /// Runs the command.
@@ -171,12 +177,6 @@ fn file(path: &str) -> Result<(String, Vec<u8>), Usage> {
     } else {
         std::fs::File::open(Path::new(path)).and_then(|file| file.take(most).read_to_end(&mut body))
     };
-    let from = if path == "-" { "standard input" } else { path };
-    match read {
-        Ok(_) => Ok((from.to_owned(), body)),
-        Err(source) => Err(Usage::File {
-            path: from.to_owned(),
-            source,
-        }),
-    }
+    read.map_err(|error| Unreadable::because(Path::new(path), &error))?;
+    Ok((files::shown(Path::new(path)), body))
 }
