@@ -160,6 +160,7 @@ async fn cost(arguments: &Arguments) -> Result<(), Error> {
     let cluster = arguments.scope.target.connect().await?;
     let meant = Meant::of(arguments, &cluster).await?;
     let operator = direct.unwrap_or_else(|| arguments.reach.behind(cluster.client.clone()));
+    arguments.reach.installed.warn(&cluster).await;
     let spent = match endpoint {
         None => None,
         Some(endpoint) => {

@@ -155,6 +155,7 @@ async fn explain(arguments: &Arguments) -> Result<Explained, Error> {
             known: pipeline.spec.stages.iter().map(|stage| stage.name.clone()).collect(),
         });
     }
+    arguments.reach.installed.warn(&cluster).await;
     let namespace = cluster.namespace;
     let operator = direct.unwrap_or_else(|| arguments.reach.behind(cluster.client));
     let explained = of_pipeline(&operator, &namespace, &subject.name, &pipeline).await;

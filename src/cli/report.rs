@@ -77,6 +77,7 @@ async fn report(arguments: &Arguments) -> Result<(), Error> {
         ))
     });
     let bytes = save(&path, &entries)?;
+    arguments.installed.warn(&cluster).await;
     let text = format!(
         "{}: {} files, {} KiB; what looked secret is redacted, but look through it before you pass it on\n",
         path.display(),

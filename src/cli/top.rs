@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::cluster::{self, Cluster, NotShown, Scope};
 use super::get::listed;
+use super::operator::Installed;
 use super::print::{self, Look};
 use super::watch::{held, is_filled, said, stored};
 use crate::api::decimal::{Decimal, money};
@@ -40,6 +41,8 @@ pub struct Arguments {
     once: bool,
     #[command(flatten)]
     look: Look,
+    #[command(flatten)]
+    installed: Installed,
 }
 
 /// Runs the command.
@@ -59,6 +62,7 @@ async fn top(arguments: &Arguments) -> Result<(), NotShown> {
     };
     // Also before the screen is taken: what is wrong is said and ends the command here.
     let (pipelines, pools) = seen(&cluster, &api).await?;
+    arguments.installed.warn(&cluster).await;
     let style = arguments.look.style();
     if arguments.once || !std::io::stdout().is_terminal() {
         let picture = picture(pipelines, &pools, style);
