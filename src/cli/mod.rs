@@ -41,15 +41,6 @@ pub struct Arguments {
     command: Command,
 }
 
-/// How to print.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
-}
-
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Print the completion script of a shell.

@@ -11,7 +11,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Output;
+use super::print::{self, Format};
 use crate::controller::clock::Clock;
 use crate::files::{self, Unreadable};
 use crate::signals::exposition::{self, Limits};
@@ -32,9 +32,9 @@ pub struct Arguments {
     /// Seconds between two readings of a URL, which is what a rate takes; 0 reads once.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=60))]
     seconds: u8,
-    /// `text` or `json`.
-    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text)]
-    output: Output,
+    /// `text`, `json` or `yaml`.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    output: Format,
     /// A file, `-` for the standard input, or a URL (`http://…`; a port or path that it leaves out is the preset's).
     #[arg(value_name = "FILE|URL|-")]
     from: String,
@@ -71,8 +71,8 @@ pub enum Error {
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
     /// The answer cannot be printed.
-    #[error("the answer cannot be written: {0}")]
-    Print(serde_json::Error),
+    #[error(transparent)]
+    Print(#[from] print::Error),
 }
 
 impl Error {
@@ -118,10 +118,11 @@ pub enum Usage {
 /// When there is nothing to read, or what the preset requires is not in it.
 pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let report = report(arguments)?;
-    match arguments.output {
-        Output::Text => print!("{}", page::page(&report)),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&report).map_err(Error::Print)?),
-    }
+    let text = match arguments.output.document(&report)? {
+        Some(document) => document,
+        None => page::page(&report),
+    };
+    print::write(&text)?;
     if report.enough() { Ok(()) } else { Err(report.missing()) }
 }
 
