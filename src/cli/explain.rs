@@ -191,6 +191,11 @@ pub(super) struct Sentences {
 }
 
 impl Explained {
+    /// Why the operator was not asked.
+    pub(super) fn unreached(&self) -> Option<&str> {
+        self.unreached.as_deref()
+    }
+
     /// The same as `why` prints it.
     pub(super) fn sentences(&self) -> Sentences {
         let stages = || self.document.stages.iter().filter(|_| self.live);
