@@ -144,6 +144,16 @@ impl Call {
         );
     }
 
+    /// Answers with a text that is no JSON.
+    pub(crate) fn reply_text(self, status: u16, text: &str) {
+        let response = Response::builder().status(status);
+        self.answer.send_response(
+            response
+                .body(Body::from(text.as_bytes().to_vec()))
+                .expect("a valid response"),
+        );
+    }
+
     /// Breaks the connection instead of answering.
     pub(crate) fn reset(self) {
         self.answer

@@ -20,6 +20,7 @@ pub mod controller;
 pub mod decision_log;
 pub mod discover;
 pub mod explain;
+pub mod files;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod lint;
@@ -36,3 +37,4 @@ pub mod telemetry;
 mod tidy;
 pub(crate) mod tls;
 pub mod view;
+pub mod yaml;

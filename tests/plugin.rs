@@ -19,18 +19,27 @@ const fn asked(words: &'static [&'static str], named: bool) -> Asked {
     Asked { words, named }
 }
 
-const COMMANDS: [Asked; 14] = [
+/// A manifest for commands that take one.
+const POOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/samples/pools.yaml");
+
+const COMMANDS: [Asked; 20] = [
     asked(&["get"], false),
     asked(&["get", "-A", "-o", "json"], false),
+    asked(&["get", "-o", "wide"], false),
     asked(&["get", "-w"], false),
     asked(&["get", "chat"], true),
     asked(&["status", "chat", "-o", "yaml"], true),
     asked(&["explain", "chat"], true),
+    asked(&["explain", "chat", "-o", "json"], true),
+    asked(&["explain", "chat", "--pool", "x86"], true),
     asked(&["pause", "chat"], true),
     asked(&["resume", "chat", "--scale-in"], true),
     asked(&["report", "chat", "--file", "never-written.zip"], true),
     asked(&["cost", "chat"], true),
+    asked(&["cost", "-A"], false),
+    asked(&["plan", "-f", POOLS, "--context"], false),
     asked(&["top"], false),
+    asked(&["top", "-o", "yaml"], false),
     asked(&["ui", "--port", "0"], false),
     asked(&["discover"], false),
     asked(&["discover", "--apply"], false),
@@ -220,40 +229,241 @@ fn nobody_answers_or_nobody_is_configured() {
             6,
             "set KUBECONFIG",
         );
-        let words = [command.words, &["--context", "none"]].concat();
+        // Where the last word names a context already, it gets a name.
+        let named = command.words.last() == Some(&"--context");
+        let other: &[&str] = if named { &["none"] } else { &["--context", "none"] };
+        let words = [command.words, other].concat();
         refused(&run(folder.path(), &config, &words), &words, 6, "--context");
     }
+}
+
+/// Commands on files of [`broken`], and what they say.
+const FILES: &[(&[&str], &str)] = &[
+    (
+        &["lint", "-f", "broken.yaml"],
+        "broken.yaml:3: document 2: not YAML: unclosed bracket",
+    ),
+    (&["lint", "-f", "twice.yaml"], "twice.yaml:2: document 1: not YAML: "),
+    (&["lint", "-f", "no-such.yaml"], "cannot read no-such.yaml"),
+    (&["lint", "-f", "empty.yaml"], "empty.yaml: no document"),
+    (&["lint", "-f", "binary.yaml"], "binary.yaml: it is not text"),
+    (
+        &["lint", "-f", "presets", "-f", "presets/none"],
+        "presets/none: there is no such file",
+    ),
+    (&["plan", "-f", "no-such.yaml"], "cannot read no-such.yaml"),
+    (&["plan", "-f", "empty.yaml"], "cannot read empty.yaml: it is empty"),
+    (&["plan", "-f", "binary.yaml"], "binary.yaml: it is not text"),
+    (
+        &["simulate", "broken.yaml"],
+        "broken.yaml:1: document 1: TieredPipeline default/?: apiVersion: must be 'tiercel.dev/v1alpha1'",
+    ),
+    (
+        &["simulate", "twice.yaml"],
+        "twice.yaml:2: document 1: not YAML: duplicate mapping key: kind",
+    ),
+    (
+        &["simulate", "refused.yaml"],
+        "refused.yaml:5: document 1: ComputePool a: spec.tier: is 'TPU', but must be one of ",
+    ),
+    (&["simulate", "no-such.yaml"], "cannot read no-such.yaml"),
+    (&["simulate", "binary.yaml"], "binary.yaml: it is not text"),
+    (
+        &["simulate", "empty.yaml", "others.yaml"],
+        "empty.yaml, others.yaml: neither a TieredPipeline nor a ComputePool",
+    ),
+    (&["simulate", "--load", "no-such.csv"], "the load no-such.csv"),
+    (&["simulate", "--nodes", "x"], "POOL=COUNT"),
+    (&["simulate", "--fault", "x"], "POOL=PERCENT@FROM+LENGTH"),
+    (&["simulate", "--policies", "best"], "best"),
+    (
+        &["solve", "broken.yaml"],
+        "broken.yaml: not JSON: expected value at line 1 column 1",
+    ),
+    (&["solve", "empty.yaml"], "empty.yaml: not JSON: "),
+    (&["solve", "binary.yaml"], "binary.yaml: it is not text"),
+    (&["solve", "no-such.json"], "cannot read no-such.json"),
+    (
+        &["solve", "field.json"],
+        "field.json: `pools[0].name` is a number, but must be a text",
+    ),
+    (&["replay", "broken.yaml"], "broken.yaml: this is no decision log"),
+    (&["replay", "empty.yaml"], "empty.yaml: this is no decision log"),
+    (&["replay", "binary.yaml"], "binary.yaml: it is not text"),
+    (&["replay", "log.json"], "log.json: the log is of version 99"),
+    (&["replay", "presets"], "cannot read presets: it is a folder"),
+    (&["replay", "no-such.log"], "cannot read no-such.log"),
+    (&["read", "--preset", "vllm", "no-such.txt"], "cannot read no-such.txt"),
+    (
+        &["read", "--preset", "vllm", "broken.yaml"],
+        "broken.yaml: body is not in the Prometheus text format",
+    ),
+    (
+        &["read", "--preset", "vllm", "empty.yaml"],
+        "empty.yaml: body is not in the Prometheus text format",
+    ),
+    (
+        &["read", "--preset", "vllm", "binary.yaml"],
+        "binary.yaml: body is not in the Prometheus text format",
+    ),
+    (
+        &["read", "--preset", "vllm", "--presets", "presets", "-"],
+        "own.yaml: line 3: a second document begins",
+    ),
+    (
+        &["read", "--preset", "vllm", "--presets", "none", "-"],
+        "presets none: there is no such file or folder",
+    ),
+    (&["crd", "--out", "none"], "cannot write none/computepools.yaml"),
+    (
+        &["run", "--presets", "presets"],
+        "own.yaml: line 3: a second document begins",
+    ),
+    (
+        &["run", "--sources", "settings.yaml"],
+        "settings.yaml: line 2: unknown field `queris`",
+    ),
+    (&["run", "--sources", "empty.yaml"], "empty.yaml: it is empty"),
+    (&["run", "--sources", "binary.yaml"], "binary.yaml: it is not text"),
+    (
+        &["run", "--sources", "no-such.yaml"],
+        "no-such.yaml: there is no such file",
+    ),
+    (
+        &["discover", "--prices", "empty.yaml"],
+        "empty.yaml: not a table of prices: it is empty",
+    ),
+    (&["discover", "--prices", "binary.yaml"], "binary.yaml: it is not text"),
+    (
+        &["discover", "--prices", "settings.yaml"],
+        "settings.yaml: not a table of prices: line 1: unknown field `prometheus`",
+    ),
+    (&["discover", "--prices", "no-such.yaml"], "cannot read no-such.yaml"),
+    (&["discover", "--prices", "prices.yaml"], "price of 'a'"),
+];
+
+/// Arguments that contradict themselves, or name what nothing can be called.
+const ARGUMENTS: &[(&[&str], &str)] = &[
+    (&["get", "-w", "-o", "json"], "leave it out"),
+    (&["get", "chat", "-A"], "leave out -A"),
+    (&["get", "../nodes"], "not the name of a pipeline"),
+    (&["status", "a/b"], "not the name of a pipeline"),
+    (&["pause", "Chat"], "not the name of a pipeline"),
+    (&["report", ""], "not the name of a pipeline"),
+    (&["explain", "a/b/c"], "NAME/STAGE"),
+];
+
+/// Files that are broken in every way.
+fn broken(folder: &Path) {
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    write("broken.yaml", "kind: TieredPipeline\n---\nspec: {stages: [\n");
+    write("twice.yaml", "kind: A\nkind: B\n");
+    write("prices.yaml", "instances: [{type: a, costPerNodeHour: \"1,5\"}]\n");
+    write("settings.yaml", "prometheus: []\nqueris: []\n");
+    write("empty.yaml", "# nothing\n");
+    write("others.yaml", "kind: ConfigMap\n");
+    write(
+        "refused.yaml",
+        "apiVersion: tiercel.dev/v1alpha1\nkind: ComputePool\nmetadata: {name: a}\n\nspec: {tier: TPU, costPerNodeHour: \"1\"}\n",
+    );
+    write("field.json", r#"{"pools": [{"name": 7}]}"#);
+    write("log.json", "{\"log\": \"tiercel decision log\", \"version\": 99}\n");
+    std::fs::write(folder.join("binary.yaml"), [0x7f, b'E', b'L', b'F', 0xff, 0xfe, 0]).unwrap();
+    std::fs::create_dir(folder.join("presets")).unwrap();
+    write("presets/own.yaml", "name: own\n---\nname: other\n");
 }
 
 #[test]
 fn arguments_and_files_that_make_no_sense_are_code_2() {
     let folder = tempfile::tempdir().unwrap();
     let config = kubeconfig(folder.path(), &serve(|_| list()));
-    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-    write("broken.yaml", "kind: TieredPipeline\n---\nspec: {stages: [\n");
-    write("twice.yaml", "kind: A\nkind: B\n");
-    write("prices.yaml", "instances: [{type: a, costPerNodeHour: \"1,5\"}]\n");
-    for (words, says) in [
-        (&["lint", "-f", "broken.yaml"][..], "broken.yaml: not YAML: "),
-        (&["lint", "-f", "twice.yaml"], "twice.yaml: not YAML: "),
-        (&["lint", "-f", "no-such.yaml"], "cannot read no-such.yaml"),
-        (&["discover", "--prices", "no-such.yaml"], "cannot read no-such.yaml"),
-        (&["discover", "--prices", "prices.yaml"], "price of 'a'"),
-        (&["get", "-w", "-o", "json"], "leave it out"),
-        (&["get", "chat", "-A"], "leave out -A"),
-        (&["get", "../nodes"], "not the name of a pipeline"),
-        (&["status", "a/b"], "not the name of a pipeline"),
-        (&["pause", "Chat"], "not the name of a pipeline"),
-        (&["report", ""], "not the name of a pipeline"),
-        (&["explain", "a/b/c"], "NAME/STAGE"),
-    ] {
+    broken(folder.path());
+    for (words, says) in FILES.iter().chain(ARGUMENTS) {
         refused(&run(folder.path(), &config, words), words, 2, says);
     }
+    // A plan names all that is wrong, each in a line of its own, and says at the end that something is.
+    let output = run(folder.path(), &config, &["plan", "-f", "broken.yaml"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(
+        text.lines()
+            .any(|line| line == "  broken.yaml:3: document 2: not YAML: unclosed bracket '['"),
+        "{text}"
+    );
     // What clap says takes more lines, and names the command as kubectl does.
     let output = run(folder.path(), &config, &["status"]);
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("Usage: kubectl tiercel status"), "{text}");
+}
+
+/// A cluster whose operator is so old that it knows no `/v1/explain`, and says its version where it is deployed.
+fn old(path: &str) -> (u16, String) {
+    let labels = r#""labels":{"app.kubernetes.io/name":"tiercel","app.kubernetes.io/version":"0.0.1"}"#;
+    if path.contains("/proxy/metrics") {
+        return (200, "tiercel_lease_leading 1\n".to_owned());
+    }
+    if path.contains("/proxy/v1/explain") {
+        return (404, String::new());
+    }
+    let items = match path {
+        path if path.contains("/tieredpipelines/chat") => return (200, CHAT.to_owned()),
+        path if path.contains("/tieredpipelines") => CHAT.to_owned(),
+        path if path.contains("/namespaces/tiercel-system/deployments") => {
+            format!(r#"{{"metadata":{{"name":"tiercel",{labels}}},"spec":{{"selector":{{}},"template":{{}}}}}}"#)
+        }
+        path if path.contains("/namespaces/tiercel-system/pods") => {
+            format!(r#"{{"metadata":{{"name":"tiercel-0",{labels}}},"status":{{"phase":"Running"}}}}"#)
+        }
+        _ => String::new(),
+    };
+    let body = format!(r#"{{"kind":"List","apiVersion":"v1","metadata":{{}},"items":[{items}]}}"#);
+    (200, body)
+}
+
+const CHAT: &str = r#"{"apiVersion":"tiercel.dev/v1alpha1","kind":"TieredPipeline",
+    "metadata":{"name":"chat","namespace":"rag","annotations":{}},
+    "spec":{"stages":[{"name":"generate","container":{"image":"i","resources":{"requests":{"cpu":"1","memory":"1Gi"}}}}]},
+    "status":{"stages":[{"name":"generate","replicas":1,"readyReplicas":1,
+        "pools":[{"name":"x86","replicas":1,"ready":1}]}]}}"#;
+
+#[test]
+fn an_old_operator_is_named_and_the_answer_is_still_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = kubeconfig(folder.path(), &serve(old));
+    for (words, shows) in [
+        (&["get"][..], "rag/chat"),
+        (&["status", "chat"], "rag/chat"),
+        (
+            &["why", "chat"],
+            "readings, their ages and needs are missing: pod tiercel-0: it knows no /v1/explain",
+        ),
+        (&["explain", "chat", "-o", "json"], "it knows no /v1/explain"),
+        (&["top"], "rag/chat"),
+        (&["pause", "chat"], "pipeline 'chat' is paused"),
+        (&["resume", "chat"], "pipeline 'chat' is not paused"),
+        (&["report", "chat", "--file", "report.zip"], "report.zip: "),
+    ] {
+        let output = run(folder.path(), &config, words);
+        let (out, error) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        let seen = format!("{words:?}: {:?}\n{out}---\n{error}", output.status.code());
+        assert_eq!(output.status.code(), Some(0), "{seen}");
+        let plain = out.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(plain.contains(shows), "'{shows}' is missing: {seen}");
+        let told = error
+            .lines()
+            .filter(|line| line.contains("the operator is 0.0.1"))
+            .count();
+        assert_eq!((told, error.lines().count()), (1, 1), "{seen}");
+    }
+    // Its metrics have nothing of the namespace: that is said, too.
+    let output = run(folder.path(), &config, &["cost"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{error}");
+    assert!(error.contains("the operator is 0.0.1"), "{error}");
 }
 
 #[test]

@@ -134,6 +134,9 @@ async function walk(url, browser) {
   await page.evaluate("document.getElementById('main').querySelector('[data-key=why-generate]')?.scrollIntoView({block: 'start'}); scrollBy(0, -130)");
   await shot("ui-why");
   await readable("why");
+  if (await page.evaluate("document.getElementById('main').textContent.includes('`')")) page.faults.push("why: a raw backtick");
+  const wrong = "[...document.querySelectorAll('.signals .state')].filter((one) => one.classList.contains('good') !== one.textContent.includes('fresh')).length";
+  if (await page.evaluate(wrong)) page.faults.push("why: a signal's colour is not that of its state");
   await page.evaluate("document.querySelector('.why details summary').click()");
   await page.evaluate("new Promise((done) => setTimeout(done, 6000))");
   if (!(await page.evaluate("document.querySelector('.why details').open"))) page.faults.push("details that were opened close by themselves");

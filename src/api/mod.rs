@@ -8,6 +8,7 @@ pub mod compute_pool;
 pub mod conditions;
 pub mod container;
 pub mod decimal;
+pub mod json_schema;
 pub mod labels;
 pub mod names;
 pub mod reference;

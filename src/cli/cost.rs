@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::Api;
+use kube::api::ListParams;
+
 use super::asking::{Reach, Unreached};
 use super::cluster::{self, Cluster, Scope, is_name};
 use super::print::{self, Format, Look};
+use crate::api::TieredPipeline;
 use crate::signals::exposition::{self, Exposition, Limits, Value};
 use crate::signals::prometheus::client::{self, Client};
 use crate::signals::prometheus::endpoint::{BaseUrl, Endpoint, Method};
@@ -64,6 +68,9 @@ pub enum Error {
     /// The cluster does not show it.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
+    /// The server does not let this user ask the operator.
+    #[error("{0}; with --prometheus URL what was spent is shown without the operator")]
+    NotPermitted(String),
     /// The operator does not say it.
     #[error("{0}; with --prometheus URL what was spent is shown without the operator")]
     Operator(String),
@@ -84,6 +91,7 @@ impl Error {
         match self {
             Self::Usage(_) => 2,
             Self::Cluster(error) => error.code(),
+            Self::NotPermitted(_) => 4,
             Self::Operator(_) | Self::Exposition(_) | Self::Prometheus(_) | Self::Print(_) => 1,
         }
     }
@@ -152,6 +160,7 @@ async fn cost(arguments: &Arguments) -> Result<(), Error> {
     let cluster = arguments.scope.target.connect().await?;
     let meant = Meant::of(arguments, &cluster).await?;
     let operator = direct.unwrap_or_else(|| arguments.reach.behind(cluster.client.clone()));
+    arguments.reach.installed.warn(&cluster).await;
     let spent = match endpoint {
         None => None,
         Some(endpoint) => {
@@ -178,7 +187,7 @@ async fn cost(arguments: &Arguments) -> Result<(), Error> {
     };
     let exposed = match operator.metrics().await {
         Ok(body) => series(&body)?,
-        Err(why) if spent.is_none() => return Err(Error::Operator(unreached(&why))),
+        Err(why) if spent.is_none() => return Err(alone(&cluster, &why).await),
         Err(why) => {
             eprintln!("tiercel: what is now is left out: {}", unreached(&why));
             Vec::new()
@@ -200,6 +209,21 @@ fn shown(arguments: &Arguments, costs: &Costs) -> Result<(), Error> {
         None => costs.text(arguments.look.style()),
     };
     Ok(print::write(&text)?)
+}
+
+/// What it means that the operator says nothing and nobody else is asked: often that the whole cluster says nothing.
+async fn alone(cluster: &Cluster, why: &Unreached) -> Error {
+    let pipelines: Api<TieredPipeline> = Api::all(cluster.client.clone());
+    let any = ListParams::default().limit(1);
+    let asked = cluster.ask("a pipeline", "list tieredpipelines", pipelines.list_metadata(&any));
+    match (asked.await, why) {
+        // The operator's pods are in one namespace, pipelines in all: whoever may not see these may see those.
+        (Ok(_) | Err(cluster::Error::NotPermitted { .. }), Unreached::NotPermitted(_)) => {
+            Error::NotPermitted(unreached(why))
+        }
+        (Ok(_) | Err(cluster::Error::NotPermitted { .. }), _) => Error::Operator(unreached(why)),
+        (Err(error), _) => error.into(),
+    }
 }
 
 fn unreached(why: &Unreached) -> String {

@@ -15,6 +15,7 @@ use super::print::{self, Format, Look};
 use crate::api::ComputePool;
 use crate::api::compute_pool::{CapacityType, Tier};
 use crate::discover::{Proposal, Proposed, prices, propose, render};
+use crate::files::{self, Unreadable};
 use crate::view::{Cell, Layout, Row, Style, Tone, wrapped};
 
 /// Who creates pools, for `managedFields`.
@@ -42,13 +43,8 @@ pub struct Arguments {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file of prices cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] Unreadable),
     /// It is none.
     #[error("{}: {source}", path.display())]
     Prices {
@@ -75,7 +71,7 @@ impl Error {
     /// 2 for the file of prices, otherwise what [`cluster::Error::code`] says.
     pub const fn code(&self) -> u8 {
         match self {
-            Self::Read { .. } | Self::Prices { .. } => 2,
+            Self::Read(_) | Self::Prices { .. } => 2,
             Self::Cluster(error) => error.code(),
             Self::Unpriced(_) | Self::Bundled(_) | Self::Print(_) => 1,
         }
@@ -95,10 +91,7 @@ fn read(path: Option<&PathBuf>) -> Result<prices::Prices, Error> {
     let Some(path) = path else {
         return prices::Prices::read(None).map_err(Error::Bundled);
     };
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
-        path: path.clone(),
-        source,
-    })?;
+    let text = files::text(path)?;
     prices::Prices::read(Some(&text)).map_err(|source| Error::Prices {
         path: path.clone(),
         source,

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::asking::{self, Reach};
 use super::cluster::{self, Target, is_name, others};
-use super::{Output, print};
+use super::print::{self, Format};
 use crate::api::TieredPipeline;
 use crate::explain::Document;
 use crate::view::asked::{Asked, asked};
@@ -33,9 +33,9 @@ pub struct Arguments {
     pool: Option<String>,
     #[command(flatten)]
     target: Target,
-    /// `text` or `json`.
-    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text)]
-    output: Output,
+    /// `text`, `json` or `yaml`.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    output: Format,
     #[command(flatten)]
     reach: Reach,
 }
@@ -130,10 +130,10 @@ impl Subject {
 /// When there is no such pipeline or stage, or the cluster does not show it.
 pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let explained = print::wait(explain(arguments))?;
-    let printed = match arguments.output {
-        Output::Text if arguments.pool.is_some() => pool::render(&explained),
-        Output::Text => text::render(&explained),
-        Output::Json => print::json(&explained)?,
+    let printed = match arguments.output.document(&explained)? {
+        Some(document) => document,
+        None if arguments.pool.is_some() => pool::render(&explained),
+        None => text::render(&explained),
     };
     Ok(print::write(&printed)?)
 }
@@ -155,6 +155,7 @@ async fn explain(arguments: &Arguments) -> Result<Explained, Error> {
             known: pipeline.spec.stages.iter().map(|stage| stage.name.clone()).collect(),
         });
     }
+    arguments.reach.installed.warn(&cluster).await;
     let namespace = cluster.namespace;
     let operator = direct.unwrap_or_else(|| arguments.reach.behind(cluster.client));
     let explained = of_pipeline(&operator, &namespace, &subject.name, &pipeline).await;
@@ -190,6 +191,11 @@ pub(super) struct Sentences {
 }
 
 impl Explained {
+    /// Why the operator was not asked.
+    pub(super) fn unreached(&self) -> Option<&str> {
+        self.unreached.as_deref()
+    }
+
     /// The same as `why` prints it.
     pub(super) fn sentences(&self) -> Sentences {
         let stages = || self.document.stages.iter().filter(|_| self.live);

@@ -3,18 +3,16 @@
 #[cfg(test)]
 mod tests;
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::print::{self, Format, Look};
+use crate::files::{self, Unreadable};
 use crate::lint::{self, Lint, Weight, lint};
 use crate::view::{Style, Tone, wrapped};
-
-/// Largest manifest that is read, bytes.
-const FILE_MAX: u64 = 16 << 20;
+use crate::yaml::{self, Broken};
 
 /// Arguments of `tiercel lint`.
 #[derive(Debug, clap::Args)]
@@ -37,21 +35,23 @@ pub struct Arguments {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file cannot be read.
-    #[error("cannot read {}: {problem}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        problem: String,
-    },
+    #[error(transparent)]
+    Read(#[from] Unreadable),
     /// It is no YAML.
-    #[error("{}: not YAML: {problem}", path.display())]
+    #[error("{file}:{line}: document {document}: not YAML: {problem}; mend that first, nothing else was looked at")]
     Yaml {
         /// The file.
-        path: PathBuf,
-        /// What is wrong with it, and where.
+        file: String,
+        /// Line of it, from 1.
+        line: u64,
+        /// Which document of it, from 1.
+        document: u32,
+        /// What is wrong there.
         problem: String,
     },
+    /// There is nothing in them at all.
+    #[error("{0}: no document: the files are empty, or have nothing but comments; name manifests with -f")]
+    Empty(String),
     /// The server would refuse something, or advice counts.
     #[error("{errors} and {advice}")]
     Found {
@@ -72,7 +72,7 @@ impl Error {
     /// 2 for files that cannot be read, 1 for anything else.
     pub const fn code(&self) -> u8 {
         match self {
-            Self::Read { .. } | Self::Yaml { .. } => 2,
+            Self::Read(_) | Self::Yaml { .. } | Self::Empty(_) => 2,
             Self::Found { .. } | Self::Lint(_) | Self::Print(_) => 1,
         }
     }
@@ -85,13 +85,17 @@ impl Error {
 pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let mut documents = Vec::new();
     for path in &arguments.filename {
-        for file in files(path)? {
-            documents.extend(read(&file)?.into_iter().enumerate().map(|(at, value)| Document {
+        for file in manifests(path)? {
+            documents.extend(read(&file)?.into_iter().map(|(at, value)| Document {
                 file: file.display().to_string(),
-                at: at + 1,
+                at: usize::try_from(at).unwrap_or(usize::MAX),
                 value,
             }));
         }
+    }
+    if documents.is_empty() {
+        let named: Vec<String> = arguments.filename.iter().map(|path| files::shown(path)).collect();
+        return Err(Error::Empty(named.join(", ")));
     }
     let (lint, text) = looked_at(documents, arguments.output, arguments.look.style())?;
     print::write(&text)?;
@@ -139,11 +143,8 @@ fn looked_at(documents: Vec<Document>, output: Format, style: Style) -> Result<(
 }
 
 /// The files that a path means: itself, or the manifests of a folder.
-fn files(path: &Path) -> Result<Vec<PathBuf>, Error> {
-    let refused = |error: std::io::Error| Error::Read {
-        path: path.to_owned(),
-        problem: error.to_string(),
-    };
+fn manifests(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    let refused = |error: std::io::Error| Unreadable::because(path, &error);
     if path == Path::new("-") || !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
@@ -161,41 +162,34 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(found)
 }
 
-/// The documents of a file. A list of objects counts as its objects.
-fn read(path: &Path) -> Result<Vec<Value>, Error> {
-    let refused = |problem: String| Error::Read {
-        path: path.to_owned(),
-        problem,
-    };
-    let mut text = String::new();
-    let read = if path == Path::new("-") {
-        std::io::stdin().lock().take(FILE_MAX + 1).read_to_string(&mut text)
-    } else {
-        std::fs::File::open(path).and_then(|file| file.take(FILE_MAX + 1).read_to_string(&mut text))
-    };
-    read.map_err(|error| refused(error.to_string()))?;
-    if text.len() as u64 > FILE_MAX {
-        return Err(refused(format!("more than {} MiB", FILE_MAX >> 20)));
-    }
-    parse(&text).map_err(|problem| Error::Yaml {
-        path: path.to_owned(),
-        problem,
-    })
+/// The documents of a file with their numbers. A list of objects counts as its objects.
+fn read(path: &Path) -> Result<Vec<(u32, Value)>, Error> {
+    parse(&files::shown(path), &files::text(path)?)
 }
 
-fn parse(text: &str) -> Result<Vec<Value>, String> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| {
-        let text = error.to_string();
-        text.lines().next().unwrap_or_default().trim().to_owned()
-    })?;
-    let lists = documents.into_iter().flat_map(|document| {
-        let listed = document.get("kind").and_then(Value::as_str) == Some("List");
-        match document.get("items").and_then(Value::as_array).filter(|_| listed) {
-            Some(items) => items.clone(),
-            None => vec![document],
-        }
-    });
-    Ok(lists.collect())
+fn parse(file: &str, text: &str) -> Result<Vec<(u32, Value)>, Error> {
+    let mut found = Vec::new();
+    for document in yaml::documents(text) {
+        let value = serde_saphyr::from_str(document.text).map_err(|error| {
+            let Broken { line, message } = Broken::within(&document, &error);
+            Error::Yaml {
+                file: file.to_owned(),
+                line: line.unwrap_or_else(|| document.line()),
+                document: document.number,
+                problem: message,
+            }
+        })?;
+        found.extend(objects(value).into_iter().map(|value| (document.number, value)));
+    }
+    Ok(found)
+}
+
+fn objects(document: Value) -> Vec<Value> {
+    let listed = document.get("kind").and_then(Value::as_str) == Some("List");
+    match document.get("items").and_then(Value::as_array).filter(|_| listed) {
+        Some(items) => items.clone(),
+        None => vec![document],
+    }
 }
 
 /// Whether it passes.

@@ -41,15 +41,6 @@ pub struct Arguments {
     command: Command,
 }
 
-/// How to print.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
-}
-
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Print the completion script of a shell.
@@ -204,21 +195,27 @@ pub enum Error {
 }
 
 impl Error {
-    /// 2 where the command could not be understood, as for arguments; what `explain` and `plan` say of their own; 1 otherwise.
+    /// 2 where arguments, or a file that they name, could not be understood; what each command says of its own; 1 otherwise.
     fn code(&self) -> ExitCode {
-        match self {
-            Self::Read(read::Error::Usage(_)) => ExitCode::from(2),
-            Self::Cost(error) => ExitCode::from(error.code()),
-            Self::Discover(error) => ExitCode::from(error.code()),
-            Self::Explain(error) => ExitCode::from(error.code()),
-            Self::Plan(error) => ExitCode::from(error.code()),
-            Self::Lint(error) => ExitCode::from(error.code()),
-            Self::Pause(error) => ExitCode::from(error.code()),
-            Self::Report(error) => ExitCode::from(error.code()),
-            Self::Get(error) => ExitCode::from(error.code()),
-            Self::Ui(error) => ExitCode::from(error.code()),
-            Self::Status(error) | Self::Top(error) => ExitCode::from(error.code()),
-            _ => ExitCode::FAILURE,
-        }
+        let code = match self {
+            Self::Complete(_) => 1,
+            Self::Cost(error) => error.code(),
+            Self::Crd(error) => error.code(),
+            Self::Discover(error) => error.code(),
+            Self::Explain(error) => error.code(),
+            Self::Get(error) => error.code(),
+            Self::Lint(error) => error.code(),
+            Self::Pause(error) => error.code(),
+            Self::Plan(error) => error.code(),
+            Self::Read(error) => error.code(),
+            Self::Replay(error) => error.code(),
+            Self::Report(error) => error.code(),
+            Self::Run(error) => error.code(),
+            Self::Simulate(error) => error.code(),
+            Self::Solve(error) => error.code(),
+            Self::Status(error) | Self::Top(error) => error.code(),
+            Self::Ui(error) => error.code(),
+        };
+        ExitCode::from(code)
     }
 }

@@ -39,6 +39,13 @@ impl Installed {
     pub(super) async fn skew(&self, cluster: &Cluster) -> Option<String> {
         skew(env!("CARGO_PKG_VERSION"), &self.version(cluster).await?)
     }
+
+    /// Says so on standard error.
+    pub(super) async fn warn(&self, cluster: &Cluster) {
+        if let Some(note) = self.skew(cluster).await {
+            eprintln!("tiercel: {note}");
+        }
+    }
 }
 
 fn said(deployment: &Deployment) -> Option<String> {

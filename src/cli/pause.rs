@@ -9,6 +9,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::cluster::{self, Cluster, Target};
+use super::operator::Installed;
 use super::print;
 use crate::api::tiered_pipeline::Mode;
 use crate::api::{TieredPipeline, labels};
@@ -33,6 +34,8 @@ pub struct Arguments {
     scale_out: bool,
     #[command(flatten)]
     target: Target,
+    #[command(flatten)]
+    installed: Installed,
 }
 
 /// The pipeline is as it was.
@@ -94,6 +97,7 @@ pub fn run(arguments: &Arguments, direction: Direction) -> Result<(), Error> {
     print::wait(async {
         let cluster = arguments.target.connect().await?;
         let said = change(&cluster, arguments, direction).await?;
+        arguments.installed.warn(&cluster).await;
         Ok(print::write(&format!("{said}\n"))?)
     })
 }

@@ -17,6 +17,7 @@ use kube::ResourceExt as _;
 
 use super::{cluster, print};
 use crate::api::TieredPipeline;
+use crate::files::Unreadable;
 use crate::lint::{self, Schemas};
 use crate::plan::change::{changes, keep_refused};
 use crate::plan::ground::{Ground, Snapshot};
@@ -90,13 +91,8 @@ pub enum Error {
     #[error(transparent)]
     Nodes(#[from] InvalidNodes),
     /// A file cannot be read.
-    #[error("cannot read {path}: {problem}")]
-    Read {
-        /// The file.
-        path: String,
-        /// What the system says.
-        problem: String,
-    },
+    #[error(transparent)]
+    Read(#[from] Unreadable),
     /// git does not give the files of the other side.
     #[error("`--diff {reference}`: {problem}")]
     Git {
@@ -131,7 +127,7 @@ impl Error {
     /// See the help of the command.
     pub const fn code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Nodes(_) | Self::Read { .. } | Self::Git { .. } => 2,
+            Self::Usage(_) | Self::Nodes(_) | Self::Read(_) | Self::Git { .. } => 2,
             Self::Cluster(error) => error.code(),
             Self::Changed => 3,
             Self::Refused(_) | Self::Derive(_) | Self::Print(_) => 1,

@@ -11,8 +11,9 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Output;
+use super::print::{self, Format};
 use crate::controller::clock::Clock;
+use crate::files::{self, Unreadable};
 use crate::signals::exposition::{self, Limits};
 use crate::signals::presets::{self, Preset, Source};
 
@@ -31,9 +32,9 @@ pub struct Arguments {
     /// Seconds between two readings of a URL, which is what a rate takes; 0 reads once.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=60))]
     seconds: u8,
-    /// `text` or `json`.
-    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text)]
-    output: Output,
+    /// `text`, `json` or `yaml`.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    output: Format,
     /// A file, `-` for the standard input, or a URL (`http://…`; a port or path that it leaves out is the preset's).
     #[arg(value_name = "FILE|URL|-")]
     from: String,
@@ -49,7 +50,7 @@ pub enum Error {
     #[error("{0}")]
     Fetch(#[from] fetch::Error),
     /// The body is not metrics, or beyond a limit.
-    #[error("{from}: {source}{}", if begins.is_empty() { String::new() } else { format!("; it begins with {begins:?}") })]
+    #[error("{from}: {source}{}", if begins.is_empty() { String::new() } else { format!("; it begins with '{begins}'") })]
     Body {
         /// Where the body came from.
         from: String,
@@ -70,8 +71,18 @@ pub enum Error {
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
     /// The answer cannot be printed.
-    #[error("the answer cannot be written: {0}")]
-    Print(serde_json::Error),
+    #[error(transparent)]
+    Print(#[from] print::Error),
+}
+
+impl Error {
+    /// 2 for arguments, and for what is not metrics; 1 for anything else.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::Body { .. } => 2,
+            Self::Fetch(_) | Self::Missing { .. } | Self::Runtime(_) | Self::Print(_) => 1,
+        }
+    }
 }
 
 /// What was asked for cannot be done.
@@ -97,13 +108,8 @@ pub enum Usage {
     #[error(transparent)]
     Url(#[from] fetch::UrlError),
     /// The file cannot be read.
-    #[error("cannot read {path}: {source}; check that it exists and is readable")]
-    File {
-        /// The file.
-        path: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] Unreadable),
 }
 
 /// Runs the command.
@@ -112,10 +118,11 @@ pub enum Usage {
 /// When there is nothing to read, or what the preset requires is not in it.
 pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let report = report(arguments)?;
-    match arguments.output {
-        Output::Text => print!("{}", page::page(&report)),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&report).map_err(Error::Print)?),
-    }
+    let text = match arguments.output.document(&report)? {
+        Some(document) => document,
+        None => page::page(&report),
+    };
+    print::write(&text)?;
     if report.enough() { Ok(()) } else { Err(report.missing()) }
 }
 
@@ -171,12 +178,6 @@ fn file(path: &str) -> Result<(String, Vec<u8>), Usage> {
     } else {
         std::fs::File::open(Path::new(path)).and_then(|file| file.take(most).read_to_end(&mut body))
     };
-    let from = if path == "-" { "standard input" } else { path };
-    match read {
-        Ok(_) => Ok((from.to_owned(), body)),
-        Err(source) => Err(Usage::File {
-            path: from.to_owned(),
-            source,
-        }),
-    }
+    read.map_err(|error| Unreadable::because(Path::new(path), &error))?;
+    Ok((files::shown(Path::new(path)), body))
 }

@@ -5,6 +5,7 @@ use std::io::{BufReader, Read};
 use std::path::PathBuf;
 
 use crate::decision_log as log;
+use crate::files::{self, Unreadable};
 
 /// Arguments of `tiercel replay`.
 #[derive(Debug, clap::Args)]
@@ -19,16 +20,16 @@ pub struct Arguments {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be opened.
-    #[error("cannot read {}: {source}", path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The log cannot be replayed.
     #[error(transparent)]
-    Log(#[from] log::Error),
+    Open(#[from] Unreadable),
+    /// The log cannot be replayed.
+    #[error("{files}: {source}")]
+    Log {
+        /// Its files.
+        files: String,
+        /// What is wrong with it.
+        source: log::Error,
+    },
     /// Steps are missing.
     #[error(
         "line {line} of the log says that {steps} steps are missing there ({because}): {skipped} steps behind them could not be replayed; all others are identical"
@@ -53,6 +54,16 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// 2 for files that are no log, 1 for one that is not replayed whole or comes out differently.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Open(_) | Self::Log { .. } => 2,
+            Self::Gap { .. } | Self::Different { .. } => 1,
+        }
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -60,13 +71,23 @@ pub enum Error {
 pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let mut all: Box<dyn Read> = Box::new(std::io::empty());
     for path in &arguments.logs {
-        let file = File::open(path).map_err(|source| Error::Open {
-            path: path.clone(),
-            source,
-        })?;
+        let file = File::open(path).map_err(|error| Unreadable::because(path, &error))?;
         all = Box::new(all.chain(file));
     }
-    let replay = log::replay(BufReader::new(all))?;
+    let replay = log::replay(BufReader::new(all)).map_err(|source| {
+        let files: Vec<String> = arguments.logs.iter().map(|path| files::shown(path)).collect();
+        match source {
+            // A folder is opened, and then not read.
+            log::Error::Read(error) => Error::Open(Unreadable {
+                file: files.join(", "),
+                problem: files::said(&error),
+            }),
+            source => Error::Log {
+                files: files.join(", "),
+                source,
+            },
+        }
+    })?;
     for difference in &replay.differences {
         println!("{difference}");
     }

@@ -9,8 +9,8 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use super::asking::{Misaddressed, Reach};
 use super::cluster::{self, Target};
-use super::operator::Installed;
 use super::print;
 
 /// Arguments of `tiercel report`.
@@ -25,12 +25,15 @@ pub struct Arguments {
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
-    installed: Installed,
+    reach: Reach,
 }
 
 /// There is no archive.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// What was asked for cannot be understood.
+    #[error(transparent)]
+    Usage(#[from] Misaddressed),
     /// The cluster does not show the pipeline.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
@@ -48,9 +51,10 @@ pub enum Error {
 }
 
 impl Error {
-    /// What [`cluster::Error::code`] says.
+    /// 2 for arguments, otherwise what [`cluster::Error::code`] says.
     pub const fn code(&self) -> u8 {
         match self {
+            Self::Usage(_) => 2,
             Self::Cluster(error) => error.code(),
             Self::Write { .. } | Self::Print(_) => 1,
         }
@@ -66,9 +70,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
 }
 
 async fn report(arguments: &Arguments) -> Result<(), Error> {
+    let direct = arguments.reach.direct()?;
     let cluster = arguments.target.connect().await?;
     let now = print::now();
-    let entries = collect::collect(&cluster, &arguments.name, &arguments.installed, now).await?;
+    let installed = &arguments.reach.installed;
+    let operator = direct.unwrap_or_else(|| arguments.reach.behind(cluster.client.clone()));
+    let entries = collect::collect(&cluster, &arguments.name, installed, &operator, now).await?;
     let path = arguments.file.clone().unwrap_or_else(|| {
         let time = now.strftime("%Y%m%dT%H%M%SZ");
         PathBuf::from(format!(
@@ -77,6 +84,7 @@ async fn report(arguments: &Arguments) -> Result<(), Error> {
         ))
     });
     let bytes = save(&path, &entries)?;
+    installed.warn(&cluster).await;
     let text = format!(
         "{}: {} files, {} KiB; what looked secret is redacted, but look through it before you pass it on\n",
         path.display(),

@@ -141,6 +141,22 @@ pub enum Error {
     Controller(#[from] controller::Error),
 }
 
+impl Error {
+    /// 2 for files and networks that the arguments name, 1 for anything else.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Presets(_) | Self::Sources(_) | Self::Network(_) => 2,
+            Self::Runtime(_)
+            | Self::Log(_)
+            | Self::Traces(_)
+            | Self::Clients(_)
+            | Self::Listen { .. }
+            | Self::Watches(_)
+            | Self::Controller(_) => 1,
+        }
+    }
+}
+
 /// The monotonic clock of the process: scrapes and decisions share it.
 fn clock() -> &'static Clock {
     static CLOCK: OnceLock<Clock> = OnceLock::new();

@@ -117,6 +117,16 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// 2 for arguments and files, 1 for pipelines that are understood and cannot run.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Input(error) => error.code(),
+            Self::Load(_) | Self::Policy(_) | Self::Fault(_) | Self::Factor(_) | Self::NoCore | Self::Write { .. } => 2,
+        }
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors

@@ -4,11 +4,11 @@
 mod document;
 mod fields;
 
-use std::io::Read as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::controller::clock::Clock;
+use crate::files::{self, Unreadable};
 use crate::rebalance::solve::{Instance, Memory, Settings, solve};
 
 /// Arguments of `tiercel solve`.
@@ -32,20 +32,23 @@ pub struct Arguments {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be read.
-    #[error("cannot read {}: {source}; check that it exists and is readable", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] Unreadable),
     /// The file is not JSON.
-    #[error("{} is not JSON: {source}", path.display())]
+    #[error("{file}: not JSON: {problem}; docs/reference/solve.md has an example")]
     Syntax {
         /// The file.
-        path: PathBuf,
+        file: String,
         /// Where and why.
-        source: serde_json::Error,
+        problem: String,
+    },
+    /// The instance of a file is wrong.
+    #[error("{file}: {source}")]
+    Instance {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        source: Box<Self>,
     },
     /// A field is wrong.
     #[error("{}{problem}", if path.is_empty() { "the document ".to_owned() } else { format!("`{path}` ") })]
@@ -60,17 +63,35 @@ pub enum Error {
     Print(serde_json::Error),
 }
 
+impl Error {
+    /// 2 for an instance that cannot be read or understood, 1 for anything else.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Read(_) | Self::Syntax { .. } | Self::Instance { .. } | Self::Field { .. } => 2,
+            Self::Print(_) => 1,
+        }
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// When the instance cannot be read.
 pub fn run(arguments: &Arguments) -> Result<(), Error> {
-    let text = read(&arguments.file)?;
-    let value = serde_json::from_str(&text).map_err(|source| Error::Syntax {
-        path: arguments.file.clone(),
-        source,
+    let text = files::text(&arguments.file)?;
+    let file = files::shown(&arguments.file);
+    if text.trim().is_empty() {
+        let problem = "the file is empty".to_owned();
+        return Err(Error::Syntax { file, problem });
+    }
+    let value = serde_json::from_str(&text).map_err(|error| Error::Syntax {
+        file: file.clone(),
+        problem: error.to_string(),
     })?;
-    let answer = answer(value, arguments)?;
+    let answer = answer(value, arguments).map_err(|error| Error::Instance {
+        file,
+        source: Box::new(error),
+    })?;
     println!("{}", serde_json::to_string_pretty(&answer).map_err(Error::Print)?);
     Ok(())
 }
@@ -96,19 +117,6 @@ fn answer(value: serde_json::Value, arguments: &Arguments) -> Result<serde_json:
     let solution = solve(&instance, &mut Memory::default(), &settings, &mut go_on);
     let milliseconds = clock.now().duration_since(start).as_secs_f64() * 1e3;
     Ok(document.answer(&solution, milliseconds))
-}
-
-fn read(path: &PathBuf) -> Result<String, Error> {
-    let text = if path.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(path)
-    };
-    text.map_err(|source| Error::Read {
-        path: path.clone(),
-        source,
-    })
 }
 
 fn percent(text: &str) -> Result<f64, String> {

@@ -16,11 +16,12 @@ use tokio::sync::mpsc;
 
 use super::cluster::{self, Cluster, NotShown, Scope};
 use super::get::listed;
-use super::print::{self, Look};
+use super::operator::Installed;
+use super::print::{self, Format, Look};
 use super::watch::{held, is_filled, said, stored};
 use crate::api::decimal::{Decimal, money};
 use crate::api::{ComputePool, TieredPipeline};
-use crate::view::top::{Order, pools, stages};
+use crate::view::top::{Order, Overview, overview_of, pools, stages};
 use crate::view::tree::{Seen, tree};
 use crate::view::{State, Style};
 use screen::{Flow, Picture, Screen};
@@ -38,8 +39,13 @@ pub struct Arguments {
     /// Print the tables once, as in a pipe.
     #[arg(long)]
     once: bool,
+    /// `text`, `json` or `yaml`; the latter two are printed once.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    output: Format,
     #[command(flatten)]
     look: Look,
+    #[command(flatten)]
+    installed: Installed,
 }
 
 /// Runs the command.
@@ -59,6 +65,10 @@ async fn top(arguments: &Arguments) -> Result<(), NotShown> {
     };
     // Also before the screen is taken: what is wrong is said and ends the command here.
     let (pipelines, pools) = seen(&cluster, &api).await?;
+    arguments.installed.warn(&cluster).await;
+    if let Some(document) = arguments.output.document(&overview(&pipelines, &pools))? {
+        return Ok(print::write(&document)?);
+    }
     let style = arguments.look.style();
     if arguments.once || !std::io::stdout().is_terminal() {
         let picture = picture(pipelines, &pools, style);
@@ -78,6 +88,15 @@ async fn seen(
     let pools: Api<ComputePool> = Api::all(cluster.client.clone());
     let pools = cluster.ask("a pool", "list computepools", listed(&pools, ListParams::default()));
     Ok((pipelines, pools.await?))
+}
+
+/// What the tables are made of, for programs.
+fn overview(pipelines: &[TieredPipeline], pools: &[ComputePool]) -> Overview {
+    let seen = Seen {
+        pipelines: pipelines.to_vec(),
+        ..Seen::default()
+    };
+    overview_of(tree(&seen, print::now()), pools)
 }
 
 fn picture(pipelines: Vec<TieredPipeline>, all: &[ComputePool], style: Style) -> Picture {

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use crate::api::compute_pool::CapacityType;
 use crate::api::decimal::{Decimal, InvalidDecimal};
+use crate::yaml;
 
 /// The table that comes with the program.
 const BUNDLED: &str = include_str!("prices.yaml");
@@ -154,10 +155,11 @@ impl Prices {
 }
 
 fn table(text: &str) -> Result<Table, Error> {
-    let form = |problem: String| Error::Form(problem.lines().next().unwrap_or_default().to_owned());
-    let table: Table = serde_saphyr::from_str(text).map_err(|error| form(error.to_string()))?;
+    let table: Table = yaml::only(text).map_err(|broken| Error::Form(broken.to_string()))?;
     if let Some(share) = &table.spot_share {
-        share.micros().map_err(|error| form(error.to_string()))?;
+        share
+            .micros()
+            .map_err(|error| Error::Form(format!("spotShare: {error}")))?;
     }
     for instance in &table.instances {
         let prices = [

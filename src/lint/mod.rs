@@ -5,6 +5,8 @@ mod rules;
 mod schema;
 
 pub(crate) use self::rules::member;
+#[cfg(test)]
+pub(crate) use self::schema::check;
 pub(crate) use self::schema::kind;
 
 #[cfg(test)]

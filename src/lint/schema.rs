@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::rules::{element, member};
 
 /// A path, and what is wrong there.
-pub(super) type Complaint = (String, String);
+pub(crate) type Complaint = (String, String);
 
 /// How the complaint about a field that nobody knows begins.
 pub(super) const UNKNOWN: &str = "is unknown";
@@ -71,7 +71,7 @@ pub(super) fn head(document: &Value, complaints: &mut Vec<Complaint>) {
 }
 
 /// Checks one node and those below it.
-pub(super) fn check(schema: &Value, value: &mut Value, path: &str, complaints: &mut Vec<Complaint>) {
+pub(crate) fn check(schema: &Value, value: &mut Value, path: &str, complaints: &mut Vec<Complaint>) {
     if schema.get("x-kubernetes-int-or-string").is_some() {
         if !(value.is_string() || value.is_i64() || value.is_u64()) {
             complaints.push((

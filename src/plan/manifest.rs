@@ -9,13 +9,13 @@ use kube::ResourceExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_saphyr::{MessageFormatter as _, UserMessageFormatter};
 
 pub use self::tree::{Lines, below};
 use super::ground::{Namespace, Namespaces};
 use crate::api::{ComputePool, GROUP, TieredPipeline, VERSION};
 use crate::controller::pipeline::ceilings::NamespaceCeilings;
 use crate::lint::{self, Refusal, Schemas};
+use crate::yaml::{self, Broken, Document, one_line};
 
 /// Where an object comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -130,37 +130,32 @@ const TEMPLATE: &str = "templates";
 impl Manifests {
     /// Adds the documents of a text. Pipelines without a namespace are in `namespace`.
     pub fn add(&mut self, schemas: &Schemas, file: &str, text: &str, namespace: &str) {
-        let mut number = 0;
-        for (before, document) in documents(text) {
-            let blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
-            if document.lines().all(blank) {
-                continue;
-            }
-            number += 1;
-            let opening = document.lines().take_while(|line| blank(line)).count();
+        for document in yaml::documents(text) {
             let place = Place {
                 file: file.to_owned(),
-                document: number,
-                line: before + u64::try_from(opening).unwrap_or_default() + 1,
+                document: document.number,
+                line: document.line(),
             };
-            match tree::parse(document) {
+            match tree::parse(document.text) {
                 Ok((value, lines)) => {
+                    let before = document.before;
                     let origin = Origin { place, before, lines };
                     self.object(schemas, value, &origin, "", namespace);
                 }
-                Err(error) => self.unreadable(document, place, before, &error),
+                Err(error) => self.unreadable(&document, place, &error),
             }
         }
     }
 
     /// A document that is not YAML. What has holes to be filled in is not meant to be.
-    fn unreadable(&mut self, document: &str, place: Place, before: u64, error: &serde_saphyr::Error) {
-        let template = document.contains("{{");
+    fn unreadable(&mut self, document: &Document, place: Place, error: &serde_saphyr::Error) {
+        let template = document.text.contains("{{");
         let ours = ["TieredPipeline", "ComputePool"].into_iter().find(|kind| {
             let named =
                 |line: &str| line.trim_start_matches([' ', '-']).strip_prefix("kind:").map(str::trim) == Some(kind);
-            document.lines().any(named)
+            document.text.lines().any(named)
         });
+        let broken = Broken::within(document, error);
         let message = match (template, ours) {
             (true, None) => {
                 self.count(TEMPLATE);
@@ -171,14 +166,10 @@ impl Manifests {
                     "a template of a {kind}: fill it in first, such as with `helm template`, and pipe that to `-f -`"
                 )
             }
-            (false, _) => {
-                let plain = UserMessageFormatter.format_message(error.without_snippet());
-                format!("not YAML: {}", one_line(&plain))
-            }
+            (false, _) => format!("not YAML: {}", broken.message),
         };
         // A template is no YAML from its first hole on; that says nothing.
-        let at = error.location().filter(|_| !template);
-        let line = at.map_or(place.line, |location| before + location.line());
+        let line = broken.line.filter(|_| !template).unwrap_or(place.line);
         self.problems.push(Problem {
             place: Some(Place { line, ..place }),
             object: String::new(),
@@ -355,34 +346,4 @@ fn printable(text: &str) -> String {
     text.chars()
         .map(|letter| if letter.is_control() { '?' } else { letter })
         .collect()
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Documents of a text, each with the lines in front of it. `---` at the beginning of a line always parts documents: no
-/// block of text may hold it there.
-fn documents(text: &str) -> Vec<(u64, &str)> {
-    let mut all = Vec::new();
-    let (mut start, mut first, mut at) = (0, 0, 0);
-    for (number, line) in (0_u64..).zip(text.split_inclusive('\n')) {
-        let marker = line
-            .strip_prefix("---")
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
-        if marker {
-            all.push((first, text.get(start..at).unwrap_or_default()));
-            // What stands behind the marker on its line belongs to the document.
-            let inline = line.get(3..).unwrap_or_default().trim();
-            let inline = !inline.is_empty() && !inline.starts_with('#');
-            (start, first) = if inline {
-                (at + 3, number)
-            } else {
-                (at + line.len(), number + 1)
-            };
-        }
-        at += line.len();
-    }
-    all.push((first, text.get(start..).unwrap_or_default()));
-    all
 }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::prometheus::template::Per;
 use super::sources;
+use crate::yaml;
 
 pub use account::{Account, Part, Series, Used};
 pub(super) use raw::duration_ms;
@@ -364,9 +365,9 @@ impl Preset {
 
     /// Reads one preset; `file` is for messages.
     pub fn parse(file: &str, text: &str) -> Result<Self, Error> {
-        let raw: raw::Preset = serde_saphyr::from_str(text).map_err(|error| Error::Syntax {
+        let raw: raw::Preset = yaml::only(text).map_err(|broken| Error::Syntax {
             file: file.to_owned(),
-            problem: error.to_string(),
+            problem: broken.to_string(),
         })?;
         raw.checked()
             .map_err(|(field, problem)| folder::field_error(file, text, field, problem))

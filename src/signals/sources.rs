@@ -20,6 +20,7 @@ use super::prometheus::endpoint::Endpoint;
 use super::prometheus::question::Signal;
 use super::prometheus::template::Per;
 use super::{Finite, Why};
+use crate::files;
 
 /// Largest configuration.
 const FILE_MAX: u64 = 1 << 20;
@@ -145,7 +146,7 @@ impl Sources {
         use std::io::Read as _;
         let failed = |error: std::io::Error| Error::File {
             file: file.to_owned(),
-            problem: error.to_string(),
+            problem: files::said(&error),
         };
         let mut text = String::new();
         std::fs::File::open(file)

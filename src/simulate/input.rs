@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kube::ResourceExt as _;
-use serde_json::Value;
 
 use super::ground::{self, InvalidNodes, Nodes, standing};
 use super::scenario::{PipelineFacts, Scenario, Server, Signal, StageFacts};
@@ -16,6 +15,9 @@ use crate::controller::capacity::{self, PoolObservation};
 use crate::controller::pipeline::dereference::{Found, pool_facts};
 use crate::controller::pipeline::validated::{ValidatedPipeline, ValidatedStage};
 use crate::controller::rebalancer::world;
+use crate::files::{self, Unreadable};
+use crate::lint::{self, Schemas};
+use crate::plan::manifest::{Manifests, Problem};
 use crate::signals::presets::{Preset, Source};
 
 /// The pipeline that is simulated when no file holds one.
@@ -27,21 +29,22 @@ const SAMPLE_POOLS: &str = include_str!("../../config/samples/pools.yaml");
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
+    #[error(transparent)]
+    Read(#[from] Unreadable),
+    /// A document is not YAML, or the API server would refuse it.
+    #[error("{first}{}", more(*.others))]
+    Manifest {
+        /// What is wrong, and where.
+        first: Box<Problem>,
+        /// How much else is.
+        others: usize,
     },
-    /// A document is not YAML, or not of its kind.
-    #[error("{}: {problem}", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// What the parser says.
-        problem: String,
-    },
+    /// Files are named, and nothing of them can be simulated.
+    #[error("{0}: neither a TieredPipeline nor a ComputePool: name files that hold one, or none for the samples")]
+    Nothing(String),
+    /// The definitions cannot be derived: a defect.
+    #[error(transparent)]
+    Derive(#[from] lint::Error),
     /// `--nodes` is not of its form.
     #[error(transparent)]
     Nodes(#[from] InvalidNodes),
@@ -68,6 +71,24 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// 2 for files and arguments, 1 for pipelines that are understood and cannot run.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Read(_) | Self::Manifest { .. } | Self::Nothing(_) | Self::Nodes(_) | Self::UnknownPool(_) => 2,
+            Self::Derive(_) | Self::Homeless { .. } | Self::Refused { .. } => 1,
+        }
+    }
+}
+
+fn more(others: usize) -> String {
+    match others {
+        0 => String::new(),
+        1 => "; another problem: `tiercel plan -f` names both".to_owned(),
+        others => format!("; {others} more problems: `tiercel plan -f` names all"),
+    }
+}
+
 /// The objects of some files.
 #[derive(Clone, Debug, Default)]
 pub struct Objects {
@@ -78,53 +99,41 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// Reads files, and the YAML files of folders. Other kinds are left out.
+    /// Reads files, and the YAML files of folders, as `tiercel plan` does. Other kinds are left out.
     ///
     /// # Errors
-    /// When a file cannot be read, or an object of ours cannot be understood.
+    /// When a file cannot be read, the API server would refuse an object of ours, or files are named that hold none.
     pub fn read(paths: &[PathBuf]) -> Result<Self, Error> {
-        let mut objects = Self::default();
+        let mut texts = Vec::new();
         for path in paths {
-            for file in files(path)? {
-                let text = std::fs::read_to_string(&file).map_err(|source| Error::Read {
-                    path: file.clone(),
-                    source,
-                })?;
-                objects.add(&file, &text)?;
+            for file in manifests(path)? {
+                texts.push((files::shown(&file), files::text(&file)?));
             }
+        }
+        let objects = Self::of(texts.iter().map(|(file, text)| (file.as_str(), text.as_str())))?;
+        if !paths.is_empty() && objects.pipelines.is_empty() && objects.pools.is_empty() {
+            let named: Vec<String> = paths.iter().map(|path| files::shown(path)).collect();
+            return Err(Error::Nothing(named.join(", ")));
         }
         Ok(objects)
     }
 
-    /// Adds the objects of one text.
-    ///
-    /// # Errors
-    /// When it is not YAML, or an object of ours cannot be understood.
-    pub fn add(&mut self, path: &Path, text: &str) -> Result<(), Error> {
-        let failed = |problem: String| Error::Parse {
-            path: path.to_owned(),
-            problem,
-        };
-        let documents = serde_saphyr::from_multiple::<Value>(text).map_err(|error| failed(error.to_string()))?;
-        for document in documents {
-            let kind = document
-                .get("kind")
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned();
-            match kind.as_str() {
-                "TieredPipeline" => {
-                    self.pipelines
-                        .push(serde_json::from_value(document).map_err(|error| failed(error.to_string()))?);
-                }
-                "ComputePool" => {
-                    self.pools
-                        .push(serde_json::from_value(document).map_err(|error| failed(error.to_string()))?);
-                }
-                _ => {}
-            }
+    /// The objects of texts, each with what to call it.
+    fn of<'a>(texts: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, Error> {
+        let schemas = Schemas::installed()?;
+        let mut found = Manifests::default();
+        for (file, text) in texts {
+            found.add(&schemas, file, text, "default");
         }
-        Ok(())
+        let others = found.problems.len().saturating_sub(1);
+        if let Some(first) = found.problems.into_iter().next() {
+            let first = Box::new(first);
+            return Err(Error::Manifest { first, others });
+        }
+        Ok(Self {
+            pipelines: found.pipelines.into_iter().map(|found| found.object).collect(),
+            pools: found.pools.into_iter().map(|found| found.object).collect(),
+        })
     }
 
     /// Fills in the samples where no pipeline or no pool was given.
@@ -134,24 +143,22 @@ impl Objects {
     pub fn or_samples(mut self, notes: &mut Vec<String>) -> Result<Self, Error> {
         if self.pools.is_empty() {
             notes.push("no ComputePool was given: the pools of config/samples/pools.yaml are used".to_owned());
-            self.add(Path::new("config/samples/pools.yaml"), SAMPLE_POOLS)?;
+            self.pools = Self::of([("config/samples/pools.yaml", SAMPLE_POOLS)].into_iter())?.pools;
         }
         if self.pipelines.is_empty() {
             notes.push("no TieredPipeline was given: config/samples/support-agent.yaml is used".to_owned());
-            self.add(Path::new("config/samples/support-agent.yaml"), SAMPLE_PIPELINE)?;
+            self.pipelines = Self::of([("config/samples/support-agent.yaml", SAMPLE_PIPELINE)].into_iter())?.pipelines;
         }
         Ok(self)
     }
 }
 
-fn files(path: &Path) -> Result<Vec<PathBuf>, Error> {
+/// The files that a path means: itself, or the manifests of a folder.
+fn manifests(path: &Path) -> Result<Vec<PathBuf>, Unreadable> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let failed = |source| Error::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |error| Unreadable::because(path, &error);
     let mut found = Vec::new();
     for entry in std::fs::read_dir(path).map_err(failed)? {
         let entry = entry.map_err(failed)?.path();
@@ -376,7 +383,7 @@ mod tests {
         let mut seen = 0;
         for path in [samples(), samples().join("features"), samples().join("hardware")]
             .iter()
-            .flat_map(|folder| files(folder).unwrap())
+            .flat_map(|folder| manifests(folder).unwrap())
         {
             let objects = Objects::read(std::slice::from_ref(&path)).unwrap();
             let scenario = scenario(objects, &[]).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

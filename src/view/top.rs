@@ -3,9 +3,10 @@
 use std::cmp::Ordering;
 
 use kube::ResourceExt as _;
+use serde::Serialize;
 
 use super::table::{Cell, Layout, Row};
-use super::tree::Tree;
+use super::tree::{Pipeline, Tree};
 use super::{State, Style, Tone};
 use crate::api::ComputePool;
 use crate::api::compute_pool::{CapacityType, Tier};
@@ -139,6 +140,73 @@ impl Sheet {
             rows: rows.collect(),
         }
         .lines(style)
+    }
+}
+
+/// Pools and pipelines as a document for programs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Overview {
+    /// By name.
+    pub pools: Vec<Room>,
+    /// By namespace and name.
+    pub pipelines: Vec<Pipeline>,
+}
+
+/// A pool, and what is free of it. What the operator has not said is absent.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Room {
+    /// Its name.
+    pub name: String,
+    /// How it is.
+    pub state: State,
+    /// Tier of its hardware.
+    pub tier: Tier,
+    /// Class of its hardware.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// How its nodes are bought.
+    pub capacity_type: CapacityType,
+    /// Nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<i32>,
+    /// How many of them are Ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_nodes: Option<i32>,
+    /// Replicas of all pipelines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// What these cost per hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_per_hour: Option<String>,
+    /// What is free of the resource that runs out first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free: Option<String>,
+}
+
+/// The document of these pipelines and pools.
+pub fn overview_of(tree: Tree, pools: &[ComputePool]) -> Overview {
+    let mut pools: Vec<Room> = pools.iter().map(room).collect();
+    pools.sort_by(|a, b| a.name.cmp(&b.name));
+    Overview {
+        pools,
+        pipelines: tree.pipelines,
+    }
+}
+
+fn room(pool: &ComputePool) -> Room {
+    let status = pool.status.as_ref();
+    Room {
+        name: pool.name_any(),
+        state: pool_state(pool),
+        tier: pool.spec.tier,
+        class: pool.spec.class.clone(),
+        capacity_type: pool.spec.capacity_type,
+        nodes: status.map(|status| status.nodes),
+        ready_nodes: status.map(|status| status.ready_nodes),
+        replicas: status.map(|status| status.replicas),
+        cost_per_hour: status.and_then(|status| status.cost_per_hour.clone()),
+        free: status.and_then(|status| status.free.clone()),
     }
 }
 

@@ -4,10 +4,77 @@ use serde_json::json;
 
 use super::*;
 use crate::api::TieredPipeline;
+use crate::controller::pipeline::verdict::hold_text;
+use crate::controller::rebalancer::view::{driver_word, reason_word};
 use crate::explain::{
     Alone, Bounds, Calls, Excluded, Gap, Hold, Learned, Need, Pods, Pool, Replica, Signal, Stage, State, Unit, VERSION,
     Value,
 };
+use crate::rebalance::decision::Driver;
+
+/// Every word that the core has. A new one does not compile until it stands in its row.
+mod words {
+    use crate::rebalance::decision::{Driver, HoldReason, Reason};
+    use crate::rebalance::world::DryReason;
+
+    fn all<T: Copy>(first: T, next: impl Fn(T) -> Option<T>) -> Vec<T> {
+        std::iter::successors(Some(first), |one| next(*one)).collect()
+    }
+
+    pub(super) fn reasons() -> Vec<Reason> {
+        all(Reason::Cheapest, |reason| {
+            Some(match reason {
+                Reason::Cheapest => Reason::PoolFull,
+                Reason::PoolFull => Reason::PoolDry(DryReason::Unschedulable),
+                Reason::PoolDry(DryReason::Unschedulable) => Reason::PoolDry(DryReason::CannotStart),
+                Reason::PoolDry(DryReason::CannotStart) => Reason::PoolDry(DryReason::Reclaimed),
+                Reason::PoolDry(DryReason::Reclaimed) => Reason::BudgetExhausted,
+                Reason::BudgetExhausted => Reason::AtBounds,
+                Reason::AtBounds => Reason::NoCapacity,
+                Reason::NoCapacity => Reason::MakeBeforeBreak,
+                Reason::MakeBeforeBreak => Reason::Probe,
+                Reason::Probe => Reason::Fallback,
+                Reason::Fallback => return None,
+            })
+        })
+    }
+
+    pub(super) fn drivers() -> Vec<Driver> {
+        all(Driver::Rate, |driver| {
+            Some(match driver {
+                Driver::Rate => Driver::Utilization,
+                Driver::Utilization => Driver::Running,
+                Driver::Running => Driver::Waiting,
+                Driver::Waiting => Driver::Saturation,
+                Driver::Saturation => Driver::Callers,
+                Driver::Callers => Driver::Also(0),
+                Driver::Also(_) => Driver::Latency,
+                Driver::Latency => Driver::Recent,
+                Driver::Recent => Driver::Floor,
+                Driver::Floor => Driver::Fallback,
+                Driver::Fallback => return None,
+            })
+        })
+    }
+
+    pub(super) fn holds() -> Vec<HoldReason> {
+        all(HoldReason::MetricsStale, |hold| {
+            Some(match hold {
+                HoldReason::MetricsStale => HoldReason::Paused,
+                HoldReason::Paused => HoldReason::Advisory,
+                HoldReason::Advisory => HoldReason::BudgetExhausted,
+                HoldReason::BudgetExhausted => HoldReason::NoCapacity,
+                HoldReason::NoCapacity => HoldReason::CoolingDown,
+                HoldReason::CoolingDown => HoldReason::MovesExhausted,
+                HoldReason::MovesExhausted => HoldReason::WithinTolerance,
+                HoldReason::WithinTolerance => HoldReason::AwaitingReady,
+                HoldReason::AwaitingReady => HoldReason::AtFloor,
+                HoldReason::AtFloor => HoldReason::PlanRejected,
+                HoldReason::PlanRejected => return None,
+            })
+        })
+    }
+}
 
 fn value(role: &str, value: f64, unit: &str) -> Value {
     Value {
@@ -452,6 +519,72 @@ fn a_source_that_speaks_of_the_whole_stage_and_pods_beside_it() {
         }],
         ..stage()
     }));
+}
+
+#[test]
+fn what_is_planned_for_and_what_is_asked_for_now_are_told_apart() {
+    let of = |decided: &str, asks: f64, demand: f64| {
+        text::headline(&Stage {
+            decided: Some(decided.to_owned()),
+            needs: vec![need(decided, asks), need("Rate", 1.0)],
+            demand: Some(demand),
+            ..stage()
+        })
+    };
+    assert_eq!(
+        of("Callers", 49.02, 33.31),
+        "Callers decides: 33.3 requests/s of capacity needed after averaging, tolerance and windows (49 at this moment), \
+         Ready replicas serve 20"
+    );
+    // Nothing is said twice, and replicas are not held against requests.
+    for same in [of("Callers", 33.33, 33.31), of("Floor", 2.0, 33.31)] {
+        assert!(!same.contains("at this moment"), "{same}");
+    }
+}
+
+#[test]
+fn every_word_of_the_operator_has_a_text_of_its_own() {
+    let mut lines = Vec::new();
+    for reason in words::reasons() {
+        let word = reason_word(reason);
+        assert_ne!(
+            text::shaped(word),
+            text::ELSE_SHAPED,
+            "{word} is told as a word of another version"
+        );
+        lines.push(format!("planned {word}: {}", text::shaped(word)));
+    }
+    for driver in words::drivers() {
+        let word = driver_word(driver, None);
+        let own = matches!(driver, Driver::Also(_));
+        assert_eq!(
+            text::cause(word) == text::ALSO,
+            own,
+            "{word} is told as the name of a preset"
+        );
+        lines.push(format!("need {word}: {}", text::cause(word)));
+        let headline = text::headline(&Stage {
+            decided: Some(word.to_owned()),
+            needs: Vec::new(),
+            ..stage()
+        });
+        lines.push(format!("  {headline}"));
+    }
+    for hold in words::holds() {
+        lines.push(format!("held {hold:?}: {}", hold_text(Some(hold))));
+    }
+    // Headlines differ by their word alone.
+    let own = lines.iter().filter(|line| !line.starts_with(' '));
+    let mut texts: Vec<&str> = own
+        .filter_map(|line| line.split_once(": "))
+        .map(|(_, text)| text)
+        .collect();
+    let all = texts.len();
+    texts.sort_unstable();
+    texts.dedup();
+    // What is declared for lost signals is a reason and a need.
+    assert_eq!(texts.len() + 1, all, "two words have one text");
+    insta::assert_snapshot!(lines.join("\n"));
 }
 
 #[test]

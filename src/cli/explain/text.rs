@@ -110,12 +110,18 @@ pub(super) fn shaped(reason: &str) -> &'static str {
         "MakeBeforeBreak" => "a shift whose new replicas are Ready",
         "Probe" => "one replica tries a pool that had no room",
         "Fallback" => "what is declared for lost signals",
-        _ => "as the operator's version says",
+        _ => ELSE_SHAPED,
     }
 }
 
+/// Of a reason that this version does not know.
+pub(super) const ELSE_SHAPED: &str = "as the operator's version says";
+
+/// Of a need that is no word of the operator's, but the name of a preset.
+pub(super) const ALSO: &str = "a signal of `signal.also`";
+
 /// What a need comes from, in a few words.
-fn cause(need: &str) -> &'static str {
+pub(super) fn cause(need: &str) -> &'static str {
     match need {
         "Rate" => "requests that arrive",
         "Utilization" => "how full replicas are",
@@ -127,7 +133,7 @@ fn cause(need: &str) -> &'static str {
         "Recent" => "the most of the scale-down window",
         "Floor" => "replicas that there are at least",
         "Fallback" => "what is declared for lost signals",
-        _ => "a signal of `signal.also`",
+        _ => ALSO,
     }
 }
 
@@ -155,10 +161,23 @@ pub(super) fn headline(stage: &Stage) -> String {
         ""
     };
     format!(
-        "{decided}: {} {unit}{}{saturated}",
+        "{decided}: {} {unit}{}{}{saturated}",
         number(demand),
+        settled(stage, demand).unwrap_or_default(),
         ready.unwrap_or_default()
     )
+}
+
+/// Of the need that decides, what it asks for at this moment, where what is planned for is something else.
+fn settled(stage: &Stage, demand: f64) -> Option<String> {
+    let decided = stage.decided.as_deref()?;
+    // Floors count replicas, and a fallback is no need.
+    let need = stage
+        .needs
+        .iter()
+        .find(|need| need.need == decided && decided != "Floor")?;
+    let now = number(need.asks);
+    (now != number(demand)).then(|| format!(" after averaging, tolerance and windows ({now} at this moment)"))
 }
 
 /// Within which bounds.

@@ -1,11 +1,11 @@
 use super::*;
 
 fn documents(text: &str) -> Vec<Document> {
-    let parsed = parse(text).unwrap().into_iter().enumerate();
+    let parsed = parse("pipeline.yaml", text).unwrap().into_iter();
     parsed
         .map(|(at, value)| Document {
             file: "pipeline.yaml".to_owned(),
-            at: at + 1,
+            at: at as usize,
             value,
         })
         .collect()
@@ -16,8 +16,9 @@ fn every_sample_passes() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/samples");
     let mut seen = 0;
     for folder in [root.clone(), root.join("features"), root.join("hardware")] {
-        for file in files(&folder).unwrap() {
-            let lint = lint(read(&file).unwrap()).unwrap();
+        for file in manifests(&folder).unwrap() {
+            let values = read(&file).unwrap().into_iter().map(|(_, value)| value);
+            let lint = lint(values.collect()).unwrap();
             let errors = count(&lint, Weight::Error);
             assert_eq!(
                 (errors, &lint.unchecked),
@@ -63,8 +64,11 @@ fn advice_alone_fails_only_where_it_is_asked_to() {
 #[test]
 fn broken_yaml_is_one_line_with_its_place() {
     for text in ["a: [1", "a: 1\na: 2", "ok: 1\n---\nb: {", "a: &x [*x]"] {
-        let error = parse(text).unwrap_err();
-        assert!(!error.is_empty() && !error.contains('\n'), "{text:?}: {error}");
+        let error = parse("a.yaml", text).unwrap_err().to_string();
+        assert!(
+            error.starts_with("a.yaml:") && !error.contains('\n'),
+            "{text:?}: {error}"
+        );
     }
     let missing = read(Path::new("no/such/file.yaml")).unwrap_err();
     assert_eq!(missing.code(), 2);

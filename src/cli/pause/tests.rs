@@ -51,6 +51,10 @@ fn arguments(scale_in: bool) -> Arguments {
         scale_in,
         scale_out: false,
         target: Target::default(),
+        installed: Installed {
+            operator_namespace: "tiercel-system".to_owned(),
+            operator_selector: "app=tiercel".to_owned(),
+        },
     }
 }
 

@@ -1,9 +1,10 @@
 //! Manifests of the file system.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use crate::files::{self, Unreadable};
+use crate::yaml;
 
 /// What a file may be called.
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
@@ -23,20 +24,24 @@ pub(super) fn read(paths: &[PathBuf], recursive: bool) -> Result<Vec<(String, St
     let mut texts = Vec::new();
     for path in paths {
         if path.as_os_str() == "-" {
-            let mut text = String::new();
-            let read = std::io::stdin().lock().read_to_string(&mut text);
-            read.map_err(|error| failed(Path::new(STDIN), &error))?;
-            texts.push((STDIN.to_owned(), text));
+            texts.push((STDIN.to_owned(), files::text(path)?));
             continue;
         }
-        let mut files = Vec::new();
-        if path.is_dir() {
-            list(path, recursive, DEPTH_MAX, &mut files)?;
+        let mut found = Vec::new();
+        let named = !path.is_dir();
+        if named {
+            found.push(path.clone());
         } else {
-            files.push(path.clone());
+            list(path, recursive, DEPTH_MAX, &mut found)?;
         }
-        for file in files {
-            let text = std::fs::read_to_string(&file).map_err(|error| failed(&file, &error))?;
+        for file in found {
+            let text = files::text(&file)?;
+            if named && yaml::documents(&text).is_empty() {
+                return Err(Error::Read(Unreadable {
+                    file: files::shown(&file),
+                    problem: yaml::EMPTY.to_owned(),
+                }));
+            }
             texts.push((file.display().to_string(), text));
         }
     }
@@ -44,7 +49,7 @@ pub(super) fn read(paths: &[PathBuf], recursive: bool) -> Result<Vec<(String, St
 }
 
 fn list(folder: &Path, recursive: bool, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Error> {
-    let failed = |error| failed(folder, &error);
+    let failed = |error| Unreadable::because(folder, &error);
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         entries.push(entry.map_err(failed)?.path());
@@ -63,11 +68,4 @@ fn list(folder: &Path, recursive: bool, depth: usize, files: &mut Vec<PathBuf>) 
         }
     }
     Ok(())
-}
-
-fn failed(path: &Path, error: &std::io::Error) -> Error {
-    Error::Read {
-        path: path.display().to_string(),
-        problem: error.to_string(),
-    }
 }

@@ -8,6 +8,7 @@ use super::Error;
 use crate::signals::Finite;
 use crate::signals::exposition::{self, Exposition, Limits};
 use crate::signals::presets::{self, Account, Combine, Kind, Part, Preset, Role, Source};
+use crate::yaml;
 
 /// Bytes of a damaged line that are shown.
 const SHOWN_MAX: usize = 100;
@@ -28,7 +29,7 @@ impl<'a> Seen<'a> {
             Err(source) => Err(Error::Body {
                 from: from.to_owned(),
                 begins: match source {
-                    exposition::Error::NotExposition => shown(body.get(..40).unwrap_or(body)),
+                    exposition::Error::NotExposition => one_line(&shown(body.get(..40).unwrap_or(body))),
                     _ => String::new(),
                 },
                 source,
@@ -40,6 +41,18 @@ impl<'a> Seen<'a> {
         let at = usize::try_from(number).unwrap_or(usize::MAX).saturating_sub(1);
         self.body.split(|byte| *byte == b'\n').nth(at).unwrap_or_default()
     }
+}
+
+/// Without what a terminal takes for an order.
+fn one_line(text: &str) -> String {
+    let plain: String = (text.chars())
+        .map(|letter| match letter {
+            letter if letter.is_whitespace() => ' ',
+            letter if letter.is_control() => '?',
+            letter => letter,
+        })
+        .collect();
+    yaml::one_line(&plain)
 }
 
 fn shown(bytes: &[u8]) -> String {

@@ -154,7 +154,7 @@ fn what_cannot_be_asked_is_bad_usage_and_what_cannot_be_read_is_not() {
         .map(|_| ())
         .unwrap_err()
         .to_string();
-    assert!(json.ends_with("it begins with \"{\\\"requests\\\": 1}\""), "{json}");
+    assert!(json.ends_with("it begins with '{\"requests\": 1}'"), "{json}");
     let large = vec![b'#'; Limits::SCRAPE.bytes_max + 1];
     assert!(Seen::parse("a body", &large).is_err_and(|error| error.to_string().contains("larger than 2097152 bytes")));
 }
@@ -238,7 +238,7 @@ fn a_server_that_does_not_answer_as_a_scrape_needs_it_is_said_so() {
         ),
         (ok(&long), "the body is larger than 2097152 bytes"),
         ("SSH-2.0-OpenSSH\r\n".to_owned(), "does not answer in HTTP"),
-        (ok("<html>"), "it begins with \"<html>\""),
+        (ok("<html>"), "it begins with '<html>'"),
     ] {
         let address = server(vec![answer]);
         let failed = report(&arguments(&[

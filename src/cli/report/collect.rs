@@ -13,8 +13,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::archive::Entry;
-use crate::api::labels;
+use crate::api::{TieredPipeline, labels};
+use crate::cli::asking::Operator;
 use crate::cli::cluster::{self, Cluster};
+use crate::cli::explain;
 use crate::cli::get::{Question, listed};
 use crate::cli::operator::Installed;
 use crate::redact;
@@ -29,6 +31,7 @@ pub(super) async fn collect(
     cluster: &Cluster,
     name: &str,
     installed: &Installed,
+    operator: &Operator,
     now: Timestamp,
 ) -> Result<Vec<Entry>, cluster::Error> {
     let question = Question::of(&cluster.namespace, name);
@@ -55,7 +58,11 @@ pub(super) async fn collect(
     report.list("poddisruptionbudgets.yaml", listed(&budgets, own)).await;
     report.events(name).await;
     report.nodes().await;
+    for pipeline in &seen.pipelines {
+        report.why(operator, name, pipeline).await;
+    }
     report.operator(installed).await;
+    report.metrics(operator, name).await;
     report.versions(installed, now).await;
     Ok(report.finished(name))
 }
@@ -106,6 +113,34 @@ impl Report<'_> {
         for (tree, object) in tree.pipelines.into_iter().zip(&seen.pipelines) {
             let screen = view::status::screen(object, tree, now);
             self.add("status.txt", scrubbed(&screen.text(style)));
+        }
+    }
+
+    /// What `why -o json` would print.
+    async fn why(&mut self, operator: &Operator, name: &str, pipeline: &TieredPipeline) {
+        let explained = explain::of_pipeline(operator, &self.cluster.namespace, name, pipeline).await;
+        if let Some(unreached) = explained.unreached() {
+            self.problems
+                .push(format!("why.json has only what the status knows: {unreached}"));
+        }
+        let text = serde_json::to_value(&explained).and_then(|mut value| {
+            redact::object(&mut value);
+            serde_json::to_string_pretty(&value)
+        });
+        match text {
+            Ok(text) => self.add("why.json", text + "\n"),
+            Err(error) => self.problems.push(format!("why.json: {error}")),
+        }
+    }
+
+    /// What the operator exposes for Prometheus, without the series of other pipelines.
+    async fn metrics(&mut self, operator: &Operator, name: &str) {
+        match operator.metrics().await {
+            Ok(text) => {
+                let text = about(&text, &self.cluster.namespace, name);
+                self.add("operator/metrics.txt", scrubbed(&text));
+            }
+            Err(why) => self.problems.push(format!("operator/metrics.txt: {why}")),
         }
     }
 
@@ -230,6 +265,17 @@ fn node(node: &Node) -> Value {
             "conditions": status.and_then(|status| status.conditions.as_ref()),
         },
     })
+}
+
+/// Lines of an exposition that are about one pipeline, or about none.
+fn about(text: &str, namespace: &str, name: &str) -> String {
+    let (namespace, name) = (format!("namespace=\"{namespace}\""), format!("pipeline=\"{name}\""));
+    let kept = text.lines().filter(|line| {
+        let labels = line.split_once('{').map(|(_, labels)| labels).unwrap_or_default();
+        let of_one = labels.split(',').any(|label| label.starts_with("pipeline="));
+        !of_one || (labels.contains(&namespace) && labels.contains(&name))
+    });
+    kept.flat_map(|line| [line, "\n"]).collect()
 }
 
 fn scrubbed(text: &str) -> String {

@@ -3,11 +3,13 @@ use std::io::Read as _;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::cli::asking::Operator;
 use crate::cli::cluster::Cluster;
+use crate::cli::operator::Installed;
 use crate::fixtures::{ScriptedApi, status};
 
 /// Secrets of many forms, planted where people put them.
-const CANARIES: [&str; 14] = [
+const CANARIES: [&str; 17] = [
     "canary-env-1",
     "canary-env-2",
     "canary-arg-3",
@@ -22,6 +24,9 @@ const CANARIES: [&str; 14] = [
     "canary-message-12",
     "canary-managed-13",
     "canary-path-14",
+    "canary-gap-15",
+    "canary-status-16",
+    "canary-label-17",
 ];
 
 fn pod_spec() -> Value {
@@ -59,6 +64,24 @@ fn pipeline() -> Value {
             "message": "cannot reach http://u:canary-user-7@host/ with token: canary-message-12"}]}})
 }
 
+/// What the operator says to `why`.
+fn explained() -> Value {
+    let gap = json!({"why": "connect to https://ann:canary-gap-15@10.0.0.1/metrics failed kept-gap", "pods": 1});
+    let signal =
+        json!({"preset": "vllm", "source": "pods", "state": "stale", "freshSeconds": 5.0, "values": [], "gaps": [gap]});
+    json!({"version": 1, "namespace": "rag", "pipeline": "chat", "time": "2026-11-21T12:00:00Z", "decisions": [],
+        "stages": [{"name": "generate", "unit": "replicas", "signals": [signal], "trusted": false, "needs": [],
+            "saturated": false, "pools": [], "calls": [],
+            "hold": {"reason": "MetricsStale", "message": "token=canary-status-16 kept-hold"}}]})
+}
+
+/// What it exposes.
+const METRICS: &str = "# HELP tiercel_lease_leading 1 while this process leads\ntiercel_lease_leading 1\n\
+    tiercel_stage_demand{namespace=\"rag\",pipeline=\"chat\",stage=\"kept-stage\"} 7\n\
+    tiercel_stage_demand{namespace=\"rag\",pipeline=\"other-pipeline\",stage=\"a\"} 7\n\
+    tiercel_stage_demand{namespace=\"other-namespace\",pipeline=\"chat\",stage=\"a\"} 7\n\
+    tiercel_endpoint_up{url=\"https://ann:canary-label-17@prometheus/\"} 1\n";
+
 /// What the server says to a path.
 fn answer(path: &str) -> (u16, Value) {
     let list = |items: Value| {
@@ -75,9 +98,14 @@ fn answer(path: &str) -> (u16, Value) {
         return (200, Value::from(text));
     }
     match path {
+        path if path.contains("/proxy/v1/explain/rag/chat") => (200, explained()),
         path if path.contains("/tieredpipelines/chat") => (200, pipeline()),
         path if path.contains("/computepools") => list(json!([])),
-        path if path.contains("/tiercel-system/pods") => list(json!([pod("operator-1")])),
+        path if path.contains("/tiercel-system/pods") => {
+            let mut operator = pod("operator-1");
+            operator["status"]["phase"] = json!("Running");
+            list(json!([operator]))
+        }
         path if path.contains("/pods") => list(json!([pod("chat--generate--kept-pool-a")])),
         path if path.contains("/deployments") => list(json!([deployment])),
         path if path.contains("/services") => list(json!([])),
@@ -99,6 +127,10 @@ async fn unpacked() -> Vec<(String, String)> {
     let (client, mut api) = ScriptedApi::new();
     let server = tokio::spawn(async move {
         while let Some(call) = api.call_within(std::time::Duration::from_secs(20)).await {
+            if call.path.contains("/proxy/metrics") {
+                call.reply_text(200, METRICS);
+                continue;
+            }
             let (code, body) = answer(&call.path);
             call.reply(code, &body);
         }
@@ -109,8 +141,15 @@ async fn unpacked() -> Vec<(String, String)> {
     };
     let now = "2026-11-21T12:00:00Z".parse().unwrap();
     let cluster = Cluster::scripted(client);
-    let entries = collect::collect(&cluster, "chat", &installed, now).await.unwrap();
-    drop(cluster);
+    let operator = Operator::behind(
+        cluster.client.clone(),
+        &installed.operator_namespace,
+        &installed.operator_selector,
+    );
+    let entries = collect::collect(&cluster, "chat", &installed, &operator, now)
+        .await
+        .unwrap();
+    drop((cluster, operator));
     server.abort();
     let bytes = archive::packed(&entries).unwrap();
     let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
@@ -138,13 +177,18 @@ async fn no_planted_secret_reaches_the_archive_and_what_helps_does() {
         "kept-pool",
         "kept-line",
         "kept-event",
+        "kept-gap",
+        "kept-hold",
+        "kept-stage",
         "API_KEY",
         "REDACTED",
         "v1.36.0",
     ] {
         assert!(all.contains(kept), "{kept} is missing:\n{all}");
     }
-    assert!(!all.contains("not-about-chat"));
+    for other in ["not-about-chat", "other-pipeline", "other-namespace"] {
+        assert!(!all.contains(other), "{other}:\n{all}");
+    }
     let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(
         names,
@@ -158,9 +202,11 @@ async fn no_planted_secret_reaches_the_archive_and_what_helps_does() {
             "deployments.yaml",
             "services.yaml",
             "events.yaml",
+            "why.json",
             "operator/deployments.yaml",
             "operator/pods.yaml",
             "operator/operator-1.log",
+            "operator/metrics.txt",
             "versions.json"
         ]
     );

@@ -28,7 +28,7 @@ fn ready(nodes: i32, replicas: i32, cost: &str, free: &str, room: &str) -> Value
         "conditions": [condition("Ready", "True"), condition("CapacityAvailable", room)]})
 }
 
-fn shown() -> Picture {
+fn seen() -> (Vec<TieredPipeline>, [ComputePool; 3]) {
     let stage = |name: &str| {
         json!({"name": name, "replicas": {"min": 0}, "container": {"image": "i",
         "resources": {"requests": {"cpu": "1", "memory": "1Gi"}}}})
@@ -52,7 +52,19 @@ fn shown() -> Picture {
         ),
         pool("inferentia", "Accelerator", &Value::Null),
     ];
-    picture(vec![pipeline.unwrap()], &pools, STYLE)
+    (vec![pipeline.unwrap()], pools)
+}
+
+fn shown() -> Picture {
+    let (pipelines, pools) = seen();
+    picture(pipelines, &pools, STYLE)
+}
+
+#[test]
+fn programs_get_what_the_tables_are_made_of() {
+    let (pipelines, pools) = seen();
+    let document = Format::Yaml.document(&overview(&pipelines, &pools)).unwrap();
+    insta::assert_snapshot!(document.unwrap());
 }
 
 fn press(screen: &mut Screen, codes: &[KeyCode]) -> Flow {

@@ -8,6 +8,7 @@ use serde::de::IgnoredAny;
 use serde_saphyr::Spanned;
 
 use super::{Error, Preset, Source};
+use crate::files::said;
 
 const FILES_MAX: usize = 64;
 const BYTES_MAX: u64 = 64 * 1024;
@@ -19,10 +20,10 @@ pub(super) fn files(folder: &Path) -> Result<Vec<(String, String)>, Error> {
         path: path.display().to_string(),
         problem,
     };
-    let entries = std::fs::read_dir(folder).map_err(|error| refused(folder, error.to_string()))?;
+    let entries = std::fs::read_dir(folder).map_err(|error| refused(folder, said(&error)))?;
     let mut files = Vec::new();
     for entry in entries {
-        let entry = entry.map_err(|error| refused(folder, error.to_string()))?;
+        let entry = entry.map_err(|error| refused(folder, said(&error)))?;
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
         if name.starts_with('.') {
             continue;
@@ -31,7 +32,7 @@ pub(super) fn files(folder: &Path) -> Result<Vec<(String, String)>, Error> {
             .extension()
             .is_some_and(|extension| extension == "yaml" || extension == "yml");
         // Of the file, not of the link: a mounted ConfigMap consists of links.
-        let about = std::fs::metadata(&path).map_err(|error| refused(&path, error.to_string()))?;
+        let about = std::fs::metadata(&path).map_err(|error| refused(&path, said(&error)))?;
         if !yaml || !about.is_file() {
             return Err(refused(
                 &path,
@@ -41,7 +42,7 @@ pub(super) fn files(folder: &Path) -> Result<Vec<(String, String)>, Error> {
         if about.len() > BYTES_MAX {
             return Err(refused(&path, format!("larger than {BYTES_MAX} bytes")));
         }
-        let text = std::fs::read_to_string(&path).map_err(|error| refused(&path, error.to_string()))?;
+        let text = std::fs::read_to_string(&path).map_err(|error| refused(&path, said(&error)))?;
         files.push((name, text));
         if files.len() > FILES_MAX {
             return Err(refused(folder, format!("holds more than {FILES_MAX} presets")));

@@ -14,6 +14,7 @@ use crate::signals::presets::{self, Combine, Preset, Role, Source, duration_ms};
 use crate::signals::prometheus::endpoint::{BaseUrl, Endpoint, Method, header};
 use crate::signals::prometheus::question::Signal;
 use crate::signals::prometheus::template::{Per, Template};
+use crate::yaml;
 
 /// Longest name of a preset in a pipeline.
 const NAME_MAX: usize = 30;
@@ -138,9 +139,9 @@ fn refusal<T>(at: &Spanned<T>, field: &str, problem: &str) -> Refusal {
 }
 
 fn read<T: for<'d> Deserialize<'d>>(file: &str, text: &str) -> Result<T, Error> {
-    serde_saphyr::from_str(text).map_err(|error| Error::Syntax {
+    yaml::only(text).map_err(|broken| Error::Syntax {
         file: file.to_owned(),
-        problem: error.to_string(),
+        problem: broken.to_string(),
     })
 }
 

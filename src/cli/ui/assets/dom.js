@@ -2,9 +2,19 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element. Attributes that are null, undefined or false are left out; `css` is an object of custom properties and styles. */
+/**
+ * An element. Attributes that are null, undefined or false are left out; `css` is an object of custom properties and styles.
+ * What a text has between backticks becomes code, as the operator's messages name fields and commands.
+ */
 export function h(tag, attributes, ...children) {
-  return build(document.createElement(tag), attributes, children);
+  return build(document.createElement(tag), attributes, children.flat(Infinity).flatMap(coded));
+}
+
+/** The parts of a text: every second one stood between backticks. A single one is left as it is. */
+function coded(child) {
+  if (typeof child !== "string" || !child.includes("`")) return [child];
+  const parts = child.split(/`([^`]+)`/);
+  return parts.map((part, at) => (at % 2 === 1 ? build(document.createElement("code"), null, [part]) : part)).filter((part) => part !== "");
 }
 
 /** The same for SVG. */

@@ -224,7 +224,7 @@ function signals(stage) {
       h(
         "li",
         {},
-        h("span", { class: `state ${signal.state === "Fresh" ? "good" : "warn"}` }, h("span", { class: "sign", "aria-hidden": "true" }, signal.state === "Fresh" ? "✔" : "⚠"), h("span", { class: "word" }, signal.state.toLowerCase())),
+        h("span", { class: `state ${signal.state === "fresh" ? "good" : "warn"}` }, h("span", { class: "sign", "aria-hidden": "true" }, signal.state === "fresh" ? "✔" : "⚠"), h("span", { class: "word" }, signal.state)),
         ` ${signal.pool ?? "whole stage"}: ${signal.preset} from ${signal.source}`,
         signal.newestSeconds === undefined ? "" : `, ${age(signal.newestSeconds)} old`,
         signal.pods ? `, ${signal.pods.sampled} of ${signal.pods.expected} pods` : "",
