@@ -10,6 +10,7 @@ use super::judge::{check, optimum};
 use super::properties::small;
 use super::rows::{OptionRow, PoolRow, Rows, StageRow};
 use super::{Instance, Memory, Settings, resolve, solve};
+use crate::rebalance::fixture::cases;
 use crate::rebalance::world::Resources;
 
 fn quick() -> Settings {
@@ -49,7 +50,7 @@ fn check_columns(instance: &Instance, memory: &Memory, seed: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(4_000))]
 
     #[test]
     fn after_any_events_the_plan_fits_and_costs_what_it_says(seed in any::<u64>()) {
@@ -80,7 +81,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 700, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(700))]
 
     #[test]
     fn the_bound_after_events_is_never_above_the_best_of_all_plans(seed in any::<u64>()) {
