@@ -2,6 +2,7 @@
 //! reconciler; views of the same record.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::api::tiered_pipeline::{DecisionSummary, Learned};
@@ -54,6 +55,8 @@ pub struct StageView {
     pub signals: Signals,
     /// Presets of which nothing fresh is known while replicas are Ready; `signal.preset` stands for the stage's own.
     pub missing: Vec<&'static str>,
+    /// Who says nothing fresh, and why; empty while all do.
+    pub silence: Vec<Silence>,
     /// What was learned, by pool; observations rounded down to a power of two.
     pub learned: BTreeMap<Arc<str>, PoolLearned>,
     /// Calls per request of its callers, as learned.
@@ -82,6 +85,55 @@ pub enum Signals {
     Stale,
     /// None has ever come.
     Unseen,
+}
+
+/// Why one preset says nothing fresh, or not of every pod. Nothing in it moves on every tick.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Silence {
+    /// The preset.
+    pub preset: String,
+    /// Who is asked, such as `pods` or `metrics.k8s.io`.
+    pub source: String,
+    /// The pool whose pods are read; absent if the source speaks of the stage as a whole.
+    pub pool: Option<String>,
+    /// Pods that are part of what is known, and those that should be; absent likewise.
+    pub pods: Option<(u32, u32)>,
+    /// What is wrong.
+    pub why: Option<String>,
+    /// The first pods that it is about, by name.
+    pub named: Vec<String>,
+    /// How many there are.
+    pub about: u32,
+    /// When its newest part was received, RFC 3339 in whole seconds; absent if nothing is left of it.
+    pub newest: Option<String>,
+}
+
+impl fmt::Display for Silence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "preset '{}' ({})", self.preset, self.source)?;
+        if let Some(pool) = &self.pool {
+            write!(f, " on pool '{pool}'")?;
+        }
+        if let Some((sampled, expected)) = self.pods {
+            write!(f, " has {sampled} of {expected} pods")?;
+        }
+        if let Some(newest) = &self.newest {
+            write!(f, ", the newest of {newest}")?;
+        }
+        if let Some(why) = &self.why {
+            write!(f, "; ")?;
+            let more = usize::try_from(self.about)
+                .unwrap_or(usize::MAX)
+                .saturating_sub(self.named.len());
+            match (self.named.join(", "), more) {
+                (named, _) if named.is_empty() => {}
+                (named, 0) => write!(f, "{named}: ")?,
+                (named, more) => write!(f, "{named} and {more} more: ")?,
+            }
+            write!(f, "{why}")?;
+        }
+        Ok(())
+    }
 }
 
 /// Somebody else writes the replicas of a stage.

@@ -190,6 +190,9 @@ pub struct Gap {
     /// How many pods it is about; absent if all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pods: Option<u32>,
+    /// The first of them, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub named: Vec<String>,
 }
 
 /// A need, and what it asks for.

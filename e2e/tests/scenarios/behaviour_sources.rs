@@ -82,7 +82,7 @@ pub(crate) async fn a_stage_that_nobody_calls_sleeps_and_wakes_with_its_queue_at
         .tiered
         .says("jobs", "SignalsAvailable", "False", "MetricsStale")
         .await;
-    assert!(message.contains("'work'"), "{message}");
+    assert!(message.contains("work: preset 'broker' ("), "{message}");
     tokio::time::sleep(Duration::from_secs(12)).await;
     assert_eq!(scene.scaled(), [], "{}", scene.history());
     queue(Some((0.0, 0.0)));

@@ -104,6 +104,7 @@ fn gap(why: &str, pods: Option<u32>) -> Gap {
     Gap {
         why: why.to_owned(),
         pods,
+        ..Gap::default()
     }
 }
 

@@ -22,7 +22,7 @@ use crate::api::{TieredPipeline, TieredPipelineStatus};
 use crate::controller::capacity::fixtures::{World, object};
 use crate::controller::live::Live;
 use crate::controller::rebalancer::view::driver_word;
-use crate::controller::report::{PipelineView, Prospect, Signals, StageView};
+use crate::controller::report::{PipelineView, Prospect, Signals, Silence, StageView};
 use crate::rebalance::decision;
 use crate::rebalance::world::Also;
 use crate::signals::presets::Preset;
@@ -188,6 +188,7 @@ pub(super) fn unremarkable() -> StageView {
         reason: decision::Reason::Cheapest,
         signals: Signals::Fresh,
         missing: Vec::new(),
+        silence: Vec::new(),
         learned: BTreeMap::new(),
         calls: None,
         not_used: BTreeMap::new(),
@@ -250,6 +251,55 @@ fn a_latency_objective_says_what_becomes_of_it() {
     assert_eq!(
         objective(&status(&before, &found, &[], Some(&PipelineView::default()))),
         ""
+    );
+}
+
+#[test]
+fn a_stage_without_signals_tells_source_pods_age_and_reason() {
+    let raw = rag(json!([stage("serve", json!({}))]), serving());
+    let found = found(&world());
+    let says = |silence: Vec<Silence>| {
+        let serve = StageView {
+            signals: Signals::Stale,
+            silence,
+            ..unremarkable()
+        };
+        let view = PipelineView {
+            stages: [("serve".to_owned(), serve)].into(),
+            ..PipelineView::default()
+        };
+        let status = status(&raw, &found, &[], Some(&view));
+        let mut all = status.conditions.into_iter();
+        all.find(|condition| condition.type_ == "SignalsAvailable")
+            .unwrap()
+            .message
+    };
+    assert_eq!(
+        says(Vec::new()),
+        "no fresh signal from stage 'serve': nothing shrinks there"
+    );
+    let silence = Silence {
+        preset: "vllm".to_owned(),
+        source: "pods".to_owned(),
+        pool: Some("l4".to_owned()),
+        pods: Some((1, 4)),
+        why: Some("unreachable: check the port".to_owned()),
+        named: vec!["serve-a".to_owned(), "serve-b".to_owned()],
+        about: 3,
+        newest: Some("2026-11-21T12:00:00Z".to_owned()),
+    };
+    let whole = Silence {
+        pool: None,
+        pods: None,
+        named: Vec::new(),
+        about: 0,
+        newest: None,
+        ..silence.clone()
+    };
+    assert_eq!(
+        says(vec![silence, whole]),
+        "no fresh signal from stage 'serve': nothing shrinks there. serve: preset 'vllm' (pods) on pool 'l4' has 1 of 4 pods, the newest of \
+         2026-11-21T12:00:00Z; serve-a, serve-b and 1 more: unreachable: check the port; preset 'vllm' (pods); unreachable: check the port"
     );
 }
 

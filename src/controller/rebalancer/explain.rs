@@ -29,6 +29,8 @@ use crate::signals::{Finite, Reading, Why};
 
 /// Pools told of that a stage may not use: with its own, so many bound a document.
 const EXCLUDED_MAX: usize = 64;
+/// Pods told by name of those that one reason is about.
+const NAMED_MAX: usize = 2;
 
 impl Rebalancer {
     /// Answers one question. Whoever asked may have given up.
@@ -96,7 +98,7 @@ impl Rebalancer {
     }
 
     /// What was read of a stage, and why what was not.
-    fn read(&self, at: StageIdx, now_ms: u64) -> Vec<Signal> {
+    pub(super) fn read(&self, at: StageIdx, now_ms: u64) -> Vec<Signal> {
         let mut signals = Vec::new();
         let beside = self.index.stage(at).map_or(&[][..], |stage| &stage.also);
         let read = self.variants(at).flat_map(|(_, variant)| {
@@ -113,11 +115,12 @@ impl Rebalancer {
                 continue;
             }
             let ready = self.pods.of(&variant.variant_id).filter(|pod| pod.ready);
-            let ready: Vec<Arc<str>> = ready.map(|pod| Arc::clone(&pod.uid)).collect();
+            let (ready, called): (Vec<_>, Vec<_>) =
+                ready.map(|pod| (Arc::clone(&pod.uid), pod.name.1.as_str())).unzip();
             // A pool on which nothing runs, and nothing is asked to, has nothing to be silent about.
             if !ready.is_empty() || self.pods.of(&variant.variant_id).next().is_some() {
                 let answers = self.signals.observations(preset).unwrap_or(&none);
-                let signal = of_pods(answers, &ready, preset, now_ms);
+                let signal = of_pods(answers, (&ready, &called), preset, now_ms);
                 signals.push(Signal {
                     pool: Some(variant.pool.to_string()),
                     ..signal
@@ -386,7 +389,12 @@ fn value(role: Role, number: f64) -> Value {
 }
 
 /// What the Ready pods of one variant said.
-fn of_pods(answers: &Observations, ready: &[Arc<str>], preset: &'static Preset, now_ms: u64) -> Signal {
+fn of_pods(
+    answers: &Observations,
+    (ready, called): (&[Arc<str>], &[&str]),
+    preset: &'static Preset,
+    now_ms: u64,
+) -> Signal {
     let seen = answers.aggregate(preset, ready, now_ms);
     let mut values = Vec::new();
     let mut received_ms: Vec<u64> = Vec::new();
@@ -418,20 +426,27 @@ fn of_pods(answers: &Observations, ready: &[Arc<str>], preset: &'static Preset, 
         };
         values.extend(number.map(|number| value(role, number)));
     }
-    let mut whys: BTreeMap<String, u32> = BTreeMap::new();
-    for (_, gap) in &seen.gaps {
+    let mut whys: BTreeMap<String, (u32, Vec<String>)> = BTreeMap::new();
+    for (uid, gap) in &seen.gaps {
         let why = match gap {
             aggregate::Gap::Stale => "stale: no new answer in time, or one of unproven age".to_owned(),
             aggregate::Gap::Absent(why) => told(*why, preset),
         };
-        *whys.entry(why).or_default() += 1;
+        let (pods, named) = whys.entry(why).or_default();
+        *pods += 1;
+        let name = ready.iter().zip(called).find(|(known, _)| *known == uid);
+        named.extend(
+            name.filter(|_| named.len() < NAMED_MAX)
+                .map(|(_, name)| (*name).to_owned()),
+        );
     }
     if ready.is_empty() {
-        whys.insert("no pod is Ready".to_owned(), 0);
+        whys.insert("no pod is Ready".to_owned(), (0, Vec::new()));
     }
-    let gap = |(why, pods): (String, u32)| Gap {
+    let gap = |(why, (pods, named)): (String, (u32, Vec<String>))| Gap {
         why,
         pods: (pods > 0).then_some(pods),
+        named,
     };
     let age = |at_ms: Option<u64>| at_ms.map(|at_ms| of_thousandths(now_ms.saturating_sub(at_ms)));
     let expected = u32::try_from(ready.len()).unwrap_or(u32::MAX);
@@ -494,7 +509,7 @@ fn of_stage(answers: &StageAnswers, key: &StageKey, preset: &'static Preset, now
         newest_seconds: age,
         oldest_seconds: age,
         values,
-        gaps: whys.into_iter().map(|why| Gap { why, pods: None }).collect(),
+        gaps: whys.into_iter().map(|why| Gap { why, ..Gap::default() }).collect(),
         ..outline(preset)
     }
 }

@@ -56,7 +56,7 @@ fn said(signal: &Signal, role: &str) -> Option<f64> {
 
 #[test]
 fn what_pods_said_is_told_with_both_ages_and_in_the_unit_of_its_role() {
-    let signal = of_pods(&observed(), &uids(&["a", "b"]), preset("vllm"), 2_700);
+    let signal = of_pods(&observed(), (&uids(&["a", "b"]), &NAMES), preset("vllm"), 2_700);
     assert_eq!(signal.state, State::Fresh);
     assert_eq!(
         signal.pods,
@@ -75,31 +75,34 @@ fn what_pods_said_is_told_with_both_ages_and_in_the_unit_of_its_role() {
     assert_eq!(signal.gaps, []);
 }
 
+const NAMES: [&str; 4] = ["pod-a", "pod-b", "pod-c", "pod-d"];
+
 #[test]
 fn a_pod_that_is_missing_is_counted_and_its_reason_is_told_once() {
     let mut seen = observed();
     seen.record(&Arc::from("c"), 2_500, Err(Why::Unreachable));
     seen.record(&Arc::from("d"), 2_500, Err(Why::Unreachable));
-    let signal = of_pods(&seen, &uids(&["a", "b", "c", "d"]), preset("vllm"), 2_700);
+    let signal = of_pods(&seen, (&uids(&["a", "b", "c", "d"]), &NAMES), preset("vllm"), 2_700);
     assert_eq!((signal.state, signal.pods.unwrap().sampled), (State::Fresh, 2));
     assert_eq!(signal.gaps.len(), 1, "{:?}", signal.gaps);
     assert_eq!(
         (signal.gaps[0].pods, signal.gaps[0].why.contains("unreachable")),
         (Some(2), true)
     );
+    assert_eq!(signal.gaps[0].named, ["pod-c", "pod-d"]);
 }
 
 #[test]
 fn old_numbers_are_shown_as_stale_and_no_numbers_as_absent() {
     let seen = observed();
-    let stale = of_pods(&seen, &uids(&["a", "b"]), preset("vllm"), 60_000);
+    let stale = of_pods(&seen, (&uids(&["a", "b"]), &NAMES), preset("vllm"), 60_000);
     assert_eq!((stale.state, stale.oldest_seconds), (State::Stale, Some(58.0)));
     assert_eq!(said(&stale, "running"), Some(8.0), "what it was last");
     assert_eq!(said(&stale, "throughput"), None);
-    let absent = of_pods(&seen, &uids(&["new"]), preset("vllm"), 2_700);
+    let absent = of_pods(&seen, (&uids(&["new"]), &NAMES), preset("vllm"), 2_700);
     assert_eq!((absent.state, absent.newest_seconds), (State::Absent, None));
     assert!(absent.gaps[0].why.starts_with("no target"), "{:?}", absent.gaps);
-    let nobody = of_pods(&seen, &[], preset("vllm"), 2_700);
+    let nobody = of_pods(&seen, (&[], &NAMES), preset("vllm"), 2_700);
     assert_eq!(
         (nobody.state, nobody.gaps[0].why.as_str()),
         (State::Absent, "no pod is Ready")
@@ -115,7 +118,7 @@ fn a_series_that_is_missing_comes_with_how_to_switch_it_on() {
         ..vllm(0.0, 0.0, 1)
     };
     seen.record(&Arc::from("a"), 1_000, Ok(silent));
-    let signal = of_pods(&seen, &uids(&["a"]), preset("sglang"), 1_500);
+    let signal = of_pods(&seen, (&uids(&["a"]), &NAMES), preset("sglang"), 1_500);
     assert_eq!(signal.state, State::Absent);
     assert!(signal.gaps[0].why.contains("--enable-metrics"), "{:?}", signal.gaps);
 }
@@ -381,4 +384,28 @@ fn numbers_of_the_core_are_told_in_whole_units() {
     let told = learned(known);
     assert_eq!((told.value, told.declared, told.range), (7.412, 10.0, [1.25, 80.0]));
     assert!(told.samples == 37);
+}
+
+#[test]
+fn the_silent_are_told_with_pods_age_and_the_commonest_reason() {
+    let mut seen = observed();
+    seen.record(&Arc::from("c"), 2_500, Err(Why::Unreachable));
+    let told = |ready: &[&str], now_ms: u64| {
+        let signal = of_pods(&seen, (&uids(ready), &NAMES), preset("vllm"), now_ms);
+        super::super::view::silence(vec![signal], now_ms)
+    };
+    assert_eq!(told(&["a", "b"], 2_700), [], "all is fresh");
+    let some = told(&["a", "b", "c"], 2_700);
+    assert_eq!(
+        (some[0].pods, some[0].named.as_slice(), some[0].newest.as_deref()),
+        (Some((2, 3)), &["pod-c".to_owned()][..], None),
+        "the newest moves with every answer"
+    );
+    // The same whenever it is looked at, or status would be written again and again.
+    let (one, later) = (told(&["a", "b"], 60_000), told(&["a", "b"], 60_400));
+    assert_eq!(one, later);
+    assert_eq!(
+        (one[0].newest.as_deref(), one[0].about),
+        (Some("1970-01-01T00:00:02Z"), 2)
+    );
 }

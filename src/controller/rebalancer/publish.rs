@@ -6,7 +6,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::super::report::{PipelineView, Signals};
 use super::{Rebalancer, view};
-use crate::rebalance::world::PipelineIdx;
+use crate::rebalance::world::{PipelineIdx, StageIdx};
 
 /// How long a started operator waits for the first signals of a pipeline before it reports that there are none.
 const FIRST_LOOK_MS: u64 = 20_000;
@@ -36,9 +36,10 @@ impl Rebalancer {
         }
         for (at, id) in (0_u32..).zip(&self.index.pipelines) {
             let decisions = self.decisions.get(&id.uid).unwrap_or(&none);
-            let view = view::view(PipelineIdx(at), &self.index, &self.state, decisions, |variant| {
+            let mut view = view::view(PipelineIdx(at), &self.index, &self.state, decisions, |variant| {
                 self.child(variant).and_then(|child| child.foreign.clone())
             });
+            self.say_who_is_silent(PipelineIdx(at), &mut view, now_ms);
             if self.unlooked.contains(&id.uid) {
                 if !is_whole(&view) && now_ms < self.started_ms + FIRST_LOOK_MS {
                     self.views_stale = true;
@@ -50,6 +51,19 @@ impl Rebalancer {
                 let object = ObjectRef::new(&id.name).within(&id.namespace);
                 // The receiver ends with the controller; then nobody needs waking.
                 let _ = self.ctx.wake.send(object);
+            }
+        }
+    }
+
+    /// Of the stages without fresh signals, who says nothing and why.
+    fn say_who_is_silent(&self, pipeline: PipelineIdx, view: &mut PipelineView, now_ms: u64) {
+        for at in self.index.stages_of(pipeline) {
+            let stage = self.index.stage(StageIdx(at));
+            let Some(shown) = stage.and_then(|stage| view.stages.get_mut(&stage.name)) else {
+                continue;
+            };
+            if shown.signals != Signals::Fresh || !shown.missing.is_empty() {
+                shown.silence = view::silence(self.read(StageIdx(at), now_ms), now_ms);
             }
         }
     }

@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::super::report::{Foreign, PipelineView, PoolLearned, Prospect, Signals, StageView};
+use super::super::report::{Foreign, PipelineView, PoolLearned, Prospect, Signals, Silence, StageView};
 use super::explain::hold_word;
 use super::learned::on_record;
 use super::world::{Index, StageRef};
 use crate::api::decimal::money;
 use crate::api::tiered_pipeline::DecisionSummary;
+use crate::explain::{Signal, State as Read};
 use crate::rebalance::State;
 use crate::rebalance::decision::{self, Decision, Driver, NotUsed, Reason, StageReport, Trigger};
 use crate::rebalance::world::{DryReason, PipelineIdx, PoolIdx, Stage, StageIdx, Tier, VariantIdx, World};
@@ -206,6 +208,7 @@ fn stage(
             (false, None) => Signals::Unseen,
         },
         missing: missing(index.stage(at), report.silent),
+        silence: Vec::new(),
         not_used,
         foreign: (start..end).find_map(|variant| foreign(VariantIdx(variant))),
     }
@@ -222,6 +225,43 @@ fn missing(stage: Option<&StageRef>, silent: u16) -> Vec<&'static str> {
         .filter(|(at, _)| silent.checked_shr(u32::try_from(*at).unwrap_or(u32::MAX)).unwrap_or(0) & 1 == 1)
         .map(|(_, name)| name)
         .collect()
+}
+
+/// Presets told of in one stage.
+const SILENCES_MAX: usize = 2;
+
+/// Of what was read, what is not fresh or not of every pod.
+pub fn silence(signals: Vec<Signal>, now_ms: u64) -> Vec<Silence> {
+    let incomplete = |signal: &Signal| signal.pods.is_some_and(|pods| pods.sampled < pods.expected);
+    let silent = signals
+        .into_iter()
+        .filter(|signal| signal.state != Read::Fresh || incomplete(signal));
+    let told = silent.map(|signal| {
+        let gap = signal.gaps.into_iter().max_by_key(|gap| gap.pods).unwrap_or_default();
+        Silence {
+            preset: signal.preset,
+            source: signal.source,
+            pool: signal.pool,
+            pods: signal.pods.map(|pods| (pods.sampled, pods.expected)),
+            why: Some(gap.why).filter(|why| !why.is_empty()),
+            named: gap.named,
+            about: gap.pods.unwrap_or_default(),
+            // Where some pods still answer, the newest moves with every answer.
+            newest: signal
+                .newest_seconds
+                .filter(|_| signal.state != Read::Fresh)
+                .and_then(|age| moment(now_ms, age)),
+        }
+    });
+    told.take(SILENCES_MAX).collect()
+}
+
+/// So many seconds ago.
+fn moment(now_ms: u64, age_seconds: f64) -> Option<String> {
+    let age_ms = Duration::try_from_secs_f64(age_seconds).ok()?.as_millis();
+    let at_ms = now_ms.checked_sub(u64::try_from(age_ms).ok()?)?;
+    let moment = Timestamp::from_second(i64::try_from(at_ms / 1_000).ok()?).ok()?;
+    Some(moment.to_string())
 }
 
 /// Takes out the numbers that move on every tick.

@@ -49,8 +49,9 @@ pub(super) fn signals_available(view: &PipelineView) -> New {
             status: Status::False,
             reason: Reason::MetricsStale,
             message: format!(
-                "some signals are missing of {}: nothing shrinks there",
-                partly.join(", ")
+                "some signals are missing of {}: nothing shrinks there{}",
+                partly.join(", "),
+                who_is_silent(view)
             ),
         };
     }
@@ -64,13 +65,30 @@ pub(super) fn signals_available(view: &PipelineView) -> New {
     }
     let never = view.stages.values().all(|stage| stage.signals == Signals::Unseen);
     let status = if never { Status::Unknown } else { Status::False };
-    let message = format!("no fresh signal from {}: nothing shrinks there", stages(&stale));
+    let message = format!(
+        "no fresh signal from {}: nothing shrinks there{}",
+        stages(&stale),
+        who_is_silent(view)
+    );
     New {
         type_,
         status,
         reason: Reason::MetricsStale,
         message,
     }
+}
+
+/// Stages whose sources are named in one message.
+const SILENT_MAX: usize = 3;
+
+/// Source, pods, age and reason of what is missing, stage by stage.
+fn who_is_silent(view: &PipelineView) -> String {
+    let silent = view.stages.iter();
+    let told = silent.filter_map(|(name, stage)| {
+        let all: Vec<String> = stage.silence.iter().map(ToString::to_string).collect();
+        (!all.is_empty()).then(|| format!(". {name}: {}", all.join("; ")))
+    });
+    told.take(SILENT_MAX).collect()
 }
 
 pub(super) fn capacity_available(view: &PipelineView) -> New {
