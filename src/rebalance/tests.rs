@@ -5,6 +5,7 @@ use super::fixture::{Fixture, busy};
 use super::world::{DryReason, Event, OnSignalLoss, Reading, StageIdx, VariantIdx};
 use super::{State, step};
 
+mod crowd;
 mod shared;
 mod sleep;
 

@@ -15,6 +15,8 @@ use super::plan::{Plan, outcome};
 
 /// Cuts and second helpings, at most.
 const ROUNDS: usize = 4;
+/// Replicas of one stage that are taken away one by one in each, at most: the oracle has taken most.
+const TRIMS: usize = 16;
 
 /// Served and wanted, both in thousandths: a share without rounding.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +47,14 @@ impl Share {
         self.served.saturating_sub(through.of(self.demand))
     }
 
-    /// That share of `demand`, rounded down.
+    /// What of `demand` must be served for no less than that share: rounded up, or whoever serves it would be the next to
+    /// hold the others up.
+    fn needs(self, demand: u64) -> u64 {
+        let part = (u128::from(demand) * u128::from(self.served)).div_ceil(u128::from(self.demand.max(1)));
+        u64::try_from(part).unwrap_or(u64::MAX)
+    }
+
+    /// That share of `demand`, rounded down: what gets through.
     fn of(self, demand: u64) -> u64 {
         let part = u128::from(demand) * u128::from(self.served) / u128::from(self.demand.max(1));
         u64::try_from(part).unwrap_or(u64::MAX)
@@ -126,7 +135,7 @@ pub(super) fn passed_on(instance: &Instance, plan: &Plan, members: &[u32], at: u
     let others = members.iter().filter(|&&mate| mate as usize != at);
     let share = least(others.map(|&mate| served(instance, mate as usize, plan)));
     let stage = &instance.stages[at];
-    let through = share.of(stage.given_demand());
+    let through = share.needs(stage.given_demand());
     (through < stage.given_demand()).then(|| stage.coverable(through))
 }
 
@@ -152,7 +161,7 @@ pub(super) fn cut(instance: &Instance, prices: &[u64], oracle: &mut Oracle, plan
                 continue;
             };
             let here = served(instance, at, plan);
-            let through = share.of(here.demand);
+            let through = share.needs(here.demand);
             if through >= here.served {
                 continue;
             }
@@ -175,17 +184,39 @@ pub(super) fn cut(instance: &Instance, prices: &[u64], oracle: &mut Oracle, plan
             let now = outcome(instance, at, &counts);
             // Only what costs less and still serves the share.
             let serves = now.unserved <= stage.demand - most && now.short <= outcome(instance, at, &held).short;
-            if serves && now.price < before && plan.fits(instance, at, &counts) {
-                plan.place(instance, at, &counts);
-                freed = true;
+            let mut kept = if serves && now.price < before && plan.fits(instance, at, &counts) {
+                counts
             } else {
-                plan.place(instance, at, &held);
-            }
+                held.clone()
+            };
+            trim(instance, at, stage.demand - most, &mut kept);
+            freed |= kept != held;
+            plan.place(instance, at, &kept);
         }
         // A cut comes last: what a stage took again in vain is given back.
         if !freed || round == ROUNDS || !second_helping(instance, prices, &shares, oracle, plan) {
             return;
         }
+    }
+}
+
+/// Takes away replicas, one by one, that cost something and without which no more than `unserved` stays open. The oracle
+/// answers at prices of pools, so what it leaves may hold more than what it would cost truly is worth.
+fn trim(instance: &Instance, at: usize, unserved: i64, counts: &mut [u32]) {
+    let mut now = outcome(instance, at, counts);
+    for _ in 0..TRIMS {
+        let without = |option: usize, counts: &mut [u32]| {
+            let count = counts[option];
+            counts[option] = count.checked_sub(1)?;
+            let less = outcome(instance, at, counts);
+            counts[option] = count;
+            let allowed = less.price < now.price && less.unserved <= unserved && less.short <= now.short;
+            allowed.then_some((less.price, option))
+        };
+        let best = (0..counts.len()).filter_map(|option| without(option, counts)).min();
+        let Some((_, option)) = best else { return };
+        counts[option] -= 1;
+        now = outcome(instance, at, counts);
     }
 }
 

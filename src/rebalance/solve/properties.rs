@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::generate::{Dice, Fleet, fleet};
-use super::judge::{check, optimum};
+use super::judge::{check, judge, optimum};
 use super::rows::{GroupRow, OptionRow, PoolRow, Rows, StageRow};
 use super::{Instance, Memory, Reason, Settings, Solution, Traffic, resolve, solve};
 use crate::rebalance::fixture::cases;
@@ -213,6 +213,29 @@ proptest! {
         let solution = solve(&instance, &mut Memory::default(), &priced, &mut || true);
         check(&rows, &instance, &solution);
         prop_assert!(solution.bound << instance.scale <= best, "bound {} best {}", solution.bound, best >> instance.scale);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(10_000))]
+
+    #[test]
+    fn no_replica_is_paid_for_that_lets_nothing_more_through_its_pipeline(seed in any::<u64>()) {
+        let rows = small(&mut Dice::new(seed), 8, 3, 5);
+        let instance = Instance::new(&rows);
+        // Small instances are searched to their end; what larger ones get is found without that.
+        for branch_stages in [0, Settings::default().branch_stages] {
+            let settings = Settings { tries: 64, branch_stages, ..Settings::default() };
+            let solution = solve(&instance, &mut Memory::default(), &settings, &mut || true);
+            for at in 0..solution.counts.len() {
+                let mut fewer = solution.counts.clone();
+                let Some(less) = fewer[at].checked_sub(1) else { continue };
+                fewer[at] = less;
+                let verdict = judge(&rows, &instance, &fewer);
+                let idle = verdict.unserved == solution.unserved && verdict.cost < solution.cost << instance.scale;
+                prop_assert!(!idle, "option {at} of {:?}, branch {branch_stages}", solution.counts);
+            }
+        }
     }
 }
 

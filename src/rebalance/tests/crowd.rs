@@ -1,0 +1,45 @@
+//! Far more stages than one pool has room for: a plan with a reason for whoever gets nothing, and an end.
+
+use super::super::decision::NotUsed;
+use super::super::world::StageIdx;
+use super::{Run, step};
+
+const STAGES: usize = 10_000;
+const SLOTS: u32 = 5_000;
+
+/// Ten thousand stages that must have a replica each and have none, so many to a pipeline.
+fn crowd(per_pipeline: usize) -> Run {
+    let mut text = format!("pool one {SLOTS}\n");
+    for stage in 0..STAGES {
+        if stage % per_pipeline == 0 {
+            text += "pipe p\n";
+        }
+        text += &format!("stage s{stage} min 1 max 4\n one has 0/0\n");
+    }
+    Run::of(&text)
+}
+
+#[test]
+fn ten_thousand_stages_on_one_pool_fill_it_and_the_rest_are_told_why_not() {
+    for per_pipeline in [1, 32, STAGES] {
+        let mut run = crowd(per_pipeline);
+        let mut asked = 0;
+        // Decisions may come over several steps; without news there is an end of them.
+        for _ in 0..4 {
+            asked += run.decided.iter().map(|decision| decision.moves.len()).sum::<usize>();
+            run.now_ms += 1_000;
+            run.decided = step(&mut run.state, &[], run.now_ms);
+        }
+        assert!(
+            run.decided.is_empty(),
+            "{per_pipeline} a pipeline: {} more",
+            run.decided.len()
+        );
+        assert_eq!(asked, SLOTS as usize, "{per_pipeline} a pipeline");
+        let full = (0..STAGES).filter(|&at| {
+            let report = run.state.report(StageIdx(u32::try_from(at).unwrap())).unwrap();
+            report.planned == [0] && report.not_used == [Some(NotUsed::Full)]
+        });
+        assert_eq!(full.count(), STAGES - SLOTS as usize, "{per_pipeline} a pipeline");
+    }
+}
