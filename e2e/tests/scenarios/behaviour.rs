@@ -16,9 +16,11 @@ use tiercel_e2e::audit::{Log, Request};
 use tiercel_e2e::fleet::{Behaviour, Behaviours, Fleet, watch_pods_in};
 use tiercel_e2e::load::{DriveOptions, Rate, Recorder, Route, Spacing, Summary, drive};
 use tiercel_e2e::observe::{Kind, Observer, Sample, Violation};
+use tiercel_e2e::slot::Port;
 use tiercel_e2e::wait::{Look, eventually};
 use tokio::task::JoinSet;
 
+use crate::explain::tiercel;
 use crate::suite::Suite;
 use crate::support::{Installed, NAMESPACE, PATIENCE, Tiered, condition, told};
 
@@ -309,6 +311,16 @@ impl Scene {
     pub(crate) async fn child(&self, pipeline: &str, stage: &str, pool: &str) -> String {
         let key = (stage.to_owned(), pool.to_owned());
         self.tiered.deployments(pipeline).await[&key].name_any()
+    }
+
+    /// What `tiercel explain` says of a pipeline or a stage of it: its document.
+    pub(crate) async fn explained(&self, of: &str) -> Value {
+        let cluster = &self.tiered.installed.cluster;
+        let url = format!("http://127.0.0.1:{}", cluster.port(Port::Operator));
+        let namespace = self.tiered.namespace();
+        let args = ["explain", of, "-n", namespace, "--operator", &url, "-o", "json"];
+        let told = tiercel(cluster.kubeconfig(), &args).await;
+        serde_json::from_str(&told.stdout).unwrap_or_else(|_| panic!("{told:?}"))
     }
 
     /// Runs kubectl in this namespace.

@@ -238,6 +238,13 @@ pub(crate) async fn a_stage_whose_image_does_not_start_on_one_pool_goes_to_anoth
     scene.tiered.ready("chat").await;
     let left = |it: &DecisionSummary| it.reason == "CannotStart";
     drop(scene.tiered.decided("chat", "leaves the broken pool", left).await);
+    let told = scene.explained("chat/generate").await;
+    let mut pools = told["stages"][0]["pools"].as_array().into_iter().flatten();
+    let why = pools.find_map(|pool| pool["dry"]["why"].as_str()).unwrap_or_default();
+    assert!(
+        why.contains("ImagePull") || why.contains("ErrImage"),
+        "the kubelet's word is missing: {told}"
+    );
     scene
         .tiered
         .until("chat", "the stage's message names the pool", |pipeline| {

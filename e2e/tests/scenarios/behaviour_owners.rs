@@ -7,11 +7,9 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use tiercel::api::labels;
 use tiercel_e2e::nodes::X86;
-use tiercel_e2e::slot::Port;
 use tiercel_e2e::wait::{eventually, wanted};
 
 use crate::behaviour::{SHAPE, Scene, claimed, server, serving};
-use crate::explain::tiercel;
 use crate::suite::Suite;
 use crate::support::PATIENCE;
 
@@ -176,24 +174,10 @@ pub(crate) async fn pods_of_a_foreign_replica_set_with_the_labels_of_a_stage_do_
     })
     .await
     .unwrap();
-    let cluster = &scene.tiered.installed.cluster;
-    let url = format!("http://127.0.0.1:{}", cluster.port(Port::Operator));
-    let namespace = scene.tiered.namespace();
-    let ask = [
-        "explain",
-        "chat/generate",
-        "-n",
-        namespace,
-        "--operator",
-        &url,
-        "-o",
-        "json",
-    ];
     // Metrics are read every second.
     let until = Instant::now() + Duration::from_secs(4);
     while Instant::now() < until {
-        let told = tiercel(cluster.kubeconfig(), &ask).await;
-        let document: Value = serde_json::from_str(&told.stdout).unwrap_or_else(|_| panic!("{told:?}"));
+        let document = scene.explained("chat/generate").await;
         let pool = &document["stages"][0]["pools"][0];
         assert_eq!(pool["ready"], 2, "somebody else's pods count: {document}");
         let signal = &document["stages"][0]["signals"][0]["pods"];

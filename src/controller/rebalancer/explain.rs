@@ -152,12 +152,14 @@ impl Rebalancer {
                 (NotUsed::Dearer(_), Some(micros)) if !below_hint(known) => Some(dearer_each(known, micros)),
                 _ => None,
             };
+            let word = self.words.get(&of.variant_id).map(|word| &**word);
             Pool {
                 name: of.pool.to_string(),
                 wanted,
-                not_more: not_used
-                    .map(|not_used| why(not_used).unwrap_or_else(|| not_more(not_used, known, account.rated, now_ms))),
-                ..pool(known, named(&of.pool), account, now_ms)
+                not_more: not_used.map(|not_used| {
+                    why(not_used).unwrap_or_else(|| not_more(not_used, known, word, account.rated, now_ms))
+                }),
+                ..pool(known, named(&of.pool), word, account, now_ms)
             }
         });
         each.collect()
@@ -260,7 +262,13 @@ fn dearer_each(known: &VariantAccount, micros: u64) -> String {
     }
 }
 
-fn pool(known: &VariantAccount, declared: Option<&StagePool>, account: &StageAccount, now_ms: u64) -> Pool {
+fn pool(
+    known: &VariantAccount,
+    declared: Option<&StagePool>,
+    word: Option<&str>,
+    account: &StageAccount,
+    now_ms: u64,
+) -> Pool {
     let not_alone = (!known.reliable && account.reliable_floor > 0).then(|| {
         let count = account.reliable_floor;
         format!("`reliableMin` wants {count} on pools whose nodes are not taken away")
@@ -278,7 +286,7 @@ fn pool(known: &VariantAccount, declared: Option<&StagePool>, account: &StageAcc
         }),
         below_hint: below_hint(known),
         dry: known.dry.map(|(until_ms, reason)| Dry {
-            why: dry_text(reason).to_owned(),
+            why: dry_text(reason, word),
             seconds: of_thousandths(until_ms.saturating_sub(now_ms)),
         }),
         room: Some(known.room),
@@ -316,16 +324,18 @@ fn learned(known: Known) -> Learned {
     }
 }
 
-const fn dry_text(reason: DryReason) -> &'static str {
-    match reason {
-        DryReason::Unschedulable => "could not place pods lately",
-        DryReason::CannotStart => "pods could not start lately",
-        DryReason::Reclaimed => "nodes are being taken away",
+/// `word` is the kubelet's for pods that do not start.
+fn dry_text(reason: DryReason, word: Option<&str>) -> String {
+    match (reason, word) {
+        (DryReason::Unschedulable, _) => "could not place pods lately".to_owned(),
+        (DryReason::CannotStart, Some(word)) => format!("pods could not start lately ({word})"),
+        (DryReason::CannotStart, None) => "pods could not start lately".to_owned(),
+        (DryReason::Reclaimed, _) => "nodes are being taken away".to_owned(),
     }
 }
 
 /// Why a pool is not used more, with the numbers of now.
-fn not_more(why: NotUsed, known: &VariantAccount, rated: bool, now_ms: u64) -> String {
+fn not_more(why: NotUsed, known: &VariantAccount, word: Option<&str>, rated: bool, now_ms: u64) -> String {
     match why {
         // In the plan its price is many times what it is.
         NotUsed::Dearer(_) if below_hint(known) => "the tier hint prefers other pools, and they have room".to_owned(),
@@ -336,7 +346,7 @@ fn not_more(why: NotUsed, known: &VariantAccount, rated: bool, now_ms: u64) -> S
         }
         NotUsed::Full => "no room for one more replica".to_owned(),
         NotUsed::DryUntil(until_ms, reason) => {
-            let what = dry_text(reason);
+            let what = dry_text(reason, word);
             match until_ms.saturating_sub(now_ms) / 1_000 {
                 0 => format!("{what}; is being tried again"),
                 seconds => format!("{what}; tried again in {seconds} s"),

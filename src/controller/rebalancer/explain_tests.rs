@@ -160,7 +160,7 @@ fn a_source_of_the_whole_stage_has_one_age_and_no_pods() {
 
 #[test]
 fn why_a_pool_is_not_used_more_comes_with_the_numbers_of_now() {
-    let text = |why| not_more(why, &variant(1_000), true, 10_000);
+    let text = |why| not_more(why, &variant(1_000), None, true, 10_000);
     assert_eq!(text(NotUsed::Dearer(120_000)), "dearer by 0.12 per hour and request/s");
     assert_eq!(
         text(NotUsed::DryUntil(44_900, DryReason::Unschedulable)),
@@ -169,6 +169,11 @@ fn why_a_pool_is_not_used_more_comes_with_the_numbers_of_now() {
     assert_eq!(
         text(NotUsed::DryUntil(9_000, DryReason::Reclaimed)),
         "nodes are being taken away; is being tried again"
+    );
+    let image = NotUsed::DryUntil(44_900, DryReason::CannotStart);
+    assert_eq!(
+        not_more(image, &variant(1_000), Some("ImagePullBackOff"), true, 10_000),
+        "pods could not start lately (ImagePullBackOff); tried again in 34 s"
     );
 }
 
@@ -216,7 +221,10 @@ fn every_reason_is_told_in_words_of_its_own() {
         (NotUsed::AtBounds, 1_000),
         (NotUsed::Excluded, 1_000),
     ] {
-        lines.push(format!("not more: {}", not_more(why, &variant(hint), true, 10_000)));
+        lines.push(format!(
+            "not more: {}",
+            not_more(why, &variant(hint), None, true, 10_000)
+        ));
     }
     for why in [
         Exclusion::Hint(TierHint::AcceleratorRequired, Tier::Cpu),
@@ -254,18 +262,18 @@ fn every_reason_is_told_in_words_of_its_own() {
 
 #[test]
 fn a_pool_is_told_with_what_it_costs_and_what_all_of_the_stage_would_take() {
-    let told = pool(&variant(1_000), None, &account(), 0);
+    let told = pool(&variant(1_000), None, None, &account(), 0);
     let costs = told.replica.map(|replica| (replica.cost_per_hour, replica.watts));
     assert_eq!(costs, Some((0.12, None)), "power is not declared, which is not zero");
     let alone = told.alone.map(|alone| (alone.replicas, alone.cost_per_hour));
     assert_eq!((alone, told.room), (Some((2, 0.24)), Some(3)));
-    assert!(!told.below_hint && pool(&variant(100_000), None, &account(), 0).below_hint);
+    assert!(!told.below_hint && pool(&variant(100_000), None, None, &account(), 0).below_hint);
     // Spot may not have all of it.
     let guarded = StageAccount {
         reliable_floor: 1,
         ..account()
     };
-    let told = pool(&variant(1_000), None, &guarded, 0);
+    let told = pool(&variant(1_000), None, None, &guarded, 0);
     assert_eq!(told.alone, None);
     assert_eq!(
         told.not_alone.as_deref(),
@@ -280,7 +288,7 @@ fn a_dry_pool_is_told_with_the_seconds_that_are_left_whatever_else_keeps_it_from
             dry: Some((44_900, DryReason::Unschedulable)),
             ..variant(1_000)
         };
-        pool(&known, None, &account(), now_ms).dry
+        pool(&known, None, None, &account(), now_ms).dry
     };
     let told = |seconds| {
         Some(Dry {
@@ -290,7 +298,7 @@ fn a_dry_pool_is_told_with_the_seconds_that_are_left_whatever_else_keeps_it_from
     };
     assert_eq!(dry(10_000), told(34.9));
     assert_eq!(dry(50_000), told(0.0), "one replica may try");
-    assert_eq!(pool(&variant(1_000), None, &account(), 0).dry, None);
+    assert_eq!(pool(&variant(1_000), None, None, &account(), 0).dry, None);
 }
 
 #[test]

@@ -144,6 +144,9 @@ struct Rebalancer {
     signals: Signals,
     decisions: HashMap<String, VecDeque<DecisionSummary>>,
     told_dry: BTreeMap<VariantIdx, u64>,
+    /// The kubelet's last word for why pods did not start, by identity of the variant: it is told while the pool counts as dry
+    /// for that, and the pods are long gone then.
+    words: HashMap<Arc<str>, Box<str>>,
     writes: JoinSet<(Write, Outcome)>,
     turns: Turns,
     aside: Aside,
@@ -189,6 +192,7 @@ pub async fn run(
         missing: Missing::default(),
         decisions: HashMap::new(),
         told_dry: BTreeMap::new(),
+        words: HashMap::new(),
         writes: JoinSet::new(),
         turns: Turns::default(),
         aside: Aside::new(),
@@ -464,6 +468,9 @@ impl Rebalancer {
             };
             if self.told_dry.get(&at).is_none_or(|told| now_ms >= told + DRY_EVERY_MS) {
                 self.told_dry.insert(at, now_ms);
+                if let Some(word) = self.pods.word(&variant.variant_id) {
+                    self.words.insert(Arc::clone(&variant.variant_id), word.into());
+                }
                 self.events.push(Event::Dry { variant: at, reason });
             }
         }
@@ -505,6 +512,8 @@ impl Rebalancer {
             differs
         });
         self.told_dry.clear();
+        self.words
+            .retain(|variant, _| self.index.variant_ids.contains_key(variant));
         let nodes = self.ctx.stores.nodes.state();
         let hosts = nodes.iter().flat_map(|node| node.status.addresses.iter().copied());
         self.signals.refuse_hosts(hosts);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kube::ResourceExt;
 
 use super::super::owners::Owners;
-use super::super::view::PodView;
+use super::super::view::{PodView, Stop};
 use crate::rebalance::world::DryReason;
 
 /// How long a pod may be refused by the scheduler before that says anything about the pool: pods that are leaving make
@@ -46,6 +46,8 @@ pub struct Pod {
     /// Being deleted; it holds its requests until it is gone.
     pub leaving: bool,
     trouble: Option<(DryReason, u64)>,
+    /// The kubelet's word for a container that does not start.
+    word: Option<Box<str>>,
 }
 
 /// All pods of tiercel by the label of their variant. A label proves nothing: only those count whose `ReplicaSet` belongs to
@@ -94,6 +96,7 @@ impl Pods {
             ready: view.status.ready && view.metadata.deletion_timestamp.is_none(),
             leaving: view.metadata.deletion_timestamp.is_some(),
             trouble,
+            word: stuck(view).map(|stop| stop.reason.clone()),
         };
         let changed = known != Some(&pod);
         if pod.trouble.is_some() {
@@ -161,6 +164,11 @@ impl Pods {
         u32::try_from(self.of(variant).filter(|pod| pod.leaving).count()).unwrap_or(u32::MAX)
     }
 
+    /// The kubelet's word for why pods of a variant do not start, such as `ImagePullBackOff`.
+    pub fn word(&self, variant: &str) -> Option<&str> {
+        self.of(variant).find_map(|pod| pod.word.as_deref())
+    }
+
     /// Why a variant cannot place or start pods, once that has lasted. `provision_ms` is what a new node may take.
     pub fn dry(&self, variant: &str, provision_ms: u64, now_ms: u64) -> Option<DryReason> {
         self.of(variant).find_map(|pod| {
@@ -182,8 +190,12 @@ fn trouble(view: &PodView) -> Option<DryReason> {
     if view.status.unschedulable.is_some() {
         return Some(DryReason::Unschedulable);
     }
+    stuck(view).map(|_| DryReason::CannotStart)
+}
+
+/// Of a pod that stays, why a container does not start.
+fn stuck(view: &PodView) -> Option<&Stop> {
     let waiting = view.status.waiting.as_ref()?;
-    CANNOT_START
-        .contains(&waiting.reason.as_ref())
-        .then_some(DryReason::CannotStart)
+    let stays = view.metadata.deletion_timestamp.is_none();
+    (stays && CANNOT_START.contains(&waiting.reason.as_ref())).then_some(waiting)
 }

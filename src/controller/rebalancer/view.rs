@@ -381,17 +381,21 @@ pub(crate) fn floor_cost(stage: &Stage, world: &World) -> Option<u64> {
     Some(kept.saturating_add(rest))
 }
 
-/// Requests that enter the pipeline, thousandths per second: the demand on the stages that nobody calls. Absent unless all of
-/// them count requests per second.
+/// Requests that enter the pipeline, thousandths per second: the demand on the stages that nobody calls, without the headroom
+/// of their targets. Absent unless all of them count requests per second.
 fn arriving(pipeline: PipelineIdx, index: &Index, state: &State) -> Option<u64> {
     let entries = index.stages_of(pipeline).filter_map(|at| {
         let entry = state.world().stages.get(at as usize)?;
-        entry.after.is_empty().then_some((StageIdx(at), entry.rated))
+        entry.after.is_empty().then_some((StageIdx(at), entry))
     });
     let mut entries = entries.peekable();
     entries.peek()?;
     entries
-        .map(|(at, rated)| state.report(at)?.demand_millis.filter(|_| rated))
+        .map(|(at, entry)| {
+            let demand = state.report(at)?.demand_millis.filter(|_| entry.rated)?;
+            let share = u128::from(demand) * u128::from(entry.target_permille) / 1_000;
+            u64::try_from(share).ok()
+        })
         .try_fold(0_u64, |sum, demand| Some(sum.saturating_add(demand?)))
 }
 

@@ -9,13 +9,11 @@ const SLOTS: u32 = 5_000;
 
 /// Ten thousand stages that must have a replica each and have none, so many to a pipeline.
 fn crowd(per_pipeline: usize) -> Run {
-    let mut text = format!("pool one {SLOTS}\n");
-    for stage in 0..STAGES {
-        if stage % per_pipeline == 0 {
-            text += "pipe p\n";
-        }
-        text += &format!("stage s{stage} min 1 max 4\n one has 0/0\n");
-    }
+    let stages = (0..STAGES).map(|stage| {
+        let pipeline = if stage % per_pipeline == 0 { "pipe p\n" } else { "" };
+        format!("{pipeline}stage s{stage} min 1 max 4\n one has 0/0\n")
+    });
+    let text: String = std::iter::once(format!("pool one {SLOTS}\n")).chain(stages).collect();
     Run::of(&text)
 }
 
