@@ -331,11 +331,15 @@ impl Scene {
 
     /// Sends requests of the reference size through a pipeline: straight lines between (second, requests per second).
     pub(crate) async fn load(&self, pipeline: &str, rate: &[(u64, f64)]) -> Summary {
+        self.load_into(Arc::default(), pipeline, rate).await
+    }
+
+    /// The same with measurements that can be read before it ends.
+    pub(crate) async fn load_into(&self, recorder: Arc<Recorder>, pipeline: &str, rate: &[(u64, f64)]) -> Summary {
         let object = serde_json::to_value(self.tiered.pipeline(pipeline).await).unwrap();
         let route = Route::of_pipeline(&object).unwrap();
         let rate = Rate::points(rate.iter().map(|(at, per_s)| (Duration::from_secs(*at), *per_s)));
         let trace = rate.trace(Spacing::Regular, SIZE.0, SIZE.1);
-        let recorder = Arc::new(Recorder::default());
         drive(route, &trace, self.fleet.directory(), DriveOptions::default(), recorder).await
     }
 }

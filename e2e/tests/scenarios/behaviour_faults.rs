@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use serde_json::{Value, json};
 use tiercel::api::tiered_pipeline::DecisionSummary;
 use tiercel_e2e::fleet::{Fault, Metrics, Target};
 use tiercel_e2e::nodes::{GRAVITON, X86};
@@ -13,12 +14,13 @@ use crate::behaviour::{SHAPE, Scene, server, serving};
 use crate::suite::Suite;
 use crate::support::PATIENCE;
 
-pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 7] {
+pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 8] {
     crate::scenarios![suite, behaviour_faults:
         nothing_shrinks_whatever_is_wrong_with_the_metrics_of_idle_servers,
         nothing_shrinks_on_negative_numbers,
         nothing_shrinks_on_numbers_that_stand_still_under_load,
         nothing_shrinks_on_pages_of_before_nor_on_numbers_in_another_unit,
+        lost_signals_leave_a_stage_what_it_declares_for_that_and_nothing_before_its_time,
         one_pod_that_says_nothing_runs_takes_nothing_from_the_others,
         a_lie_of_any_size_moves_nothing_beyond_the_bounds,
         a_stage_whose_image_does_not_start_on_one_pool_goes_to_another,
@@ -172,6 +174,103 @@ pub(crate) async fn nothing_shrinks_on_pages_of_before_nor_on_numbers_in_another
         _ = futures::future::join_all(PLAUSIBLE.map(|(name, _)| scene.load(name, &[(0, 33.0), (240, 33.0)]))) => {
             panic!("not done within the load: {}", scene.history())
         }
+    }
+    scene.bounds_held();
+}
+
+/// Stages that lose their signals, by the name of the pipeline: replicas at least and at most, at which load per second, and
+/// what they declare for that. At 18 requests per second three replicas are needed, and two can serve it.
+fn losing() -> [(&'static str, (u32, u32), f64, Value); 5] {
+    let fixed = |replicas: u32, after_s: u32| json!({"onSignalLoss": "Static", "staticReplicas": replicas, "lossSeconds": after_s});
+    let higher = || json!({"onSignalLoss": "CurrentIfHigher", "lossSeconds": 5});
+    [
+        ("static-more", (1, 4), 0.0, fixed(3, 5)),
+        ("static-fewer", (1, 3), 18.0, fixed(2, 10)),
+        ("demand-higher", (1, 2), 18.0, higher()),
+        ("current-higher", (3, 4), 0.0, higher()),
+        ("held", (1, 2), 18.0, json!({"onSignalLoss": "Hold", "lossSeconds": 5})),
+    ]
+}
+
+pub(crate) async fn lost_signals_leave_a_stage_what_it_declares_for_that_and_nothing_before_its_time(suite: &Suite) {
+    let scene = Scene::shared(suite, &[], serving()).await;
+    scene.tiered.space.nodes(&X86, 2).await;
+    scene.tiered.cpu_pool("x86", &[(SHAPE, "x86")]).await;
+    let declared = |(min, max): (u32, u32), loss: &Value| {
+        let mut stage = server("generate", min, max);
+        let signal = stage["signal"].as_object_mut().unwrap();
+        signal.extend(loss.as_object().unwrap().clone());
+        stage
+    };
+    for (name, bounds, _, loss) in losing() {
+        scene.tiered.create(name, &[declared(bounds, &loss)]).await;
+    }
+    let settle = async |all: &[(&str, i64)]| {
+        for &(name, count) in all {
+            scene.settles(name, "generate", &[("x86", count)]).await;
+        }
+    };
+    let first_change = |name: &str, since: Duration| {
+        let changes = scene.changes_on(name, "generate", "x86").into_iter();
+        let first = changes.map(|(at, _)| at).find(|at| *at >= since);
+        first.unwrap_or_else(|| panic!("'{name}' did not change: {}", scene.history()))
+    };
+    let lose = async {
+        settle(&[
+            ("static-more", 1),
+            ("static-fewer", 3),
+            ("demand-higher", 2),
+            ("current-higher", 3),
+            ("held", 2),
+        ])
+        .await;
+        for (name, ..) in losing() {
+            scene.tiered.says(name, "SignalsAvailable", "True", "Fresh").await;
+        }
+        let silent = scene.observer.elapsed();
+        scene.fleet.inject(Target::All, Fault::Metrics(Metrics::Unavailable));
+        settle(&[("static-more", 3), ("static-fewer", 2)]).await;
+        for (name, after_s) in [("static-more", 5), ("static-fewer", 10)] {
+            // From the last reading, which is at most an interval before.
+            let took = first_change(name, silent) - silent;
+            let earliest = Duration::from_secs(after_s) - Duration::from_millis(1_500);
+            assert!(took >= earliest, "'{name}' changed after {took:?}: {}", scene.history());
+        }
+        // What was needed last finds room, and what runs is more than is asked for.
+        let edited = scene.observer.elapsed();
+        for (name, bounds) in [("demand-higher", (1, 3)), ("current-higher", (1, 4)), ("held", (1, 3))] {
+            let (.., loss) = losing().into_iter().find(|it| it.0 == name).unwrap();
+            let stages = json!({"spec": {"stages": [declared(bounds, &loss)]}});
+            scene.edit(name, stages).await;
+        }
+        settle(&[("demand-higher", 3)]).await;
+        // Longer than the window of shrinking.
+        scene.stays("demand-higher", "generate", Duration::from_secs(6)).await;
+        for name in ["current-higher", "held", "static-more", "static-fewer"] {
+            let changes = scene.changes_on(name, "generate", "x86");
+            assert!(changes.iter().all(|(at, _)| *at < edited), "'{name}': {changes:?}");
+        }
+        scene.fleet.heal(&Target::All);
+        settle(&[
+            ("static-more", 1),
+            ("static-fewer", 3),
+            ("demand-higher", 3),
+            ("current-higher", 1),
+            ("held", 3),
+        ])
+        .await;
+        for (name, ..) in losing() {
+            scene.tiered.says(name, "SignalsAvailable", "True", "Fresh").await;
+        }
+    };
+    let loaded = losing().into_iter().filter(|(_, _, rate, _)| *rate > 0.0);
+    let loads = loaded.map(|(name, _, rate, _)| {
+        let scene = &scene;
+        async move { scene.load(name, &[(0, 9.0), (3, rate), (240, rate)]).await }
+    });
+    tokio::select! {
+        () = lose => {}
+        _ = futures::future::join_all(loads) => panic!("not done within the load: {}", scene.history()),
     }
     scene.bounds_held();
 }

@@ -7,16 +7,18 @@ use libtest_mimic::Trial;
 use serde_json::json;
 use tiercel::api::labels;
 use tiercel::api::tiered_pipeline::DecisionSummary;
+use tiercel_e2e::load::Recorder;
 use tiercel_e2e::nodes::{GRAVITON, X86};
-use tiercel_e2e::wait::eventually;
+use tiercel_e2e::wait::{eventually, wanted};
 
 use crate::behaviour::{SHAPE, Scene, server, serving};
 use crate::suite::Suite;
 use crate::support::{PATIENCE, pipeline, stage};
 
-pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 7] {
+pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 8] {
     crate::scenarios![suite, behaviour_load:
         replicas_follow_the_load_up_to_max_and_back_to_min,
+        a_rolling_update_under_steady_load_changes_no_replicas,
         a_pod_that_burns_its_cpu_gets_company,
         of_several_signals_the_largest_need_wins_and_is_named,
         a_budget_in_money_or_power_is_never_exceeded_however_much_is_wanted,
@@ -65,6 +67,61 @@ pub(crate) async fn replicas_follow_the_load_up_to_max_and_back_to_min(suite: &S
     let (summary, ()) = tokio::join!(load, watch);
     assert!(summary.served > 400, "{summary:?}");
     scene.settles("chat", "generate", &[("x86", 1)]).await;
+    scene.bounds_held();
+}
+
+/// Old and new pods serve side by side, new ones begin with nothing and old ones leave with what they have: none of it is
+/// more load or less.
+pub(crate) async fn a_rolling_update_under_steady_load_changes_no_replicas(suite: &Suite) {
+    let life = [("startup-milliseconds", "1500"), ("shutdown-milliseconds", "1000")];
+    let scene = Scene::shared(suite, &life, serving()).await;
+    scene.tiered.space.nodes(&X86, 1).await;
+    scene.tiered.cpu_pool("x86", &[(SHAPE, "x86")]).await;
+    // Room in both directions; who leaves finishes what it has.
+    let mut stage = server("generate", 2, 5);
+    stage["disruption"]["drainSeconds"] = json!(2);
+    scene.tiered.create("chat", std::slice::from_ref(&stage)).await;
+    scene.tiered.ready("chat").await;
+    let recorder = Arc::new(Recorder::default());
+    let roll = async {
+        let quiet = Duration::from_secs(8);
+        let steady = eventually(PATIENCE, "three replicas serve the load", async || {
+            let last = scene.changes_on("chat", "generate", "x86").pop();
+            let lasts = matches!(last, Some((at, 3)) if scene.observer.elapsed() >= at + quiet);
+            if lasts { Ok(()) } else { Err(format!("{last:?}")) }
+        });
+        if let Err(late) = steady.await {
+            panic!("{late}\n{}\n{}", scene.history(), scene.conditions("chat").await);
+        }
+        scene.settles("chat", "generate", &[("x86", 3)]).await;
+        let before = scene.changes_on("chat", "generate", "x86");
+        let old = scene.tiered.pod_uids("chat", "generate").await;
+        stage["container"]["image"] = json!("registry.example.com/server:2");
+        scene.edit("chat", json!({"spec": {"stages": [stage]}})).await;
+        let surge = eventually(PATIENCE, "more pods than are wanted", async || {
+            let pods = scene.tiered.pod_uids("chat", "generate").await.len();
+            if pods > 3 { Ok(()) } else { Err(pods.to_string()) }
+        });
+        surge.await.unwrap();
+        let over = eventually(PATIENCE, "only new pods are left", async || {
+            let new = scene.tiered.pod_uids("chat", "generate").await;
+            wanted((new.len(), new.intersection(&old).count()), &(3, 0))
+        });
+        over.await.unwrap();
+        scene.settles("chat", "generate", &[("x86", 3)]).await;
+        scene.tiered.ready("chat").await;
+        // Longer than the window of shrinking.
+        scene.stays("chat", "generate", quiet).await;
+        let after = scene.changes_on("chat", "generate", "x86");
+        assert_eq!(after, before, "{}\n{}", scene.history(), scene.conditions("chat").await);
+        assert_eq!(recorder.progress().failed, 0, "{:?}", recorder.summary());
+    };
+    tokio::select! {
+        () = roll => {}
+        summary = scene.load_into(Arc::clone(&recorder), "chat", &[(0, 9.0), (4, 18.0), (240, 18.0)]) => {
+            panic!("not done within the load: {summary:?}")
+        }
+    }
     scene.bounds_held();
 }
 

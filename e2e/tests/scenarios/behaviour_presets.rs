@@ -1,4 +1,5 @@
-//! Every preset that ships moves a stage: each server's own metrics, and what Prometheus knows of its pods.
+//! Every preset that ships moves a stage, and one that the chart brings: each server's own metrics, and what Prometheus knows
+//! of its pods.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,7 +20,7 @@ pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 2] {
 }
 
 /// Servers by the name of pipeline and stage: what they show, the preset, the port they use by themselves.
-const SERVERS: [(&str, Exposition, &str, u16); 11] = [
+const SERVERS: [(&str, Exposition, &str, u16); 12] = [
     ("vllm", Exposition::Vllm { engines: 2 }, "vllm", 8000),
     ("sglang", Exposition::Sglang { ranks: 2 }, "sglang", 30000),
     ("trtllm", Exposition::Trtllm, "trtllm", 8000),
@@ -29,10 +30,20 @@ const SERVERS: [(&str, Exposition, &str, u16); 11] = [
     ("tgi", Exposition::Tgi, "tgi", 3000),
     ("llamacpp", Exposition::Llamacpp, "llamacpp", 8080),
     ("rayserve", Exposition::RayServe, "rayserve", 8080),
+    ("own-server", Exposition::Vllm { engines: 2 }, "own-server", 9000),
     ("http-client", Exposition::Http, "http", 8080),
     ("http-otel", Exposition::HttpOpenTelemetry, "http", 8080),
     ("http-micrometer", Exposition::HttpMicrometer, "http", 8080),
 ];
+
+/// A preset of the administrator's, YAML of the chart's `presets`.
+pub(crate) const OWN_SERVER: &str = r#"  own-server:
+    source: {scrape: {port: 9000, path: /metrics}}
+    enableHint: start own-server with --metrics
+    signals:
+    - {role: queued, metric: "vllm:num_requests_waiting", type: gauge, kind: count, withinPod: sum, acrossPods: sum, freshness: 5s}
+    - {role: running, metric: "vllm:num_requests_running", type: gauge, kind: count, withinPod: sum, acrossPods: sum, freshness: 5s}
+"#;
 
 /// Requests per second that a replica serves.
 const SERVES: f64 = 5.0;

@@ -36,6 +36,7 @@ mod lifecycle_refusals;
 mod loopback;
 mod monitoring;
 mod plan;
+mod plan_review;
 mod plugin;
 mod pools;
 mod prometheus;
@@ -96,6 +97,7 @@ fn main() {
     trials.extend(lifecycle_refusals::scenarios(&suite));
     trials.extend(monitoring::scenarios(&suite));
     trials.extend(plan::scenarios(&suite));
+    trials.extend(plan_review::scenarios(&suite));
     trials.extend(plugin::scenarios(&suite));
     trials.extend(ui::scenarios(&suite));
     trials.extend(pools::scenarios(&suite));

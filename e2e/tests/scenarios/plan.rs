@@ -3,23 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::Value;
-use tiercel_e2e::command::{self, Output};
-use tiercel_e2e::operator::find_binary;
+use tiercel_e2e::command::Output;
 use tiercel_e2e::wait::{eventually, wanted};
 
 use crate::explain::tiercel;
 use crate::suite::Suite;
-use crate::support::{PATIENCE, Tiered, documents, file, repository};
+use crate::support::{PATIENCE, Tiered, documents, file};
 
-pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 3] {
+pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 2] {
     crate::scenarios![suite, plan:
         what_is_planned_for_the_sample_is_what_the_operator_applies_field_by_field,
         a_plan_for_a_cluster_that_does_not_let_you_look_ends_with_one_line,
-        the_steps_of_the_action_for_pull_requests_run_as_written,
     ]
 }
 
@@ -250,114 +247,4 @@ pub(crate) async fn a_plan_for_a_cluster_that_does_not_let_you_look_ends_with_on
     let config = std::fs::read_to_string(cluster.kubeconfig()).unwrap();
     std::fs::write(&away, config.replace(&cluster.server(), "https://127.0.0.1:1")).unwrap();
     refused(away, &["--context"], 6, "https://127.0.0.1:1").await;
-}
-
-/// The shell scripts of the action's steps, in order.
-fn steps() -> Vec<String> {
-    let action: Value = documents(&file(".github/actions/plan/action.yml")).remove(0);
-    let steps = action["runs"]["steps"].as_array().unwrap();
-    steps
-        .iter()
-        .map(|step| step["run"].as_str().unwrap().to_owned())
-        .collect()
-}
-
-/// A folder of a test, gone with it.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
-    }
-}
-
-pub(crate) async fn the_steps_of_the_action_for_pull_requests_run_as_written(_: &Suite) {
-    let folder = Folder(std::env::temp_dir().join(format!("tiercel-action-{}", std::process::id())));
-    let at = |name: &str| folder.0.join(name).display().to_string();
-    std::fs::create_dir_all(folder.0.join("origin/deploy")).unwrap();
-    std::fs::create_dir_all(folder.0.join("bin")).unwrap();
-    // What GitHub's own program would be asked.
-    let gh = format!(
-        "#!/bin/sh\necho \"$*\" >>{0}/calls\ncase \"$*\" in *--jq*) cat {0}/ids;; esac\n",
-        folder.0.display()
-    );
-    std::fs::write(folder.0.join("bin/gh"), gh).unwrap();
-    std::fs::write(folder.0.join("ids"), "").unwrap();
-    let path = std::env::var("PATH").unwrap();
-    let env = [
-        ("PATH", format!("{}:{path}", at("bin"))),
-        ("GITHUB_OUTPUT", at("output")),
-        ("GITHUB_STEP_SUMMARY", at("summary")),
-        ("RUNNER_TEMP", at("")),
-        ("BINARY", find_binary().unwrap().display().to_string()),
-        ("BASE", String::new()),
-        ("PULL_REQUEST_BASE", "main".to_owned()),
-        ("MANIFESTS", "deploy".to_owned()),
-        ("ARGUMENTS", "--nodes graviton=4:16,64Gi".to_owned()),
-        ("REFERENCE", "origin/main".to_owned()),
-        ("COMMENTS", "repos/acme/agents/issues/7/comments".to_owned()),
-        ("ONE", "repos/acme/agents/issues/comments".to_owned()),
-        ("MARKDOWN", at("tiercel-plan.md")),
-        ("GIT_CONFIG_GLOBAL", "/dev/null".to_owned()),
-    ];
-    let env = env.map(|(name, value)| (name.to_owned(), value));
-    let shell = async |script: &str| {
-        let args = ["--noprofile", "--norc", "-e", "-o", "pipefail", "-c", script].map(str::to_owned);
-        command::run("bash".into(), &args, &env, "", Duration::from_mins(1))
-            .await
-            .unwrap()
-    };
-    let done = async |script: &str| {
-        let output = shell(script).await;
-        assert_eq!(output.code, Some(0), "{script}\n{output:?}");
-        output.stdout
-    };
-    let samples = ["pools.yaml", "support-agent.yaml"].map(|name| repository().join("config/samples").join(name));
-    let made = format!(
-        "chmod +x {bin}/gh && cd {origin} && cp {} {} deploy && git init -q -b main && git add -A && \
-         alias_git() {{ git -c user.name=a -c user.email=a@example.com -c commit.gpgsign=false \"$@\"; }}; \
-         alias_git commit -qm first && git checkout -q -b change && \
-         sed -i 's/guard:2.1.0/guard:2.2.0/' deploy/support-agent.yaml && alias_git commit -qam second && \
-         git clone -q --depth=1 --branch change file://{origin} {clone}",
-        samples[0].display(),
-        samples[1].display(),
-        bin = at("bin"),
-        origin = at("origin"),
-        clone = at("clone"),
-    );
-    done(&made).await;
-    let steps = steps();
-    assert_eq!(steps.len(), 5);
-    let within = |script: &str| format!("cd {}\n{script}", at("clone"));
-    let output = || std::fs::read_to_string(at("output")).unwrap();
-    for step in &steps[..4] {
-        done(&within(step)).await;
-    }
-    assert!(output().contains("reference=origin/main\n"), "{}", output());
-    assert!(output().contains("refused=false\nchanged=true\n"), "{}", output());
-    let summary = std::fs::read_to_string(at("summary")).unwrap();
-    assert!(
-        summary.starts_with("<!-- tiercel plan -->\n### tiercel plan: 1 pipeline changes"),
-        "{summary}"
-    );
-    std::fs::write(at("ids"), "41\n42\n").unwrap();
-    done(&within(&steps[3])).await;
-    let calls = std::fs::read_to_string(at("calls")).unwrap();
-    let calls: Vec<&str> = calls.lines().filter(|call| call.contains("--method")).collect();
-    let body = format!("--field body=@{} --silent", at("tiercel-plan.md"));
-    let expected = [
-        format!("api --method POST repos/acme/agents/issues/7/comments {body}"),
-        format!("api --method PATCH repos/acme/agents/issues/comments/42 {body}"),
-    ];
-    assert_eq!(calls, expected);
-
-    // Refused: the plan is told all the same, and the last step fails.
-    let broken = "sed -i 's/kind: Retrieval/kind: Retrievals/' deploy/support-agent.yaml";
-    done(&within(broken)).await;
-    done(&within(&steps[2])).await;
-    assert!(output().ends_with("refused=true\nchanged=false\n"), "{}", output());
-    assert_eq!(shell(&steps[4]).await.code, Some(1));
-    // What is not understood fails at once.
-    let wrong = format!("ARGUMENTS=--nonsense\n{}", within(&steps[2]));
-    assert_eq!(shell(&wrong).await.code, Some(2));
 }

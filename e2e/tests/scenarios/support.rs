@@ -26,6 +26,7 @@ use tiercel_e2e::slot::Port;
 use tiercel_e2e::wait::{Look, eventually, wanted};
 
 use crate::adapters::Adapters;
+use crate::behaviour_presets::OWN_SERVER;
 use crate::prometheus::Prometheus;
 use crate::suite::{Space, Suite};
 use crate::traces::Collector;
@@ -57,25 +58,32 @@ impl Installed {
         let adapters = Adapters::start().await.map_err(|error| message(&error))?;
         let collector = Collector::start().await.map_err(|error| message(&error))?;
         let sources = format!("sources:\n{}{}", prometheus.sources(), Adapters::sources());
-        let values = format!("{}{sources}{values}", operator::outside_values(&cluster));
+        let presets = format!("presets:\n{OWN_SERVER}");
+        let values = format!("{}{sources}{presets}{values}", operator::outside_values(&cluster));
         let chart = repository().join("charts/tiercel");
         let installed = Helm::new(&cluster).install("tiercel", &chart, NAMESPACE, &values).await;
         installed.map_err(|error| message(&error))?;
         let kubectl = cluster.kubectl();
         let announced = kubectl.apply(&adapters.objects()).await;
         announced.map_err(|error| message(&error))?;
-        // What the chart mounts into the pod is a file here.
-        let mounted = kubectl.get(&["configmap", "tiercel-sources", "-n", NAMESPACE]).await;
-        let mounted = mounted.map_err(|error| message(&error))?;
-        let file = cluster.folder().join("sources.yaml");
-        let text = mounted["data"]["sources.yaml"].as_str().unwrap_or_default();
-        std::fs::write(&file, text).map_err(|error| message(&error))?;
+        // What the chart mounts into the pod lies here.
+        let mounts = cluster.folder().join("mounts");
+        for volume in ["sources", "presets"] {
+            let map = format!("tiercel-{volume}");
+            let mounted = kubectl.get(&["configmap", &map, "-n", NAMESPACE]).await;
+            let mounted = mounted.map_err(|error| message(&error))?;
+            let folder = mounts.join(volume);
+            std::fs::create_dir_all(&folder).map_err(|error| message(&error))?;
+            for (name, text) in mounted["data"].as_object().into_iter().flatten() {
+                let text = text.as_str().unwrap_or_default();
+                std::fs::write(folder.join(name), text).map_err(|error| message(&error))?;
+            }
+        }
         let port = cluster.port(Port::Operator);
         let args = operator::arguments(&cluster, NAMESPACE, "tiercel", port).await;
-        let mut args = args.map_err(|error| message(&error))?;
-        for arg in args.iter_mut().filter(|arg| arg.starts_with("--sources=")) {
-            *arg = format!("--sources={}", file.display());
-        }
+        let args = args.map_err(|error| message(&error))?.into_iter();
+        let here = format!("={}/", mounts.display());
+        let args = args.map(|arg| arg.replacen("=/etc/tiercel/", &here, 1)).collect();
         let mut env = collector.environment();
         let log = decision_log(&cluster).display().to_string();
         env.push(("TIERCEL_DECISION_LOG".into(), log));
