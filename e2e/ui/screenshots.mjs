@@ -110,6 +110,9 @@ async function walk(url, browser) {
   await page.until("a graph", "document.querySelectorAll('.card.stage').length > 0");
   await page.until("the operator's answer", "/minimum \\d/.test(document.querySelector('.tiles').innerText)");
   await page.until("a strip", "document.querySelectorAll('.hour-row svg .block').length > 0");
+  // Prices come with the operator's answer; the sample's first stage counts requests.
+  await page.until("what every stage and pool costs", "document.querySelectorAll('.costs tbody tr').length > 6 && [...document.querySelectorAll('.costs td:nth-child(3)')].every((one) => one.textContent !== '–')");
+  await page.until("what a thousand requests cost", "/^\\d[\\d.]* per 1,000 requests, at /.test(document.querySelector('[data-key=costs] h2 .quiet').textContent)");
   await shot("ui-light");
   await readable("light");
   await page.media({ "prefers-color-scheme": "dark", "prefers-reduced-motion": "reduce" });
