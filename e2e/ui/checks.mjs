@@ -2,6 +2,9 @@
 
 import { open } from "./browser.mjs";
 
+/** Most bytes of a picture: the repository holds every version of it. */
+export const BYTES_MAX = 200_000;
+
 /** Runs in the page: texts with less than 4.5:1 (3:1 where large) against what is behind them. */
 export function contrast() {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });

@@ -1,6 +1,6 @@
-// `make screenshots`: the web view over the running demo in headless Chromium, and the commands in a terminal. Walks through the
-// view by keys, takes the pictures of docs/ui.md, and fails on whatever the browser complains about, on text that is hard to
-// read, and on text that becomes markup.
+// `make screenshots`: the web view over the running demo in headless Chromium, the commands in a terminal, and a plan as the
+// comment of a pull request. Walks through the view by keys, takes the pictures of docs/ui.md, and fails on whatever the browser
+// complains about, on text that is hard to read, and on text that becomes markup.
 //
 //   node e2e/ui/screenshots.mjs [--url URL] [--out FOLDER]
 //
@@ -13,11 +13,11 @@ import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { launch, open } from "./browser.mjs";
-import { contrast, hostile, reachable } from "./checks.mjs";
+import { BYTES_MAX, contrast, hostile, reachable } from "./checks.mjs";
+import { commented } from "./comment.mjs";
 import { pictures, planned } from "./terminal.mjs";
 
 const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
-const BYTES_MAX = 200_000;
 const option = (name, otherwise) => {
   const at = process.argv.indexOf(name);
   return at < 0 ? otherwise : process.argv[at + 1];
@@ -110,6 +110,9 @@ async function walk(url, browser) {
   await page.until("a graph", "document.querySelectorAll('.card.stage').length > 0");
   await page.until("the operator's answer", "/minimum \\d/.test(document.querySelector('.tiles').innerText)");
   await page.until("a strip", "document.querySelectorAll('.hour-row svg .block').length > 0");
+  // Prices come with the operator's answer; the sample's first stage counts requests.
+  await page.until("what every stage and pool costs", "document.querySelectorAll('.costs tbody tr').length > 6 && [...document.querySelectorAll('.costs td:nth-child(3)')].every((one) => one.textContent !== '–')");
+  await page.until("what a thousand requests cost", "/^\\d[\\d.]* per 1,000 requests, at /.test(document.querySelector('[data-key=costs] h2 .quiet').textContent)");
   await shot("ui-light");
   await readable("light");
   await page.media({ "prefers-color-scheme": "dark", "prefers-reduced-motion": "reduce" });
@@ -178,6 +181,7 @@ try {
   const url = option("--url") ?? (await demo());
   browser = await launch();
   failed = await walk(url, browser);
+  failed.push(...(await commented(out, browser, say)));
   failed.push(...(await hostile(url, browser, say)));
 } catch (error) {
   failed.push(String(error.stack ?? error));

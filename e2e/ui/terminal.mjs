@@ -120,8 +120,8 @@ const CHANGE = [
 ];
 const NODES = ["graviton=4:16,64Gi", "x86=2:16,64Gi", "l4-spot=6:8,32Gi,1", "h100=2:16,256Gi,1", "inferentia=2:4,16Gi,1"];
 
-/** Writes the picture of `plan`: the sample with a change, against the branch that it is meant for. */
-export function planned(out, say = console.log) {
+/** The pull request of docs/how-to/plan.md in a repository of its own, on top of the branch main: what `look` makes of its folder. */
+function changed(look) {
   const folder = mkdtempSync(join(tmpdir(), "tiercel-plan-"));
   try {
     const git = (...args) => execFileSync("git", ["-C", folder, "-c", "user.name=demo", "-c", "user.email=demo@localhost", "-c", "commit.gpgsign=false", ...args]);
@@ -137,17 +137,28 @@ export function planned(out, say = console.log) {
       text = text.replace(before, after);
     }
     writeFileSync(file, text);
-    const nodes = NODES.map((pool) => `--nodes ${pool}`);
-    const command = `LC_ALL=C.UTF-8 TERM=screen-256color ${program} plan -f deploy --diff main ${nodes.join(" ")}`;
-    const screen = shown("plan", command, 84, 60, /replicas\.max, pools and budget/, folder);
-    const typed = `tiercel plan -f deploy --diff main ${nodes.slice(0, 2).join(" ")} \\\n    ${nodes.slice(2).join(" ")}`;
-    mkdirSync(out, { recursive: true });
-    writeFileSync(join(out, "cli-plan.svg"), drawn(typed, screen, 88));
-    say("cli-plan.svg");
+    return look(folder);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
+
+/** Writes the picture of `plan`: the sample with a change, against the branch that it is meant for. */
+export function planned(out, say = console.log) {
+  const nodes = NODES.map((pool) => `--nodes ${pool}`);
+  const command = `LC_ALL=C.UTF-8 TERM=screen-256color ${program} plan -f deploy --diff main ${nodes.join(" ")}`;
+  const screen = changed((folder) => shown("plan", command, 84, 60, /replicas\.max, pools and budget/, folder));
+  const typed = `tiercel plan -f deploy --diff main ${nodes.slice(0, 2).join(" ")} \\\n    ${nodes.slice(2).join(" ")}`;
+  mkdirSync(out, { recursive: true });
+  writeFileSync(join(out, "cli-plan.svg"), drawn(typed, screen, 88));
+  say("cli-plan.svg");
+}
+
+/** The same plan in Markdown, as a pull request gets it. */
+export const planText = () => {
+  const nodes = NODES.flatMap((pool) => ["--nodes", pool]);
+  return changed((folder) => execFileSync(program, ["plan", "-f", "deploy", "--diff", "main", ...nodes, "-o", "markdown"], { cwd: folder, encoding: "utf8" }));
+};
 
 /** Writes the pictures of the commands into a folder. */
 export function pictures(out, { namespace = "default", pipeline = "support-agent", say = console.log } = {}) {

@@ -39,6 +39,7 @@ function now(detail, tiers, why, width) {
     tiles(detail, why),
     h("section", { class: "panel wide" }, h("h2", {}, "Stages"), graph(detail, why?.dry ?? [], width - (narrow ? 28 : 36), narrow)),
     h("section", { class: "panel wide" }, h("h2", {}, "Replicas by pool", h("span", { class: "quiet" }, span(detail.past))), hour(detail, tiers, Math.max(120, width - (narrow ? 40 : 300)))),
+    costs(detail, why),
     h("section", { class: "panel" }, h("h2", {}, "Decisions"), decisions(detail)),
     h("section", { class: "panel" }, h("h2", {}, "Conditions"), conditions(detail)),
   );
@@ -72,6 +73,82 @@ const beside = (why) => {
   const title = why?.cost?.minimumPerHour === undefined ? "the operator has not said it" : "minimum: the least replicas, where one costs the least";
   return h("span", { class: "note", title }, `planned ${money(why?.cost?.plannedPerHour) ?? DASH}, minimum ${money(why?.cost?.minimumPerHour) ?? DASH}`);
 };
+
+// Cost. Replicas are the status's, what one costs and draws the operator's. A sum of which a part is not known is not known.
+
+function costs(detail, why) {
+  const parts = detail.stages.flatMap((stage) => stage.pools.filter((pool) => pool.replicas > 0).map((pool) => part(stage, pool, why)));
+  const sums = (name, those) => ({ name, replicas: sum(those, "replicas"), cost: sum(those, "cost"), watts: sum(those, "watts") });
+  const all = sums("All", parts);
+  const whole = { ...all, cost: all.cost ?? stated(detail.screen.costPerHour), watts: all.watts ?? stated(detail.screen.powerWatts) };
+  const stages = detail.stages.map((stage) => sums(stage.name, parts.filter((one) => one.stage === stage.name)));
+  const used = [...new Set(parts.map((one) => one.pool))].map((pool) => sums(pool, parts.filter((one) => one.pool === pool)));
+  const powered = parts.some((one) => one.watts !== null);
+  return h(
+    "section",
+    { class: "panel wide", "data-key": "costs" },
+    h("h2", {}, "Cost", thousand(detail, why, whole.cost)),
+    h("div", { class: "costs" }, cost_table("Stage", stages, whole, powered), used.length ? cost_table("Pool", used, whole, powered) : null),
+  );
+}
+
+/** The replicas of a stage on a pool: what all of them cost per hour and draw, null where nobody says so. */
+function part(stage, pool, why) {
+  const one = why?.stages?.find(({ name }) => name === stage.name)?.pools.find(({ name }) => name === pool.name)?.replica;
+  const times = (value) => (value === undefined ? null : value * pool.replicas);
+  return { stage: stage.name, pool: pool.name, replicas: pool.replicas, cost: times(one?.costPerHour), watts: times(one?.watts) };
+}
+
+const sum = (parts, what) => parts.reduce((all, one) => (all === null || one[what] === null ? null : all + one[what]), 0);
+
+/** A number of the status; null where it has none. */
+const stated = (text) => (money(text) === null ? null : Number(text));
+
+/** What a thousand requests cost at the rate of now. */
+function thousand(detail, why, cost) {
+  const rate = arriving(detail, why);
+  const known = rate > 0 && cost !== null;
+  const title = known ? "cost of an hour over the requests that come in within it" : "known where every stage that nobody calls declares requestsPerSecond, and requests come in";
+  return h("span", { class: "quiet", title }, `${known ? money((cost / rate / 3600) * 1000) : DASH} per 1,000 requests${known ? `, at ${number(rate)} requests/s` : ""}`);
+}
+
+/** Requests per second that come in: those of the stages that nobody calls. Demand is what replicas at their target serve them with. */
+function arriving(detail, why) {
+  const called = new Set(detail.graph.edges.map((edge) => edge.to));
+  const first = (why?.stages ?? []).filter((stage) => !called.has(stage.name));
+  const rates = first.map((stage) => (stage.unit === "requestsPerSecond" && stage.demand !== undefined && stage.targetPercent !== undefined ? (stage.demand * stage.targetPercent) / 100 : null));
+  return rates.length === 0 || rates.includes(null) ? null : rates.reduce((all, rate) => all + rate, 0);
+}
+
+/** One line for each, the dearest first, and the whole. */
+function cost_table(what, lines, whole, powered) {
+  const cells = (line) => [
+    h("td", { class: "num" }, line.replicas),
+    h("td", { class: "num" }, money(line.cost) ?? DASH),
+    h("td", { class: "num share" }, share(line.cost, whole.cost)),
+    powered ? h("td", { class: "num" }, line.watts === null ? DASH : number(line.watts)) : null,
+  ];
+  const row = (line) => h("tr", { "data-key": line.name, class: line.replicas === 0 ? "dim" : null }, h("th", { scope: "row" }, line.name), cells(line));
+  return h(
+    "div",
+    { class: "scroll", tabindex: "0", role: "group", "aria-label": `Cost by ${what.toLowerCase()}` },
+    h(
+      "table",
+      {},
+      h("thead", {}, h("tr", {}, [what, "Replicas", "Per hour", "Share", powered ? "Watts" : null].filter(Boolean).map((text, at) => h("th", { scope: "col", class: at > 0 ? "num" : null }, text)))),
+      h("tbody", {}, [...lines].sort((a, b) => (b.cost ?? -1) - (a.cost ?? -1)).map(row)),
+      h("tfoot", {}, row(whole)),
+    ),
+  );
+}
+
+/** Which part of the whole that is. */
+function share(cost, whole) {
+  if (cost === null || !(whole > 0)) return DASH;
+  const percent = Math.min(100, (100 * cost) / whole);
+  const text = percent > 0 && percent < 1 ? "<1 %" : `${Math.round(percent)} %`;
+  return [h("span", { class: "meter", "aria-hidden": "true" }, cost > 0 ? h("i", { css: { width: `${percent}%` } }) : null), h("span", { class: "percent" }, text)];
+}
 
 function decisions(detail) {
   const all = new Map();
