@@ -4,6 +4,7 @@
 //! There are as many as Deployments, so two UIDs are all that is kept of each.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::Stream;
@@ -19,6 +20,9 @@ use super::view::watcher_config;
 use super::watch::Ended;
 use crate::api::labels;
 
+/// HTTP status of what the caller may not do.
+const FORBIDDEN: u16 = 403;
+
 /// Owners by the UID of what they own.
 type Known = HashMap<Box<str>, Box<str>>;
 
@@ -27,6 +31,8 @@ type Known = HashMap<Box<str>, Box<str>>;
 pub struct Owners {
     known: Arc<RwLock<Known>>,
     filled: watch::Sender<bool>,
+    /// Nobody lets us look: then labels have to do, as they did in roles of before.
+    blind: Arc<AtomicBool>,
 }
 
 impl Default for Owners {
@@ -34,18 +40,22 @@ impl Default for Owners {
         Self {
             known: Arc::default(),
             filled: watch::Sender::new(false),
+            blind: Arc::default(),
         }
     }
 }
 
 impl Owners {
-    /// Whether the Deployment with this UID owns the `ReplicaSet` with that.
+    /// Whether the Deployment with this UID owns the `ReplicaSet` with that; true of all while `ReplicaSet`s may not be seen.
     pub fn own(&self, deployment: &str, replica_set: &str) -> bool {
+        if self.blind.load(Ordering::Relaxed) {
+            return true;
+        }
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.get(replica_set).is_some_and(|owner| &**owner == deployment)
     }
 
-    /// Waits until it has been filled once.
+    /// Waits until it has been filled once, or may not be.
     ///
     /// # Errors
     /// When the watch ended before that.
@@ -77,6 +87,20 @@ pub struct Writer {
 }
 
 impl Writer {
+    /// The server does not let us look, with this HTTP status. An operator that is upgraded before its roles goes on as the one
+    /// before it did; what was known once still holds.
+    pub fn refused(&mut self, code: u16) -> Option<News> {
+        if code != FORBIDDEN || *self.owners.filled.borrow() {
+            return None;
+        }
+        tracing::warn!(
+            "the right to list and watch replicasets is missing: pods count by their labels; upgrade the operator's roles"
+        );
+        self.owners.blind.store(true, Ordering::Relaxed);
+        self.owners.filled.send_replace(true);
+        Some(News::Everything)
+    }
+
     /// Takes in one event of the watch.
     pub fn apply(&mut self, event: Event<PartialObjectMeta<ReplicaSet>>) -> Option<News> {
         match event {
@@ -86,6 +110,7 @@ impl Writer {
                 let mut listed = std::mem::take(&mut self.listed);
                 listed.shrink_to_fit();
                 self.owners.with(|known| *known = listed);
+                self.owners.blind.store(false, Ordering::Relaxed);
                 self.owners.filled.send_replace(true);
                 return Some(News::Everything);
             }
@@ -170,5 +195,24 @@ mod tests {
         writer.apply(Event::Init);
         writer.apply(Event::InitDone);
         assert!(!owners.own("deployment-a", "one"));
+    }
+
+    #[test]
+    fn without_the_right_to_look_labels_have_to_do_until_there_is_one() {
+        let mut writer = Writer::default();
+        let owners = writer.owners.clone();
+        assert_eq!(writer.refused(500), None);
+        assert!(
+            !owners.own("deployment-a", "one"),
+            "the server is down, and tried again"
+        );
+        assert_eq!(writer.refused(403), Some(News::Everything));
+        assert!(owners.own("deployment-a", "one"));
+        assert_eq!(writer.refused(403), None, "told once");
+        writer.apply(Event::Init);
+        writer.apply(Event::InitDone);
+        assert!(!owners.own("deployment-a", "one"));
+        assert_eq!(writer.refused(403), None);
+        assert!(!owners.own("deployment-a", "one"), "what was known once still holds");
     }
 }

@@ -238,11 +238,17 @@ fn owners(client: &Client, namespace: Option<&str>, sinks: &Sinks, tasks: &mut J
     let (owners, mut writer, stream) = watch_owners(client, namespace);
     let sinks = sinks.clone();
     tasks.spawn(stream.for_each(move |event| {
-        match event.map(|event| writer.apply(event)) {
-            Ok(Some(owners::News::Of(variant))) => sinks.notice(Notice::Owner(variant)),
-            Ok(Some(owners::News::Everything)) => sinks.notice(Notice::World),
-            Ok(None) => {}
-            Err(error) => sinks.failed("ReplicaSet", &error),
+        let news = match event {
+            Ok(event) => writer.apply(event),
+            Err(error) => {
+                sinks.failed("ReplicaSet", &error);
+                writer.refused(stores::status_code(&error))
+            }
+        };
+        match news {
+            Some(owners::News::Of(variant)) => sinks.notice(Notice::Owner(variant)),
+            Some(owners::News::Everything) => sinks.notice(Notice::World),
+            None => {}
         }
         ready(())
     }));

@@ -16,6 +16,7 @@ use crate::api::{ComputePool, TieredPipeline, labels};
 use crate::cli::cluster::plainly;
 use crate::cli::print;
 use crate::cli::watch::{Event, held, is_filled, said, stored};
+use crate::controller::stores::status_code;
 use crate::view::tree::Seen;
 
 /// Changes within so long are shown together.
@@ -134,7 +135,7 @@ fn heard(from: From, events: impl Stream<Item = Event> + Send + 'static) -> BoxS
 
 /// What the server says, or that it says nothing.
 fn trouble(error: &watcher::Error) -> Trouble {
-    let code = code(error);
+    let code = status_code(error);
     let problem = said(error);
     let problem = if code == 0 { unanswered(&problem) } else { problem };
     (problem, advice(code))
@@ -142,17 +143,6 @@ fn trouble(error: &watcher::Error) -> Trouble {
 
 fn unanswered(problem: &str) -> String {
     format!("the API server does not answer: {problem}")
-}
-
-/// The HTTP status of the server's answer; 0 for none.
-const fn code(error: &watcher::Error) -> u16 {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => status.code,
-        _ => 0,
-    }
 }
 
 const fn advice(code: u16) -> &'static str {

@@ -393,10 +393,14 @@ fn arriving(pipeline: PipelineIdx, index: &Index, state: &State) -> Option<u64> 
     entries
         .map(|(at, entry)| {
             let demand = state.report(at)?.demand_millis.filter(|_| entry.rated)?;
-            let share = u128::from(demand) * u128::from(entry.target_permille) / 1_000;
-            u64::try_from(share).ok()
+            without_headroom(demand, entry.target_permille)
         })
         .try_fold(0_u64, |sum, demand| Some(sum.saturating_add(demand?)))
+}
+
+/// What arrives, of a demand that is planned for at a target utilization.
+fn without_headroom(demand: u64, target_permille: u32) -> Option<u64> {
+    u64::try_from(u128::from(demand) * u128::from(target_permille) / 1_000).ok()
 }
 
 /// Cost of a thousand requests, from the cost of an hour and the rate, thousandths per second.
@@ -409,6 +413,12 @@ fn per_thousand(cost_per_hour_micros: u64, rate_millis: Option<u64>) -> Option<u
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_free_is_no_request() {
+        assert_eq!(without_headroom(10_667, 750), Some(8_000));
+        assert_eq!(without_headroom(u64::MAX, 1_000), Some(u64::MAX));
+    }
 
     #[test]
     fn a_thousand_requests_cost_their_share_of_the_hour() {
