@@ -118,7 +118,7 @@ pub(crate) async fn a_rolling_update_under_steady_load_changes_no_replicas(suite
     };
     tokio::select! {
         () = roll => {}
-        summary = scene.load_into(Arc::clone(&recorder), "chat", &[(0, 9.0), (4, 18.0), (240, 18.0)]) => {
+        summary = scene.load_into(Arc::clone(&recorder), "chat", &[(0, 9.0), (4, 20.5), (240, 20.5)]) => {
             panic!("not done within the load: {summary:?}")
         }
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tiercel_e2e::command::Output;
 use tiercel_e2e::helm::Helm;
 use tiercel_e2e::nodes::X86;
-use tiercel_e2e::wait::eventually;
+use tiercel_e2e::wait::{eventually, wanted};
 
 use crate::behaviour::{Scene, handed_over, server, serving};
 use crate::suite::Suite;
@@ -168,9 +168,12 @@ impl Repository {
     }
 
     async fn shows_no_difference(&self, manifests: &str) {
-        let output = self.kubectl("diff", manifests).await;
-        let told = (output.code, &*output.stdout);
-        assert_eq!(told, (Some(0), ""), "{}", output.stderr);
+        // It reads everything twice; status may move in between, and not every time.
+        let same = eventually(PATIENCE, "there is no difference", async || {
+            let output = self.kubectl("diff", manifests).await;
+            wanted((output.code, output.stdout), &(Some(0), String::new()))
+        });
+        same.await.unwrap();
     }
 
     /// Everything of this space that somebody applied or the operator made, status aside, and the version of each.

@@ -289,15 +289,15 @@ impl Tiered {
         all.into_iter().map(words).collect()
     }
 
-    /// Waits until the last event about a pipeline has this type and reason. Returns its note.
+    /// Waits for an event about a pipeline has this type and reason. Returns its note.
     pub(crate) async fn told(&self, name: &str, what: &str) -> String {
-        let wait = format!("the last event about '{name}' is {what}");
-        let last = eventually(PATIENCE, wait, async || {
+        let wait = format!("an event about '{name}' is {what}");
+        let told = eventually(PATIENCE, wait, async || {
             let events = self.events(name).await;
-            let found = events.last().filter(|(last, _)| last == what);
+            let found = events.iter().rev().find(|(event, _)| event == what);
             found.map(|(_, note)| note.clone()).ok_or_else(|| format!("{events:?}"))
         });
-        last.await.unwrap()
+        told.await.unwrap()
     }
 
     /// Waits until a pipeline's status shows such a decision: replicas change first, status tells of it later.

@@ -409,6 +409,14 @@ fn the_silent_are_told_with_pods_age_and_the_commonest_reason() {
         (Some((2, 3)), &["pod-c".to_owned()][..], None),
         "the newest moves with every answer"
     );
+    let frozen = Signal {
+        state: State::Stale,
+        newest_seconds: Some(0.4),
+        fresh_seconds: 5.0,
+        ..Signal::default()
+    };
+    let told_of_frozen = super::super::view::silence(vec![frozen], 60_000);
+    assert_eq!(told_of_frozen[0].newest, None, "answers go on, with nothing new");
     // The same whenever it is looked at, or status would be written again and again.
     let (one, later) = (told(&["a", "b"], 60_000), told(&["a", "b"], 60_400));
     assert_eq!(one, later);

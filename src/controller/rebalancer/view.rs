@@ -246,10 +246,10 @@ pub fn silence(signals: Vec<Signal>, now_ms: u64) -> Vec<Silence> {
             why: Some(gap.why).filter(|why| !why.is_empty()),
             named: gap.named,
             about: gap.pods.unwrap_or_default(),
-            // Where some pods still answer, the newest moves with every answer.
+            // Where somebody still answers, if with nothing new, the newest moves with every answer.
             newest: signal
                 .newest_seconds
-                .filter(|_| signal.state != Read::Fresh)
+                .filter(|age| signal.state != Read::Fresh && *age > signal.fresh_seconds)
                 .and_then(|age| moment(now_ms, age)),
         }
     });
