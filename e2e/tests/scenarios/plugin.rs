@@ -87,15 +87,20 @@ pub(crate) async fn what_is_there_is_shown_paused_resumed_and_reported(suite: &S
 
     // What it costs, as the operator says it now: all that there is, all that is planned, and all that must be.
     let operator = format!("http://127.0.0.1:{}", cluster.port(Port::Operator));
-    let costs: Value =
-        serde_json::from_str(&told(&["cost", "chat", "-o", "json", "--operator", &operator]).await).unwrap();
-    let line = &costs["lines"][0];
-    assert_eq!(line["of"], json!([namespace, "chat"]), "{costs}");
     let per_hour: f64 = status["costPerHour"].as_str().unwrap().parse().unwrap();
-    for column in ["perHour", "plannedPerHour", "minimumPerHour"] {
-        let seen = line[column].as_f64().unwrap();
-        assert!((seen - per_hour).abs() < 0.01, "{column} beside {per_hour}: {costs}");
-    }
+    // Metrics follow once a second.
+    let costs = eventually(PATIENCE, format!("everything costs {per_hour}"), async || {
+        let costs = told(&["cost", "chat", "-o", "json", "--operator", &operator]).await;
+        let costs: Value = serde_json::from_str(&costs).map_err(|error| error.to_string())?;
+        let line = &costs["lines"][0];
+        let is_right = |column| (line[column].as_f64().unwrap_or(f64::NAN) - per_hour).abs() < 0.01;
+        let all = ["perHour", "plannedPerHour", "minimumPerHour"]
+            .into_iter()
+            .all(is_right);
+        let all = all && line["of"] == json!([namespace, "chat"]);
+        if all { Ok(()) } else { Err(costs.to_string()) }
+    });
+    costs.await.unwrap();
     let by_pool = told(&["cost", "--by", "pool", "--operator", &operator]).await;
     assert!(by_pool.contains(&scene.tiered.pool_name("x86")), "{by_pool}");
 
