@@ -89,7 +89,7 @@ pub(crate) async fn what_is_there_is_shown_paused_resumed_and_reported(suite: &S
     let operator = format!("http://127.0.0.1:{}", cluster.port(Port::Operator));
     let per_hour: f64 = status["costPerHour"].as_str().unwrap().parse().unwrap();
     // Metrics follow once a second.
-    let costs = eventually(PATIENCE, format!("everything costs {per_hour}"), async || {
+    eventually(PATIENCE, format!("everything costs {per_hour}"), async || {
         let costs = told(&["cost", "chat", "-o", "json", "--operator", &operator]).await;
         let costs: Value = serde_json::from_str(&costs).map_err(|error| error.to_string())?;
         let line = &costs["lines"][0];
@@ -99,8 +99,9 @@ pub(crate) async fn what_is_there_is_shown_paused_resumed_and_reported(suite: &S
             .all(is_right);
         let all = all && line["of"] == json!([namespace, "chat"]);
         if all { Ok(()) } else { Err(costs.to_string()) }
-    });
-    costs.await.unwrap();
+    })
+    .await
+    .unwrap();
     let by_pool = told(&["cost", "--by", "pool", "--operator", &operator]).await;
     assert!(by_pool.contains(&scene.tiered.pool_name("x86")), "{by_pool}");
 
