@@ -36,6 +36,7 @@ pub(crate) async fn tiercel(kubeconfig: PathBuf, args: &[&str]) -> Output {
         .unwrap()
 }
 
+#[expect(clippy::too_many_lines, reason = "one session, told in the order it happens")]
 pub(crate) async fn what_is_there_is_shown_paused_resumed_and_reported(suite: &Suite) {
     let scene = Scene::shared(suite, &[], serving()).await;
     scene.tiered.space.nodes(&X86, 1).await;
