@@ -37,7 +37,7 @@ pub struct Inputs<'a> {
     pub stage: &'a str,
     /// Its demand, thousandths of requests per second.
     pub demand_millis: u64,
-    /// Age of the newest signal behind it, milliseconds; absent where no signal caused it.
+    /// Age of the stage's newest signal, milliseconds; absent where none has come.
     pub signal_age_ms: Option<u64>,
     /// What the core took for this step, all its decisions together, microseconds.
     pub step_us: u128,

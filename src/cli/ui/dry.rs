@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use futures::{StreamExt as _, stream};
 use serde::Serialize;
 
 use crate::cli::asking::{Operator, Unreached};
@@ -18,13 +17,13 @@ const PIPELINES_MAX: usize = 16;
 /// All of these questions together. What has been answered by then is told.
 const DEADLINE: Duration = Duration::from_secs(3);
 
-/// A stage that adds nothing on a pool for a while.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A stage that adds nothing on a pool for a while. In the order of pools and names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(super) struct Place {
+    pool: String,
     namespace: String,
     pipeline: String,
     stage: String,
-    pool: String,
     /// Why, in a few words; absent where the operator was not asked that much.
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
@@ -50,34 +49,26 @@ pub(super) async fn find(operator: &Operator, namespace: Option<&str>) -> Result
         .iter()
         .map(|place| (place.namespace.clone(), place.pipeline.clone()))
         .collect();
-    let mut known = BTreeMap::new();
-    // What is not answered stays as it is: the pools are dry all the same.
+    // What is not answered in time stays as it is: the pools are dry all the same.
     let ask = async {
-        let mut questions = stream::iter(pipelines).take(PIPELINES_MAX);
-        while let Some((namespace, pipeline)) = questions.next().await {
+        for (namespace, pipeline) in pipelines.into_iter().take(PIPELINES_MAX) {
             let Ok(document) = operator.ask(&namespace, &pipeline).await else {
                 continue;
             };
             for dry in asked::asked(&document).dry {
-                known.insert(
-                    (namespace.clone(), pipeline.clone(), dry.stage, dry.pool),
-                    (dry.why, dry.until),
-                );
+                let is_meant = |place: &&mut Place| {
+                    place.namespace == namespace
+                        && place.pipeline == pipeline
+                        && place.stage == dry.stage
+                        && place.pool == dry.pool
+                };
+                if let Some(place) = places.iter_mut().find(is_meant) {
+                    (place.why, place.until) = (Some(dry.why), dry.until);
+                }
             }
         }
     };
     let _ = tokio::time::timeout(DEADLINE, ask).await;
-    for place in &mut places {
-        let key = (
-            place.namespace.clone(),
-            place.pipeline.clone(),
-            place.stage.clone(),
-            place.pool.clone(),
-        );
-        if let Some((why, until)) = known.remove(&key) {
-            (place.why, place.until) = (Some(why), until);
-        }
-    }
     Ok(places)
 }
 
@@ -105,17 +96,7 @@ fn places(body: &str) -> Result<Vec<Place>, exposition::Error> {
             }
         })
         .collect();
-    places.sort_by(|a, b| {
-        let key = |place: &Place| {
-            (
-                place.pool.clone(),
-                place.namespace.clone(),
-                place.pipeline.clone(),
-                place.stage.clone(),
-            )
-        };
-        key(a).cmp(&key(b))
-    });
+    places.sort();
     Ok(places)
 }
 

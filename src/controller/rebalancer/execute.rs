@@ -104,7 +104,9 @@ impl Rebalancer {
                 return;
             }
         }
-        let driver = self.state.report(decision.stage).and_then(|report| report.driver);
+        let report = self.state.report(decision.stage);
+        let signal_age_ms = report.and_then(|report| report.signal_age_ms);
+        let driver = report.and_then(|report| report.driver);
         let summary = view::summarize(decision, driver, &self.index, self.ctx.epoch, self.ctx.clock.wall());
         tracing::info!(
             namespace = id.namespace,
@@ -128,7 +130,7 @@ impl Rebalancer {
             pipeline: (&id.namespace, &id.name),
             stage: &stage_name,
             demand_millis: decision.demand_millis,
-            signal_age_ms: sampled_ms.map(|at| self.ctx.clock.now_ms().saturating_sub(at)),
+            signal_age_ms,
             step_us: self.step_took.as_micros(),
         };
         let span = spans::decision(&inputs, &summary, decision.advisory);
