@@ -261,12 +261,21 @@ impl Tiered {
 
     /// Waits until a condition of a pipeline has this status and reason, for the latest spec. Returns its message.
     pub(crate) async fn says(&self, name: &str, type_: &str, status: &str, reason: &str) -> String {
-        let what = format!("pipeline '{name}' says {type_}={status} {reason}");
+        self.says_that(name, (type_, status, reason), "").await
+    }
+
+    /// As above, with these words in its message: reason and message may be from a moment before.
+    pub(crate) async fn says_that(&self, name: &str, verdict: (&str, &str, &str), words: &str) -> String {
+        let (type_, status, reason) = verdict;
+        let what = format!("pipeline '{name}' says {type_}={status} {reason} '{words}'");
         self.until(name, &what, |pipeline| {
             let condition = condition(&pipeline, type_)?;
             let seen = (condition.status.as_str(), condition.reason.as_str());
-            wanted(seen, &(status, reason)).map_err(|_| told(&condition))?;
-            Ok(condition.message)
+            if seen == (status, reason) && condition.message.contains(words) {
+                Ok(condition.message)
+            } else {
+                Err(told(&condition))
+            }
         })
         .await
     }
