@@ -67,6 +67,10 @@ pub(super) enum Bug {
     SpareOffByOne,
     /// Ready replicas go before others have taken over.
     BreakBeforeMake,
+    /// Of stages that wait for each other's room, the one that loses most gives way.
+    MostGivesWay,
+    /// For a lower price, too.
+    PriceGivesWay,
     /// What shrinks is written before what grows.
     ShrinkFirst,
     /// A shift grows as far as there is room.

@@ -53,6 +53,8 @@ pub enum Reason {
     NoCapacity,
     /// Second half of a shift: the target is Ready.
     MakeBeforeBreak,
+    /// Stages wait for each other's room: this one loses least by giving up replicas before their replacement is Ready.
+    GivesWay,
     /// One replica goes back to a pool that was dry.
     Probe,
     /// The declared fallback for lost signals.

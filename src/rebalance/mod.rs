@@ -48,7 +48,8 @@
 //! Where pools or budgets are short there are many plans that are nearly as good. The last plan is the one to beat:
 //! another replaces it only if it is better by a measure that does not depend on how far the shift has come, so under
 //! constant input there are finitely many. A shift that waits for room or money which nothing on its way will make is
-//! given up until something changes (`pinned`). After a start, what is found running is left as it is where something is
+//! given up until something changes (`pinned`), but where stages wait for each other's and more would be served: then one of
+//! them gives way (`way`). After a start, what is found running is left as it is where something is
 //! short, floors apart, until something changes: whoever ran before knew more.
 //!
 //! # What does not hold
@@ -120,6 +121,7 @@ pub mod sweep;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod way;
 pub mod world;
 
 pub use state::State;

@@ -17,6 +17,7 @@ use super::sense;
 use super::spend::{Spend, Sum, exceeded, together};
 use super::state::State;
 use super::verify::{Books, Observed};
+use super::way::{Waits, Way, way};
 use super::world::{Event, Mode, Pipeline, PoolIdx, Stage, StageIdx, VariantIdx};
 
 /// The period of what a stage may shrink by.
@@ -159,12 +160,20 @@ fn act(state: &mut State, plan: &Plan, now_ms: u64) -> Vec<Decision> {
     };
     let mut decisions = Vec::new();
     for at in queue(state) {
-        decisions.extend(act_stage(state, &mut context, at));
+        decisions.extend(act_stage(state, &mut context, at, None));
     }
-    // Stages that wait for each other's room wait for ever. What they can do without it is planned anew.
+    // Stages that wait for each other's room wait for ever: one gives way, or what they can do without it is planned anew.
     if decisions.is_empty() && state.variants.iter().all(super::state::VariantMemory::at_rest) {
-        for (at, left, room) in context.waiting {
-            if let Some(memory) = state.stages.get_mut(at).filter(|memory| !memory.pinned) {
+        let waiting = std::mem::take(&mut context.waiting);
+        let pinned = |at: usize| state.stages.get(at).is_none_or(|memory| memory.pinned);
+        let free = waiting.iter().map(|(waits, ..)| *waits);
+        let free: Vec<Waits> = free.filter(|waits| !pinned(waits.stage)).collect();
+        if let Some(way) = way(state, plan, &free) {
+            decisions.extend(act_stage(state, &mut context, way.stage, Some(way)));
+            return decisions;
+        }
+        for (waits, left, room) in waiting {
+            if let Some(memory) = state.stages.get_mut(waits.stage).filter(|memory| !memory.pinned) {
                 memory.pinned = true;
                 memory.try_with(left, &room);
                 state.wake_ms = Some(now_ms.saturating_add(1));
@@ -240,7 +249,7 @@ struct Context<'a> {
     costs: Vec<u128>,
     books: Books,
     /// Stages whose next write finds no room, with the budget and room that are left.
-    waiting: Vec<(usize, Spend, Vec<u32>)>,
+    waiting: Vec<(Waits, Spend, Vec<u32>)>,
     now_ms: u64,
 }
 
@@ -304,7 +313,7 @@ fn empty_report() -> StageReport {
     clippy::too_many_lines,
     reason = "one pass over one stage, told in the order it happens"
 )]
-fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<Decision> {
+fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize, way: Option<Way>) -> Option<Decision> {
     let now_ms = context.now_ms;
     let stage = state.world.stages.get(at)?.clone();
     let range = variants_of(&state.world, at);
@@ -368,7 +377,11 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
     let left = context.ledger.budget(pipeline);
     let differs = sites.iter().any(|site| site.desired != site.planned);
     let mut steps = Steps::default();
-    if differs && senses.observed && mode != Mode::Paused {
+    if let Some(way) = way {
+        let here = sites.get(way.site)?.desired;
+        steps.writes.push((way.site, here.checked_sub(way.count)?));
+        steps.ready_removed = way.count;
+    } else if differs && senses.observed && mode != Mode::Paused {
         let mut apart = (mode == Mode::Advisory).then(|| context.ledger.clone());
         let ledger = apart.as_mut().unwrap_or(&mut context.ledger);
         steps = moves::next(&sites, declared, &terms, ledger, pipeline);
@@ -433,6 +446,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         });
         let second_half = !grows && steps.ready_removed > 0 && sites.iter().any(|site| site.planned > 0);
         let shifted = second_half
+            && way.is_none()
             && !matches!(
                 memory.cause,
                 Some(Trigger::DemandFell | Trigger::SignalsLost | Trigger::Learned)
@@ -447,6 +461,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
                 memory.trigger(grows)
             },
             reason: match (probing, shifted) {
+                _ if way.is_some() => Reason::GivesWay,
                 (true, _) => Reason::Probe,
                 (_, true) => Reason::MakeBeforeBreak,
                 _ => reason,
@@ -469,7 +484,13 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         memory.try_with(left, &room);
     }
     if steps.blocked.room && steps.writes.is_empty() {
-        context.waiting.push((at, left, room));
+        let spent = memory.shifts.spent(now_ms, HOUR_MS);
+        let waits = Waits {
+            stage: at,
+            shrinks: terms.shrink_max,
+            shifts: u64::from(stage.moves_per_hour).saturating_sub(spent),
+        };
+        context.waiting.push((waits, left, room));
     }
     let rejected = decided.is_err();
     state
@@ -483,7 +504,8 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize) -> Option<
         state.next_id += 1;
         if writes(mode) {
             let grows = decision.moves.iter().any(|one| one.to > one.from);
-            if grows && !senses.forced && covers(&sites) && sites.iter().any(|site| site.desired > site.planned) {
+            let shifts = grows && covers(&sites) && sites.iter().any(|site| site.desired > site.planned);
+            if way.is_some() || (shifts && !senses.forced) {
                 memory.shifts.spend(now_ms, 1);
             }
             if steps.ready_removed > 0 {

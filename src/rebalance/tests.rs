@@ -6,6 +6,7 @@ use super::world::{DryReason, Event, OnSignalLoss, Reading, StageIdx, VariantIdx
 use super::{State, step};
 
 mod crowd;
+mod cycle;
 mod shared;
 mod sleep;
 

@@ -32,7 +32,8 @@ mod words {
                 Reason::BudgetExhausted => Reason::AtBounds,
                 Reason::AtBounds => Reason::NoCapacity,
                 Reason::NoCapacity => Reason::MakeBeforeBreak,
-                Reason::MakeBeforeBreak => Reason::Probe,
+                Reason::MakeBeforeBreak => Reason::GivesWay,
+                Reason::GivesWay => Reason::Probe,
                 Reason::Probe => Reason::Fallback,
                 Reason::Fallback => return None,
             })

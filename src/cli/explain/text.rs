@@ -108,6 +108,7 @@ pub(super) fn shaped(reason: &str) -> &'static str {
         "AtBounds" => "the bounds of the stage",
         "NoCapacity" => "no pool has room for all that is needed",
         "MakeBeforeBreak" => "a shift whose new replicas are Ready",
+        "GivesWay" => "stages waited for each other's room, and this one lost least by giving way",
         "Probe" => "one replica tries a pool that had no room",
         "Fallback" => "what is declared for lost signals",
         _ => ELSE_SHAPED,

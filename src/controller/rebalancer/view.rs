@@ -99,6 +99,7 @@ pub const fn reason_word(reason: Reason) -> &'static str {
         Reason::AtBounds => "AtBounds",
         Reason::NoCapacity => "NoCapacity",
         Reason::MakeBeforeBreak => "MakeBeforeBreak",
+        Reason::GivesWay => "GivesWay",
         Reason::Probe => "Probe",
         Reason::Fallback => "Fallback",
     }

@@ -30,6 +30,14 @@ const CAUGHT_BY: &[(Bug, &[&str])] = &[
         &["proofs::a_reading_without_any_number_is_no_reading_of_zero"],
     ),
     (
+        Bug::MostGivesWay,
+        &["tests::cycle::stages_in_each_others_way_are_untangled_where_more_is_served_for_it"],
+    ),
+    (
+        Bug::PriceGivesWay,
+        &["tests::cycle::for_a_price_alone_nobody_gives_way"],
+    ),
+    (
         Bug::StaleIsFresh,
         &["tests::s6_no_shrink_without_fresh_evidence_for_that_stage"],
     ),

@@ -2,8 +2,8 @@
 //! says that a stage is led, and what demand it answers.
 
 use super::Sim;
-use crate::rebalance::decision::{Decision, Move};
-use crate::rebalance::world::{Resources, Traffic};
+use crate::rebalance::decision::{Decision, Move, Reason};
+use crate::rebalance::world::{Resources, StageIdx, Traffic};
 
 /// What a stage has at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -251,7 +251,9 @@ impl Sim {
             .demand_millis
             .min(serves(stage.traffic, &planned))
             .min(before.serves);
-        let excused = self.before.over_budget[stage.pipeline.0 as usize] || before.ready > stage.max;
+        let excused = self.before.over_budget[stage.pipeline.0 as usize]
+            || before.ready > stage.max
+            || decision.reason == Reason::GivesWay && self.somebody_gains();
         if after.ready < before.ready && after.serves < required && !excused {
             let what = format!(
                 "break before make: {before:?} -> {after:?}, required {required} {:?} planned {planned:?} ready {:?}",
@@ -260,6 +262,21 @@ impl Sim {
             );
             self.fault(decision, &what);
         }
+    }
+
+    /// Whether the plan serves more of some stage's demand than its Ready replicas do.
+    fn somebody_gains(&self) -> bool {
+        (0..).zip(&self.world.stages).any(|(at, stage)| {
+            let (Some(report), range) = (self.state.report(StageIdx(at)), self.stage_range(at as usize)) else {
+                return false;
+            };
+            let planned: Vec<(u32, u64)> = range
+                .zip(&report.planned)
+                .map(|(at, &planned)| (planned, self.in_force(at)))
+                .collect();
+            let most = report.demand_millis.unwrap_or(0);
+            serves(stage.traffic, &planned).min(most) > self.tally(at as usize).serves
+        })
     }
 
     /// The share of its replicas that a stage may lose within a minute.
