@@ -51,10 +51,23 @@ fn the_archive_of_this_platform_has_the_name_and_the_checksum_of_the_manifest_an
     let listed = tar(&["-tzf", path]);
     assert_eq!(
         listed.lines().collect::<Vec<_>>(),
-        ["LICENSE", "kubectl-tiercel", "kubectl_complete-tiercel"]
+        [
+            "LICENSE",
+            "THIRD-PARTY-LICENSES",
+            "kubectl-tiercel",
+            "kubectl_complete-tiercel"
+        ]
     );
     tar(&["-xzf", path, "-C", out.to_str().unwrap()]);
     assert_eq!(std::fs::read_to_string(out.join("LICENSE")).unwrap(), read("LICENSE"));
+
+    let others = std::fs::read_to_string(out.join("THIRD-PARTY-LICENSES")).unwrap();
+    let (crates, texts) = others.split_once("\n---").unwrap();
+    // Linked, through others, and one that only tests use.
+    let linked = ["hyper", "aws-lc-sys", "insta"].map(|name| crates.contains(&format!("\n{name} v")));
+    assert_eq!(linked, [true, true, false], "{crates}");
+    let asked = ["Sean McArthur", "Redistributions in binary form must"];
+    assert_eq!(asked.map(|text| texts.contains(text)), [true; 2]);
 
     let manifest = documents(&std::fs::read_to_string(out.join("tiercel.yaml")).unwrap()).remove(0);
     assert_eq!(manifest["kind"], "Plugin");
