@@ -79,6 +79,9 @@ fn the_archive_of_this_platform_has_the_name_and_the_checksum_of_the_manifest_an
     }]);
     assert_eq!(manifest["spec"]["platforms"], platform, "those that have an archive");
     let bin = out.join(platform[0]["bin"].as_str().unwrap());
+    let size = |path: &Path| std::fs::metadata(path).unwrap().len();
+    let built = Path::new(env!("CARGO_BIN_EXE_kubectl-tiercel"));
+    assert!(size(&bin) < size(built), "what only debuggers read is not shipped");
     let help = Command::new(bin).arg("--version").output().unwrap();
     let told = String::from_utf8(help.stdout).unwrap();
     assert!(told.contains(env!("CARGO_PKG_VERSION")), "{told}");
