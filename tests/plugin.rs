@@ -6,7 +6,9 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// A command that asks a cluster. With the name of a pipeline, it ends in it.
 struct Asked {
@@ -202,7 +204,9 @@ fn every_command_says_what_is_wrong_in_one_line_with_the_promised_code() {
     ];
     for (case, answers, named_only, code, says) in cases {
         let config = kubeconfig(folder.path(), &serve(answers));
-        for command in COMMANDS.iter().filter(|command| command.named || !named_only) {
+        let meant = COMMANDS.iter().filter(|command| command.named || !named_only);
+        // Pools are proposed before tiercel is there.
+        for command in meant.filter(|command| code != 5 || command.words != ["discover"]) {
             let output = run(folder.path(), &config, command.words);
             println!("{case}");
             refused(&output, command.words, code, says);
@@ -466,6 +470,65 @@ fn an_old_operator_is_named_and_the_answer_is_still_given() {
     assert!(error.contains("the operator is 0.0.1"), "{error}");
 }
 
+/// A cluster in which pods may not be listed, and whose pool becomes another class once it is watched.
+fn watched(path: &str) -> (u16, String) {
+    let pool = |class: &str, version: u32| {
+        format!(
+            r#"{{"apiVersion":"tiercel.dev/v1alpha1","kind":"ComputePool","metadata":{{"name":"x86","resourceVersion":"{version}"}},
+                "spec":{{"tier":"CPU","class":"{class}","nodeSelector":{{"a":"b"}},"costPerNodeHour":"1"}}}}"#
+        )
+    };
+    let event = format!(r#"{{"type":"MODIFIED","object":{}}}"#, pool("zen5", 2)).replace('\n', "");
+    let items = match path {
+        path if path.contains("/pods") => return status(403, "User ann cannot list pods", ""),
+        path if path.contains("watch=true") && path.contains("/computepools") && path.contains("resourceVersion=1") => {
+            // Later than what was there before is drawn.
+            std::thread::sleep(Duration::from_secs(1));
+            return (200, event + "\n");
+        }
+        path if path.contains("watch=true") => {
+            std::thread::sleep(Duration::from_mins(1));
+            return (200, String::new());
+        }
+        path if path.contains("/tieredpipelines") => CHAT.to_owned(),
+        path if path.contains("/computepools") => pool("zen4", 1),
+        _ => String::new(),
+    };
+    let body = format!(r#"{{"kind":"List","apiVersion":"v1","metadata":{{"resourceVersion":"1"}},"items":[{items}]}}"#);
+    (200, body)
+}
+
+#[test]
+fn a_watch_shows_what_may_be_seen_says_what_may_not_and_follows_pools() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_kubectl-tiercel"))
+        .args(["get", "-w", "-o", "wide", "--timeout-seconds", "5"])
+        .env("KUBECONFIG", kubeconfig(folder.path(), &serve(watched)))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (sender, lines) = mpsc::channel();
+    let out = BufReader::new(watch.stdout.take().unwrap());
+    std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    let mut seen = Vec::new();
+    let mut open = vec![
+        "rag/chat",
+        "zen4",
+        "pods are not up to date: User ann cannot list pods",
+        "zen5",
+    ];
+    while !open.is_empty() {
+        let Ok(line) = lines.recv_timeout(Duration::from_secs(20)) else {
+            break;
+        };
+        open.retain(|wanted| !line.contains(wanted));
+        seen.push(line);
+    }
+    assert!(open.is_empty(), "{open:?} are missing:\n{}", seen.join("\n"));
+    assert_eq!(watch.wait().unwrap().code(), Some(0), "its time is up");
+}
+
 #[test]
 fn an_empty_cluster_is_no_error() {
     let folder = tempfile::tempdir().unwrap();
@@ -483,6 +546,37 @@ fn an_empty_cluster_is_no_error() {
         assert_eq!(output.status.code(), Some(0), "{words:?}");
         assert_eq!(String::from_utf8_lossy(&output.stdout), out, "{words:?}");
         assert_eq!(String::from_utf8_lossy(&output.stderr), error, "{words:?}");
+    }
+}
+
+#[test]
+fn pools_are_proposed_for_a_cluster_without_tiercel() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = |path: &str| {
+        if !path.contains("/nodes") {
+            return (404, "404 page not found\n".to_owned());
+        }
+        let node = r#"{"metadata":{"name":"n","labels":{"kubernetes.io/arch":"arm64","node.kubernetes.io/instance-type":"m8g.4xlarge"}},
+            "status":{"allocatable":{"cpu":"16","memory":"64Gi"}}}"#;
+        (
+            200,
+            format!(r#"{{"kind":"List","apiVersion":"v1","metadata":{{}},"items":[{node}]}}"#),
+        )
+    };
+    let config = kubeconfig(folder.path(), &serve(node));
+    for words in [&["discover"][..], &["discover", "-o", "yaml"]] {
+        let output = run(folder.path(), &config, words);
+        let (out, error) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        assert_eq!(output.status.code(), Some(0), "{words:?}: {error}");
+        assert!(out.contains("0.71808"), "{words:?}: {out}");
+        assert_eq!(
+            error,
+            "tiercel: the cluster knows no ComputePool yet: keep what -o yaml prints until tiercel is installed there\n",
+            "{words:?}"
+        );
     }
 }
 

@@ -4,7 +4,7 @@
 //
 //   node e2e/ui/screenshots.mjs [--url URL] [--out FOLDER]
 //
-// With --url a view that runs already is looked at; otherwise the demo is started and ended. FAST=1: its two minutes. TIERCEL_BIN
+// With --url a view that runs already is looked at, without the picture of pools in short supply; otherwise the demo is started and ended. FAST=1: its two minutes. TIERCEL_BIN
 // and TIERCEL_DEMO_BIN name the programs, CHROMIUM the browser.
 
 import { spawn } from "node:child_process";
@@ -50,8 +50,8 @@ async function end() {
   }
 }
 
-/** The demo, and the view of it. How long the load runs: seconds. */
-async function demo() {
+/** The demo under load: where its view is, and what was wrong with the page until then. */
+async function demo(browser) {
   const folder = join(target, "ui-demo");
   const fast = ["1", "true"].includes(process.env.FAST ?? "");
   rmSync(folder, { recursive: true, force: true });
@@ -85,25 +85,51 @@ async function demo() {
   }
   say(`the view is at ${url}`);
   await Promise.race([broken, load]);
-  const seconds = fast ? 85 : 235;
+  // The pools in the demo's stock-out, everything else when there is something to see of all: see e2e/src/demo/schedule.rs.
+  const [emptied, seconds] = fast ? [55, 85] : [130, 235];
+  const begun = Date.now();
+  const after = (moment) => Promise.race([broken, sleep(begun + moment * 1000 - Date.now())]);
   say(`${seconds} s of load first, so that there is something to see`);
-  await Promise.race([broken, sleep(seconds * 1000)]);
+  await after(emptied);
+  const faults = await shortage(url, browser, begun + (seconds - 5) * 1000);
+  await after(seconds);
   Object.assign(process.env, surroundings());
   pictures(out, { namespace: "agents", say });
-  return url;
+  return [url, faults];
 }
+
+/** The pools while one delivers nothing, which the page asks about once in a while: each load of it asks anew. */
+async function shortage(url, browser, end) {
+  const page = await open(browser);
+  await page.media({ "prefers-color-scheme": "light", "prefers-reduced-motion": "reduce" });
+  await page.size(1280, 960);
+  await page.go(`${url}#/pools`);
+  const dry = "/dry(, tried again| until .+) for .+ \\/ .+: /.test(document.querySelector('.pool-grid')?.innerText)";
+  while (!(await page.until("a pool that is dry, and for whom", dry, 2000).then(() => true, () => false))) {
+    if (Date.now() > end) {
+      say("no pool was dry: ui-pools.png stays as it is");
+      return page.faults;
+    }
+    await page.send("Page.reload");
+  }
+  await shot(page, "ui-pools");
+  await readable(page, "pools in short supply");
+  return page.faults;
+}
+
+/** A picture of what is on the page. */
+async function shot(page, name, crop) {
+  const png = await page.picture(crop);
+  if (png.length > BYTES_MAX) page.faults.push(`${name}.png has ${png.length} bytes, more than ${BYTES_MAX}`);
+  mkdirSync(out, { recursive: true });
+  writeFileSync(join(out, `${name}.png`), png);
+  say(`${name}.png, ${Math.round(png.length / 1000)} kB`);
+}
+
+const readable = async (page, where) => page.faults.push(...(await page.evaluate(`(${contrast})()`)).map((text) => `${where}: ${text}`));
 
 async function walk(url, browser) {
   const page = await open(browser);
-  const shot = async (name, crop) => {
-    const png = await page.picture(crop);
-    if (png.length > BYTES_MAX) page.faults.push(`${name}.png has ${png.length} bytes, more than ${BYTES_MAX}`);
-    mkdirSync(out, { recursive: true });
-    writeFileSync(join(out, `${name}.png`), png);
-    say(`${name}.png, ${Math.round(png.length / 1000)} kB`);
-  };
-  const readable = async (where) => page.faults.push(...(await page.evaluate(`(${contrast})()`)).map((text) => `${where}: ${text}`));
-
   await page.media({ "prefers-color-scheme": "light", "prefers-reduced-motion": "reduce" });
   await page.size(1280, 1180);
   await page.go(url);
@@ -113,11 +139,17 @@ async function walk(url, browser) {
   // Prices come with the operator's answer; the sample's first stage counts requests.
   await page.until("what every stage and pool costs", "document.querySelectorAll('.costs tbody tr').length > 6 && [...document.querySelectorAll('.costs td:nth-child(3)')].every((one) => one.textContent !== '–')");
   await page.until("what a thousand requests cost", "/^\\d[\\d.]* per 1,000 requests, at /.test(document.querySelector('[data-key=costs] h2 .quiet').textContent)");
-  await shot("ui-light");
-  await readable("light");
+  await shot(page, "ui-light");
+  await readable(page, "light");
   await page.media({ "prefers-color-scheme": "dark", "prefers-reduced-motion": "reduce" });
-  await shot("ui-dark");
-  await readable("dark");
+  await shot(page, "ui-dark");
+  await readable(page, "dark");
+  await page.media({ "prefers-color-scheme": "light", "prefers-reduced-motion": "reduce" });
+  await page.size(1280, 640);
+  await page.evaluate("document.querySelector('[data-key=costs]').scrollIntoView({block: 'start'}); scrollBy(0, -80)");
+  await shot(page, "ui-cost");
+  await page.evaluate("scrollTo(0, 0)");
+  await page.media({ "prefers-color-scheme": "dark", "prefers-reduced-motion": "reduce" });
 
   // By keys alone. What is open stays so while the page follows.
   await page.press("t");
@@ -125,7 +157,7 @@ async function walk(url, browser) {
   await page.press("?");
   await page.until("the keys", "document.querySelector('dialog').open");
   await page.size(1280, 720);
-  await shot("ui-keys");
+  await shot(page, "ui-keys");
   await page.press("Escape");
   await page.until("no keys", "!document.querySelector('dialog').open");
   await page.press("t");
@@ -135,8 +167,8 @@ async function walk(url, browser) {
   await page.until("why", "location.hash.endsWith('/why') && document.querySelectorAll('.why section').length > 0");
   await page.size(1280, 900);
   await page.evaluate("document.getElementById('main').querySelector('[data-key=why-generate]')?.scrollIntoView({block: 'start'}); scrollBy(0, -130)");
-  await shot("ui-why");
-  await readable("why");
+  await shot(page, "ui-why");
+  await readable(page, "why");
   if (await page.evaluate("document.getElementById('main').textContent.includes('`')")) page.faults.push("why: a raw backtick");
   const wrong = "[...document.querySelectorAll('.signals .state')].filter((one) => one.classList.contains('good') !== one.textContent.includes('fresh')).length";
   if (await page.evaluate(wrong)) page.faults.push("why: a signal's colour is not that of its state");
@@ -145,16 +177,14 @@ async function walk(url, browser) {
   if (!(await page.evaluate("document.querySelector('.why details').open"))) page.faults.push("details that were opened close by themselves");
   await page.press("o");
   await page.until("pools", "document.querySelectorAll('.pool').length > 0");
-  await page.evaluate("scrollTo(0, 0)");
-  await shot("ui-pools");
-  await readable("pools");
+  await readable(page, "pools");
   await page.media({ "prefers-color-scheme": "dark", "prefers-reduced-motion": "reduce" });
-  await readable("pools, dark");
+  await readable(page, "pools, dark");
   await page.press("p");
   await page.until("pipelines", "document.querySelectorAll('.card.stage').length > 0");
   await page.press("w");
   await page.until("why", "document.querySelectorAll('.why section').length > 0");
-  await readable("why, dark");
+  await readable(page, "why, dark");
   await page.press("w");
   await page.until("a graph", "document.querySelectorAll('.card.stage').length > 0");
   page.faults.push(...(await reachable(page)));
@@ -171,16 +201,16 @@ async function walk(url, browser) {
   await page.size(390, 1200, true);
   await page.evaluate("location.hash = '#/'; document.activeElement.blur(); scrollTo(0, 0)");
   await page.until("a graph", "document.querySelectorAll('.card.stage').length > 0");
-  await shot("ui-phone");
+  await shot(page, "ui-phone");
   return page.faults;
 }
 
 let failed = [];
 let browser;
 try {
-  const url = option("--url") ?? (await demo());
   browser = await launch();
-  failed = await walk(url, browser);
+  const [url, faults] = option("--url") ? [option("--url"), []] : await demo(browser);
+  failed = [...faults, ...(await walk(url, browser))];
   failed.push(...(await commented(out, browser, say)));
   failed.push(...(await hostile(url, browser, say)));
 } catch (error) {

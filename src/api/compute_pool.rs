@@ -30,7 +30,7 @@ use super::decimal::Decimal;
     printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.replicas"),
     printcolumn(name = "Free", type_ = "string", json_path = ".status.free"),
     printcolumn(name = "Cost/h", type_ = "string", json_path = ".status.costPerHour"),
-    printcolumn(name = "Price", type_ = "string", json_path = ".status.shadowPrice", priority = 1),
+    printcolumn(name = "Price", type_ = "string", json_path = ".status.shadowPrice"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),

@@ -101,7 +101,10 @@ fn read(path: Option<&PathBuf>) -> Result<prices::Prices, Error> {
 async fn discover(arguments: &Arguments, prices: &prices::Prices) -> Result<(), Error> {
     let cluster = arguments.context.connect().await?;
     let (nodes, pools) = seen(&cluster).await?;
-    let proposal = propose(&nodes, &pools, prices);
+    if pools.is_none() && arguments.apply {
+        return Err(cluster::Error::NotInstalled.into());
+    }
+    let proposal = propose(&nodes, pools.as_deref().unwrap_or_default(), prices);
     let yaml = || render(&proposal.pools).map_err(print::Error::Shape);
     let text = match arguments.output {
         Format::Json => print::json(&proposal)?,
@@ -115,20 +118,30 @@ async fn discover(arguments: &Arguments, prices: &prices::Prices) -> Result<(), 
             eprintln!("tiercel: {note}");
         }
     }
+    if pools.is_none() {
+        eprintln!(
+            "tiercel: the cluster knows no ComputePool yet: keep what -o yaml prints until tiercel is installed there"
+        );
+    }
     if arguments.apply {
         create(&cluster, &proposal.pools).await?;
     }
     Ok(())
 }
 
-/// Nodes, and pools that exist. Without the right to see the latter, all nodes would seem to be free.
-async fn seen(cluster: &Cluster) -> Result<(Vec<Node>, Vec<ComputePool>), Error> {
+/// Nodes, and pools that exist; `None` where tiercel is not installed yet. Without the right to see pools, all nodes would seem to be
+/// free.
+async fn seen(cluster: &Cluster) -> Result<(Vec<Node>, Option<Vec<ComputePool>>), Error> {
     let nodes: Api<Node> = Api::all(cluster.client.clone());
     let nodes = cluster.ask("a node", "list nodes", listed(&nodes, ListParams::default()));
     let nodes = nodes.await?;
     let pools: Api<ComputePool> = Api::all(cluster.client.clone());
     let pools = cluster.ask("a pool", "list computepools", listed(&pools, ListParams::default()));
-    Ok((nodes, pools.await?))
+    match pools.await {
+        Ok(pools) => Ok((nodes, Some(pools))),
+        Err(cluster::Error::NotInstalled) => Ok((nodes, None)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Creates what has a price.

@@ -4,6 +4,8 @@ mod live;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{ListParams, ObjectList};
@@ -27,6 +29,9 @@ pub struct Arguments {
     /// Go on showing what changes, until interrupted.
     #[arg(short, long)]
     watch: bool,
+    /// With `-w`: end after so long.
+    #[arg(long, value_name = "SECONDS", requires = "watch", value_parser = clap::value_parser!(u32).range(1..))]
+    timeout_seconds: Option<u32>,
     /// `text`, `wide` (with tiers, classes and nodes), `json` or `yaml`.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     output: Format,
@@ -105,7 +110,9 @@ async fn get(arguments: &Arguments) -> Result<(), Error> {
     }
     if arguments.watch {
         let wide = arguments.output == Format::Wide;
-        return Ok(live::watch(&cluster, &question, seen.pools, arguments.look.style(), wide).await?);
+        let style = arguments.look.style();
+        let end = arguments.timeout_seconds.map(u64::from).map(Duration::from_secs);
+        return Ok(live::watch(&cluster, &question, seen, style, wide, end).await?);
     }
     if seen.pipelines.is_empty() {
         eprintln!("{}", question.nothing());

@@ -171,7 +171,10 @@ pub fn costs(
         line.of = key;
         all.push(line);
     }
-    total.watts = total.per_hour.and_then(|_| watts.values().copied().sum());
+    // Not `sum`: of nothing it is -0.0.
+    total.watts = total
+        .per_hour
+        .and_then(|_| watts.values().try_fold(0.0, |sum, draws| Some(sum + (*draws)?)));
     let weight = |line: &Line| line.spent.or(line.per_hour).unwrap_or(0.0);
     all.sort_by(|a, b| weight(b).total_cmp(&weight(a)).then_with(|| a.of.cmp(&b.of)));
     Costs {
@@ -312,6 +315,20 @@ mod tests {
         assert_eq!(watts["rag/chat"], Some(256.0));
         assert_eq!(watts["ops/triage"], None);
         assert_eq!(by_pipeline.total.watts, None);
+    }
+
+    #[test]
+    fn what_sleeps_draws_nothing_without_a_sign() {
+        let labels = [
+            ("namespace", "rag"),
+            ("pipeline", "chat"),
+            ("stage", "generate"),
+            ("pool", "l4"),
+        ];
+        let asleep = [series("stage_cost_dollars_per_hour", &labels, 0.0)];
+        let costs = costs(&asleep, By::Pipeline, |_| true, None);
+        let document = serde_json::to_string(&costs).unwrap();
+        assert_eq!(document.matches("\"watts\":0.0").count(), 2, "{document}");
     }
 
     #[test]

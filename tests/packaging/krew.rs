@@ -51,10 +51,23 @@ fn the_archive_of_this_platform_has_the_name_and_the_checksum_of_the_manifest_an
     let listed = tar(&["-tzf", path]);
     assert_eq!(
         listed.lines().collect::<Vec<_>>(),
-        ["LICENSE", "kubectl-tiercel", "kubectl_complete-tiercel"]
+        [
+            "LICENSE",
+            "THIRD-PARTY-LICENSES",
+            "kubectl-tiercel",
+            "kubectl_complete-tiercel"
+        ]
     );
     tar(&["-xzf", path, "-C", out.to_str().unwrap()]);
     assert_eq!(std::fs::read_to_string(out.join("LICENSE")).unwrap(), read("LICENSE"));
+
+    let others = std::fs::read_to_string(out.join("THIRD-PARTY-LICENSES")).unwrap();
+    let (crates, texts) = others.split_once("\n---").unwrap();
+    // Linked, through others, and one that only tests use.
+    let linked = ["hyper", "aws-lc-sys", "insta"].map(|name| crates.contains(&format!("\n{name} v")));
+    assert_eq!(linked, [true, true, false], "{crates}");
+    let asked = ["Sean McArthur", "Redistributions in binary form must"];
+    assert_eq!(asked.map(|text| texts.contains(text)), [true; 2]);
 
     let manifest = documents(&std::fs::read_to_string(out.join("tiercel.yaml")).unwrap()).remove(0);
     assert_eq!(manifest["kind"], "Plugin");
@@ -66,6 +79,9 @@ fn the_archive_of_this_platform_has_the_name_and_the_checksum_of_the_manifest_an
     }]);
     assert_eq!(manifest["spec"]["platforms"], platform, "those that have an archive");
     let bin = out.join(platform[0]["bin"].as_str().unwrap());
+    let size = |path: &Path| std::fs::metadata(path).unwrap().len();
+    let built = Path::new(env!("CARGO_BIN_EXE_kubectl-tiercel"));
+    assert!(size(&bin) < size(built), "what only debuggers read is not shipped");
     let help = Command::new(bin).arg("--version").output().unwrap();
     let told = String::from_utf8(help.stdout).unwrap();
     assert!(told.contains(env!("CARGO_PKG_VERSION")), "{told}");

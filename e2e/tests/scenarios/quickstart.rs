@@ -121,7 +121,7 @@ pub(crate) async fn kubectl_get_reads_well(suite: &Suite) {
     assert_eq!(
         masked(&pools),
         [
-            "NAME TIER CLASS ARCH NODES REPLICAS FREE COST/H READY REASON AGE",
+            "NAME TIER CLASS ARCH NODES REPLICAS FREE COST/H PRICE READY REASON AGE",
             "space-x86 CPU x86 amd64 2 3 30 of 31 cpu 2.00 True NodesAvailable AGE",
             "space-none CPU none 0 0 False NoNodes AGE",
         ]

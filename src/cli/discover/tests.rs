@@ -25,7 +25,7 @@ async fn pools_with_a_price_are_created_and_the_others_named() {
     let script = api.serve();
     let cluster = Cluster::scripted(client);
     let (nodes, pools) = seen(&cluster).await.unwrap();
-    let proposal = propose(&nodes, &pools, &prices::Prices::read(None).unwrap());
+    let proposal = propose(&nodes, &pools.unwrap(), &prices::Prices::read(None).unwrap());
     let error = create(&cluster, &proposal.pools).await.unwrap_err();
     script.finish().await;
     assert_eq!(error.code(), 1);

@@ -1,19 +1,22 @@
 //! `get -w`: the tree again whenever something changes.
 
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
+use std::fmt::{Debug, Write as _};
 use std::io::{IsTerminal as _, Write as _};
+use std::pin::pin;
 use std::time::Duration;
 
-use futures::{StreamExt as _, stream};
-use k8s_openapi::api::core::v1::Pod;
+use futures::{Stream, StreamExt as _, stream};
+use kube::Api;
+use kube::runtime::reflector::Store;
 use kube::runtime::watcher;
 use ratatui::crossterm::{cursor, execute, terminal};
+use serde::de::DeserializeOwned;
 
 use super::Question;
-use crate::api::{ComputePool, TieredPipeline};
 use crate::cli::cluster::Cluster;
 use crate::cli::print;
-use crate::cli::watch::{held, is_filled, said, stored};
+use crate::cli::watch::{Event, held, is_filled, said, stored};
 use crate::view::Style;
 use crate::view::tree::{Seen, tree};
 
@@ -22,60 +25,101 @@ const TOGETHER: Duration = Duration::from_millis(200);
 /// How often ages move.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Until interrupted.
+/// Objects of one kind: as they were asked for at first, then kept up to date.
+struct Kept<K>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + 'static,
+{
+    first: Vec<K>,
+    store: Store<K>,
+}
+
+impl<K> Kept<K>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    /// With the events that keep it up to date.
+    fn of(first: Vec<K>, api: Api<K>, config: watcher::Config) -> (Self, impl Stream<Item = Event> + Unpin) {
+        let (store, events) = stored(api, config);
+        (Self { first, store }, events)
+    }
+
+    /// What there is now. What may not be listed stays as it was asked for: left out.
+    async fn now(&self) -> Vec<K> {
+        if is_filled(&self.store).await {
+            held(&self.store)
+        } else {
+            self.first.clone()
+        }
+    }
+}
+
+/// Until interrupted, or until the end.
 pub(super) async fn watch(
     cluster: &Cluster,
     question: &Question,
-    pools: Vec<ComputePool>,
+    first: Seen,
     style: Style,
     wide: bool,
+    end: Option<Duration>,
 ) -> Result<(), print::Error> {
     let named = question.name.as_ref().map(|name| format!("metadata.name={name}"));
     let config = watcher::Config {
         field_selector: named,
         ..watcher::Config::default()
     };
-    let (pipelines, changes) = stored(question.api::<TieredPipeline>(cluster), config);
-    let pods = watcher::Config::default().labels(&question.selector());
-    let (pods, moves) = stored(question.api::<Pod>(cluster), pods);
-    let mut events = stream::select(changes, moves);
+    let (pipelines, changes) = Kept::of(first.pipelines, question.api(cluster), config);
+    let labelled = watcher::Config::default().labels(&question.selector());
+    let (pods, moves) = Kept::of(first.pods, question.api(cluster), labelled);
+    let all = Api::all(cluster.client.clone());
+    let (pools, prices) = Kept::of(first.pools, all, watcher::Config::default());
+    let mut events = stream::select_all([
+        changes.map(|event| ("pipelines", event)).boxed(),
+        moves.map(|event| ("pods", event)).boxed(),
+        // Only what the pools are is missing without them.
+        prices.map(|event| ("pools", event.or(Ok(())))).boxed(),
+    ]);
     let mut screen = Screen::open()?;
-    let mut problem = None;
+    let mut problems = BTreeMap::new();
     let mut tick = tokio::time::interval(TICK);
+    let mut over = pin!(async {
+        match end {
+            Some(end) => tokio::time::sleep(end).await,
+            None => std::future::pending().await,
+        }
+    });
     loop {
+        let mut tell = |(of, event): (&'static str, Event)| match event {
+            Ok(()) => drop(problems.remove(of)),
+            Err(error) => drop(problems.insert(of, said(&error))),
+        };
         tokio::select! {
-            event = events.next() => match event {
-                Some(Ok(())) => {
-                    problem = None;
-                    // What else comes is part of the same picture.
-                    let more = async { while let Some(Ok(())) = events.next().await {} };
-                    let _ = tokio::time::timeout(TOGETHER, more).await;
-                }
-                Some(Err(error)) => problem = Some(said(&error)),
-                None => return Ok(()),
+            event = events.next() => {
+                let Some(event) = event else { return Ok(()) };
+                tell(event);
+                // What else comes is part of the same picture.
+                let more = async { while let Some(event) = events.next().await { tell(event) } };
+                let _ = tokio::time::timeout(TOGETHER, more).await;
             },
             _ = tick.tick(), if screen.terminal => {}
+            () = &mut over => return screen.close(),
             interrupted = tokio::signal::ctrl_c() => {
                 screen.close()?;
                 return interrupted.map_err(print::Error::Runtime);
             }
         }
-        // Half a picture would show pipelines without their pods.
-        if !is_filled(&pipelines).await || !is_filled(&pods).await {
-            continue;
-        }
         let seen = Seen {
-            pipelines: held(&pipelines),
-            pods: held(&pods),
-            pools: pools.clone(),
+            pipelines: pipelines.now().await,
+            pods: pods.now().await,
+            pools: pools.now().await,
         };
         let mut text = if seen.pipelines.is_empty() {
             question.nothing() + "\n"
         } else {
             tree(&seen, print::now()).text(style, wide)
         };
-        if let Some(problem) = &problem {
-            text = format!("{text}\nnot up to date: {problem}; trying again\n");
+        for (of, problem) in &problems {
+            let _ = write!(text, "\n{of} are not up to date: {problem}; trying again\n");
         }
         if !screen.show(&text)? {
             return Ok(());

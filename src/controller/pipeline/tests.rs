@@ -439,6 +439,17 @@ fn a_preset_that_does_not_exist_is_refused_with_the_ones_that_do() {
 }
 
 #[test]
+fn an_unknown_preset_refuses_its_stage_and_where_no_other_is_left_the_whole_pipeline() {
+    let unknown = stage("guard", json!({"signal": {"preset": "ollama"}}));
+    let ready = |stages: Value| kstatus(&status(&rag(stages, json!({})), &found(&world()), &[], None));
+    assert_eq!(ready(json!([unknown])), "False Invalid Stalled");
+    assert_eq!(
+        ready(json!([unknown, stage("serve", json!({}))])),
+        "False Refused Stalled"
+    );
+}
+
+#[test]
 fn signals_beside_the_main_one_reach_the_core_with_their_own_targets() {
     let signal = json!({"preset": "vllm", "targetPercent": 75, "also": [{"preset": "psi", "targetPercent": 15}]});
     let world = world();

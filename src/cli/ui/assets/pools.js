@@ -29,6 +29,11 @@ const fact = (label, value, title) => h("div", { title }, h("dt", {}, label), h(
 const dry_for = (place) =>
   h("p", { class: "warnline", "data-key": `dry-${place.namespace}-${place.pipeline}-${place.stage}` }, `${place.why === undefined ? "dry" : until(place)} for ${place.pipeline} / ${place.stage}${place.why === undefined ? "" : `: ${place.why}`}`);
 
+const said = (condition) => condition.message || condition.reason;
+
+/** Conditions that say the same. */
+const together = (conditions) => [...new Set(conditions.map(said))].map((text) => conditions.filter((condition) => said(condition) === text));
+
 function card(pool, overview, dry) {
   const status = pool.status;
   const nodes = status ? (status.readyNodes === status.nodes ? String(status.nodes) : `${status.readyNodes} of ${status.nodes}`) : "unknown";
@@ -52,7 +57,7 @@ function card(pool, overview, dry) {
     ),
     pool.shares.map((share) => room(share, status)),
     status?.free && pool.shares.length === 0 ? h("p", { class: "free" }, `${status.free} free`) : null,
-    concerns.map((condition) => h("p", { class: "warnline", "data-key": condition.type }, `${condition.type} ${condition.status} for ${age((at - Date.parse(condition.lastTransitionTime)) / 1000)}: ${condition.message || condition.reason}`)),
+    together(concerns).map((same) => h("p", { class: "warnline", "data-key": same[0].type }, `${same.map((condition) => `${condition.type} ${condition.status} for ${age((at - Date.parse(condition.lastTransitionTime)) / 1000)}`).join(", ")}: ${said(same[0])}`)),
     dry.slice(0, DRY_FOR).map(dry_for),
     dry.length > DRY_FOR ? h("p", { class: "warnline", "data-key": "dry-more" }, `and for ${plural(dry.length - DRY_FOR, "more stage")}`) : null,
     h("h3", {}, pool.stages.length ? "On it" : "Nobody is on it"),
