@@ -8,7 +8,7 @@ use super::learn::estimate::SPAN;
 use super::plan::variants_of;
 use super::state::{StageMemory, State, VariantMemory};
 use super::step::{HOUR_MS, MINUTE_MS};
-use super::world::{DryReason, Learned, Reading, Stage, StageIdx, Variant};
+use super::world::{DryReason, Learned, Reading, Stage, StageIdx, Variant, VariantIdx};
 
 /// What a stage went by in the last step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +90,12 @@ pub const fn range(declared: u64) -> (u64, u64) {
 }
 
 impl State {
+    /// Whether a stage adds nothing on a pool that did not deliver, but for one replica that tries again.
+    pub fn is_dry(&self, variant: VariantIdx) -> bool {
+        let seen = self.variants.get(variant.0 as usize);
+        seen.is_some_and(|seen| seen.dry.is_some())
+    }
+
     /// What a stage went by, as of `now_ms`; absent for an index the world does not have.
     pub fn account(&self, stage: StageIdx, now_ms: u64) -> Option<StageAccount> {
         let at = stage.0 as usize;

@@ -105,6 +105,11 @@ fn a_pool_is_dry_for_the_stage_that_found_it_so_and_until_when_is_told() {
     step(&mut state, &[event], NOW_MS);
     assert_eq!(dry(&state, 0), None);
     assert_eq!(dry(&state, 1), Some((NOW_MS + 30_000, DryReason::CannotStart)));
+    // Nodes come and go meanwhile: what was found stays found.
+    let mut world = state.world().clone();
+    world.variants[1].cost_micros += 1;
+    step(&mut state, &[Event::World(world)], NOW_MS + 1);
+    assert_eq!([0, 1].map(|at| state.is_dry(VariantIdx(at))), [false, true]);
 }
 
 #[test]

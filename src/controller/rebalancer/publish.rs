@@ -30,7 +30,6 @@ impl Rebalancer {
                     .index
                     .variant(variant)
                     .map_or(0, |found| self.pods.ready(&found.variant_id)),
-                dry: self.told_dry.contains_key(&variant),
             });
             self.ctx.metrics.set_pipeline(&id.namespace, &id.name, sample);
         }

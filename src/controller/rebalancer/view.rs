@@ -281,8 +281,6 @@ pub struct Have {
     pub desired: u32,
     /// Ready pods.
     pub ready: u32,
-    /// Its pods cannot be placed or started at the moment.
-    pub dry: bool,
 }
 
 /// One pipeline as numbers, for metrics.
@@ -332,7 +330,7 @@ pub fn sample(
                     .map(|each| each.saturating_mul(u64::from(now.desired))),
                 replicas: now.desired,
                 ready_replicas: now.ready,
-                dry: now.dry,
+                dry: state.is_dry(VariantIdx(at)),
             })
         });
         let variants = variants.collect();
