@@ -27,6 +27,16 @@ pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 4] {
     ]
 }
 
+/// Start-ups that the status says were learned from on `x86`.
+async fn starts_on_record(scene: &Scene) -> i32 {
+    let status = scene.tiered.pipeline("chat").await.status.unwrap_or_default();
+    let pools = status.stages.into_iter().flat_map(|stage| stage.pools);
+    let mut of_x86 = pools.filter(|pool| pool.name == scene.tiered.pool_name("x86"));
+    of_x86
+        .find_map(|pool| pool.startup_seconds)
+        .map_or(0, |learned| learned.samples)
+}
+
 async fn two_cpu_pools(scene: &Scene, min: u32) {
     scene.tiered.space.nodes(&X86, 1).await;
     scene.tiered.space.nodes(&GRAVITON, 1).await;
@@ -50,6 +60,8 @@ pub(crate) async fn a_converged_operator_writes_nothing_for_a_minute_nor_after_i
     scene.tiered.says("chat", "SignalsAvailable", "True", "Fresh").await;
     scene.tiered.says("chat", "Balanced", "True", "WithinTolerance").await;
     tokio::time::sleep(Duration::from_secs(5)).await;
+    // Three pods; a status says powers of two.
+    assert_eq!(starts_on_record(&scene).await, 2);
     scene.changes_everywhere();
     tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(scene.changes_everywhere(), [], "converged is quiet");
@@ -64,6 +76,26 @@ pub(crate) async fn a_converged_operator_writes_nothing_for_a_minute_nor_after_i
         .await;
     scene.settles("chat", "generate", &[("x86", 4)]).await;
     claimed(&scene.tiered, "chat").await.unwrap();
+    let counts = async |what: &str| {
+        let counted = eventually(PATIENCE, what, async || match starts_on_record(&scene).await {
+            4 => Ok(()),
+            other => Err(other.to_string()),
+        });
+        counted.await.unwrap();
+    };
+    counts("the pods of before the restart count once, and the new one").await;
+    // Nothing on record: the pods tell it all over again.
+    installed.operator().kill();
+    let forgotten = json!({"status": {"stages": []}});
+    let patched = scene.tiered.pipelines().patch_status(
+        "chat",
+        &kube::api::PatchParams::default(),
+        &kube::api::Patch::Merge(&forgotten),
+    );
+    drop(patched.await.unwrap());
+    assert_eq!(starts_on_record(&scene).await, 0);
+    installed.operator().restart().unwrap();
+    counts("what was learned comes back from the pods").await;
     scene.bounds_held();
 }
 
