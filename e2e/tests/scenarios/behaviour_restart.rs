@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use libtest_mimic::Trial;
 use serde_json::json;
 use tiercel_e2e::nodes::{GRAVITON, X86};
@@ -86,13 +86,12 @@ pub(crate) async fn a_converged_operator_writes_nothing_for_a_minute_nor_after_i
     counts("the pods of before the restart count once, and the new one").await;
     // Nothing on record: the pods tell it all over again.
     installed.operator().kill();
-    let forgotten = json!({"status": {"stages": []}});
-    let patched = scene.tiered.pipelines().patch_status(
-        "chat",
-        &kube::api::PatchParams::default(),
-        &kube::api::Patch::Merge(&forgotten),
-    );
-    drop(patched.await.unwrap());
+    let forgotten = Patch::Merge(json!({"status": {"stages": []}}));
+    let pipelines = scene.tiered.pipelines();
+    let patched = pipelines
+        .patch_status("chat", &PatchParams::default(), &forgotten)
+        .await;
+    drop(patched.unwrap());
     assert_eq!(starts_on_record(&scene).await, 0);
     installed.operator().restart().unwrap();
     counts("what was learned comes back from the pods").await;
