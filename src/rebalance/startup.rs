@@ -54,6 +54,8 @@ pub(super) struct Startup {
     seen: u32,
     /// Of these, the ones that are known from the record alone, and the bin where they are counted.
     recalled: (u32, usize),
+    /// What is declared is among the weights. A record has it in its value.
+    declared_counts: bool,
     /// How late the last start was that the core itself saw, thousandths of what was expected then, and when.
     last: Option<(u64, u64)>,
 }
@@ -80,16 +82,15 @@ impl Startup {
                 last: self.last,
                 ..Self::default()
             };
-            if let Some(declared) = self.weights.get_mut(DECLARED) {
-                *declared = PRIOR_WEIGHT;
-            }
+            self.count_declared();
         }
-        let (recalled, known) = &mut self.recalled;
-        if found && *recalled > 0 {
-            *recalled -= 1;
-            if let Some(weight) = self.weights.get_mut(*known) {
+        let (recalled, known) = self.recalled;
+        if found && recalled > 0 {
+            self.recalled.0 = recalled - 1;
+            if let Some(weight) = self.weights.get_mut(known) {
                 *weight = weight.saturating_sub(WEIGHT);
             }
+            self.count_declared();
         } else {
             self.seen = self.seen.saturating_add(1);
         }
@@ -98,6 +99,14 @@ impl Startup {
         }
         if self.weights.iter().sum::<u16>() > WEIGHT_MAX {
             self.weights.iter_mut().for_each(|weight| *weight /= 2);
+        }
+    }
+
+    fn count_declared(&mut self) {
+        if !std::mem::replace(&mut self.declared_counts, true)
+            && let Some(declared) = self.weights.get_mut(DECLARED)
+        {
+            *declared += PRIOR_WEIGHT;
         }
     }
 
@@ -293,6 +302,23 @@ mod tests {
         (0..16).for_each(|_| other.observe(20_000, 10_000, true));
         assert_eq!(other.expected_ms(20_000), 10_000);
         assert_eq!(other.learned(20_000).samples, 16);
+    }
+
+    #[test]
+    fn the_same_pods_teach_the_same_once_more() {
+        for took in [[500, 500, 1_000], [1_000, 1_000, 8_000], [3_000, 3_000, 3_000]] {
+            let mut before = Startup::default();
+            took.iter().for_each(|&took_ms| before.observe(1_000, took_ms, false));
+            // A status rounds the number down.
+            let record = Learned {
+                samples: 2,
+                ..before.learned(1_000)
+            };
+            let mut again = Startup::default();
+            again.recall(1_000, &record);
+            took.iter().for_each(|&took_ms| again.observe(1_000, took_ms, true));
+            assert_eq!(again.learned(1_000), before.learned(1_000), "{took:?}");
+        }
     }
 
     #[test]

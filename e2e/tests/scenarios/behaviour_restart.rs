@@ -65,9 +65,11 @@ pub(crate) async fn a_converged_operator_writes_nothing_for_a_minute_nor_after_i
     scene.changes_everywhere();
     tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(scene.changes_everywhere(), [], "converged is quiet");
+    let status = scene.tiered.pipeline("chat").await.status;
     installed.operator().kill();
     installed.operator().restart().unwrap();
     tokio::time::sleep(TAKEN_OVER).await;
+    assert_eq!(scene.tiered.pipeline("chat").await.status, status);
     // It is there again: it reacts.
     let before = scene.changes_everywhere();
     assert_eq!(before, [], "a restart of a converged operator writes nothing");
