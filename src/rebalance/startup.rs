@@ -308,7 +308,9 @@ mod tests {
     fn the_same_pods_teach_the_same_once_more() {
         for took in [[500, 500, 1_000], [1_000, 1_000, 8_000], [3_000, 3_000, 3_000]] {
             let mut before = Startup::default();
-            took.iter().for_each(|&took_ms| before.observe(1_000, took_ms, false));
+            for took_ms in took {
+                before.observe(1_000, took_ms, false);
+            }
             // A status rounds the number down.
             let record = Learned {
                 samples: 2,
@@ -316,7 +318,9 @@ mod tests {
             };
             let mut again = Startup::default();
             again.recall(1_000, &record);
-            took.iter().for_each(|&took_ms| again.observe(1_000, took_ms, true));
+            for took_ms in took {
+                again.observe(1_000, took_ms, true);
+            }
             assert_eq!(again.learned(1_000), before.learned(1_000), "{took:?}");
         }
     }
