@@ -87,9 +87,9 @@ fuzz: cargo ## Every property of the decision core on CASES_FUZZ random cases, t
 soak: cargo ## EPISODES short simulated episodes of the decision core under faults; a failure prints SIM_SEED.
 	SIM_EPISODES=$(EPISODES) $(CARGO) test -p tiercel --lib --release rebalance::episodes:: -- --nocapture
 
-alerts: cargo go ## Alerts by promtool, then every expression of dashboard and alerts by a real Prometheus beside the operator under load. Builds Prometheus once.
+alerts: cargo go ## Alerts and the queries of shipped presets by promtool, then every expression of dashboard and alerts by a real Prometheus beside the operator under load. Builds Prometheus once.
 	@bin="$$($(LOCAL_CLUSTER) prometheus)" && tools="$$($(LOCAL_CLUSTER) tools)" && \
-	"$$bin/promtool" check rules charts/tiercel/rules/alerts.yaml && "$$bin/promtool" test rules tests/alerts/alerts_test.yaml && \
+	"$$bin/promtool" check rules charts/tiercel/rules/alerts.yaml && "$$bin/promtool" test rules tests/alerts/alerts_test.yaml tests/presets/presets_test.yaml && \
 	$(CARGO) build -q --workspace --bin tiercel && TIERCEL_TOOLS_BIN="$$tools" TIERCEL_PROMETHEUS_BIN="$$bin" $(CARGO) test --workspace --test scenarios -- --ignored monitoring::
 
 release-check: test alerts docs ## `make test`, `make alerts` and `make docs`, then cargo-deny, cargo-audit and the core's campaigns on CASES worlds.

@@ -6,10 +6,13 @@
 //! * the operator's scraper: every target on its own beat, the page parsed and read by its preset, the answer taken;
 //! * bare: one thread, a kept socket per target, the same request written and the same page read and thrown away, as often;
 //! * the page alone: parsed and read by its preset from memory, as often.
+//!
+//! And how old the readings of a namespace get beside another one whose pods take every connection and answer nothing.
 
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +27,10 @@ use tiercel::signals::scraper::{ScrapeConfig, Scraper, Target};
 const SERVES: &str = "TIERCEL_BENCH_SERVES";
 const PODS: usize = 1_000;
 const SECONDS: u64 = 20;
+/// Pods whose readings get old beside [`SILENT`] ones, and for how long nothing is counted at first.
+const HONEST: usize = 100;
+const SILENT: usize = 500;
+const WARM: Duration = Duration::from_secs(6);
 const PAGE: &str = include_str!("../../src/signals/testdata/vllm.prom");
 const REQUEST: &str = "GET /metrics HTTP/1.1\r\nhost: 127.0.0.1:8000\r\nuser-agent: bare\r\naccept: text/plain;version=0.0.4\r\naccept-encoding: identity\r\n\r\n";
 
@@ -170,7 +177,73 @@ pub(crate) fn run() -> Value {
     side("scraper", scraper(server.address));
     side("bare", bare(server.address));
     side("page alone", per_scrape(page));
-    json!({ "pods": PODS, "seconds": SECONDS, "page_bytes": PAGE.len(), "sides": sides })
+    let beside = neighbours(server.address);
+    json!({ "pods": PODS, "seconds": SECONDS, "page_bytes": PAGE.len(), "sides": sides, "beside": beside })
+}
+
+/// How old the readings of a namespace get: alone, beside another one whose pods do not answer, and with these as its own.
+fn neighbours(honest: SocketAddr) -> Value {
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let address = silent.local_addr().expect("an address");
+    // Connections are taken and kept, as by a server that hangs.
+    std::thread::spawn(move || {
+        let _kept: Vec<_> = silent.incoming().collect();
+    });
+    println!("| age of {HONEST} pods' readings when the next comes, ms | p50 | p99 | max |");
+    println!("| --- | --- | --- | --- |");
+    let mut sides = serde_json::Map::new();
+    for (name, many, namespace) in [
+        ("alone", 0, "theirs"),
+        ("beside", SILENT, "theirs"),
+        ("together", SILENT, "serving"),
+    ] {
+        let mut ages = ages(honest, (address, many, namespace));
+        ages.sort_unstable();
+        let at = |permille: usize| ages[(ages.len() - 1) * permille / 1_000];
+        println!(
+            "| {name}, {many} silent pods | {} | {} | {} |",
+            at(500),
+            at(990),
+            at(1_000)
+        );
+        let figures = json!({ "silent": many, "p50_ms": at(500), "p99_ms": at(990), "max_ms": at(1_000) });
+        sides.insert(name.to_owned(), figures);
+    }
+    Value::Object(sides)
+}
+
+/// Milliseconds from answer to answer of each pod that answers, beside so many at `silent` that do not.
+fn ages(honest: SocketAddr, (silent, many, namespace): (SocketAddr, usize, &str)) -> Vec<u128> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let (mut scraper, mut answers) = Scraper::new(ScrapeConfig::new(rules(), || 0));
+        let silent = (0..many).map(|at| target(format!("silent-{at}"), namespace, silent));
+        let honest = (0..HONEST).map(|at| target(format!("pod-{at}"), "serving", honest));
+        scraper.set_targets(silent.chain(honest).collect());
+        let (start, mut last, mut ages) = (Instant::now(), HashMap::new(), Vec::new());
+        while start.elapsed() < WARM + Duration::from_secs(SECONDS) {
+            let answer = answers.recv().await.expect("an answer");
+            if answer.outcome.is_ok() {
+                let now = Instant::now();
+                let before = last.insert(answer.uid, now);
+                let warm = before.filter(|before: &Instant| before.duration_since(start) > WARM);
+                ages.extend(warm.map(|before| now.duration_since(before).as_millis()));
+            }
+        }
+        ages
+    })
+}
+
+fn rules() -> AddressRules {
+    AddressRules {
+        allowed: vec!["127.0.0.0/8".parse().expect("a network")],
+        ..AddressRules::default()
+    }
+}
+
+fn target(uid: String, namespace: &str, address: SocketAddr) -> Target {
+    let (ip, port) = (address.ip(), Some(address.port()));
+    Target::new(uid.into(), namespace.into(), ip, port, None, preset()).expect("a target")
 }
 
 fn preset() -> &'static Preset {
@@ -183,22 +256,9 @@ fn scraper(address: SocketAddr) -> (f64, f64, usize) {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let rules = AddressRules {
-            allowed: vec!["127.0.0.0/8".parse().expect("a network")],
-            ..AddressRules::default()
-        };
-        let (mut scraper, mut answers) = Scraper::new(ScrapeConfig::new(rules, || 0));
-        let target = |at: usize| {
-            Target::new(
-                format!("pod-{at}").into(),
-                address.ip(),
-                Some(address.port()),
-                None,
-                preset(),
-            )
-            .expect("a target")
-        };
-        scraper.set_targets((0..PODS).map(target).collect());
+        let (mut scraper, mut answers) = Scraper::new(ScrapeConfig::new(rules(), || 0));
+        let all = (0..PODS).map(|at| target(format!("pod-{at}"), "serving", address));
+        scraper.set_targets(all.collect());
         // Connections are made once.
         let warm = Instant::now() + Duration::from_secs(3);
         while Instant::now() < warm {

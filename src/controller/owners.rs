@@ -87,6 +87,11 @@ pub struct Writer {
 }
 
 impl Writer {
+    /// What it fills.
+    pub fn owners(&self) -> Owners {
+        self.owners.clone()
+    }
+
     /// The server does not let us look, with this HTTP status. An operator that is upgraded before its roles goes on as the one
     /// before it did; what was known once still holds.
     pub fn refused(&mut self, code: u16) -> Option<News> {
@@ -152,7 +157,7 @@ pub fn watch_owners(
     let ours = watcher_config().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER));
     let writer = Writer::default();
     let events = watcher(scope::<PartialObjectMeta<ReplicaSet>>(client, namespace), ours).default_backoff();
-    (writer.owners.clone(), writer, events)
+    (writer.owners(), writer, events)
 }
 
 #[cfg(test)]

@@ -109,6 +109,10 @@ pub struct PodStatusView {
     pub ready: bool,
     /// When condition `Ready` last changed.
     pub ready_changed: Option<Time>,
+    /// When it was bound to its node.
+    pub scheduled: Option<Time>,
+    /// It has been Ready before, or a container was started again: condition `Ready` tells nothing of its start.
+    pub again: bool,
     /// When the kubelet took it on.
     pub started: Option<Time>,
     /// What the scheduler says while no node fits: the message of `PodScheduled=False`, reason `Unschedulable`.

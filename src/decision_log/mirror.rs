@@ -372,6 +372,7 @@ events! {
     World(World of world::World), Proposal(Proposal of propose::Proposal);
     Replicas { variant: At, desired: u32, ready: u32 },
     Leaving { variant: At, count: u32 },
+    Started { variant: At, took_ms: u64, found: bool },
     Reading { variant: At, reading: Reading },
     Also { variant: At, signal: u8, reading: Reading },
     Dry { variant: At, reason: DryReason },

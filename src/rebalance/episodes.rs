@@ -277,3 +277,28 @@ fn w15_no_replica_goes_for_a_fault_of_readings() {
     wrong.truncate(8);
     assert!(wrong.is_empty(), "the first are\n{}", wrong.join("\n"));
 }
+
+#[test]
+fn w15_pages_that_froze_at_rest_are_found_out_before_a_window_of_shrinking_ends() {
+    let (mut wrong, mut tried) = (Vec::new(), 0);
+    for seed in 1..=WORLDS {
+        // What runs beyond a full stage's known demand stands for a guess, and a fall shows that it was one.
+        let Some(mut sim) = at_rest(seed).filter(|sim| !sim.is_short()) else {
+            continue;
+        };
+        tried += 1;
+        let mut random = Random::new(seed);
+        for stage in &mut sim.world.stages {
+            stage.down_window_ms = random.within(15, 60) * 1_000;
+        }
+        decided(&mut sim, None, 90);
+        let decisions = decided(&mut sim, Some(ReadingFault::FrozenAtRest), 180);
+        // What was there beyond the need may go, as on any reading, and the need has a tolerance of a tenth.
+        sim.load.iter_mut().for_each(|load| *load -= *load / 10);
+        if sim.is_short() {
+            wrong.push(format!("world {seed}: {}", taken(&decisions)));
+        }
+    }
+    assert!(tried * 5 >= WORLDS, "only {tried} of {WORLDS} worlds came to rest");
+    assert_eq!(wrong, Vec::<String>::new());
+}

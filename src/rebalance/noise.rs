@@ -45,6 +45,12 @@ impl Cluster {
                 .flatten()
                 .filter(|&&ready_ms| ready_ms <= now_ms)
                 .count() as u32;
+            let now_ready = replicas.iter().flatten().filter(|&&ready_ms| ready_ms == now_ms);
+            events.extend(now_ready.map(|_| Event::Started {
+                variant: VariantIdx(at),
+                took_ms: self.startups_ms[at as usize].unwrap_or_default(),
+                found: false,
+            }));
             events.push(Event::Replicas {
                 variant: VariantIdx(at),
                 desired: replicas.len() as u32,

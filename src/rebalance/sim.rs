@@ -54,7 +54,7 @@ impl Random {
 #[derive(Clone, Copy, Debug)]
 enum Pod {
     Unschedulable,
-    Starting { ready_ms: u64 },
+    Starting { ready_ms: u64, took_ms: u64 },
     Ready,
     Going { gone_ms: u64 },
 }
@@ -109,6 +109,8 @@ pub(super) struct Sim {
     /// What a replica serves, thousandths of what is declared, by variant. If given, readings show both rate and use.
     pub(super) truth_permille: Vec<u64>,
     pods: Vec<Vec<Pod>>,
+    /// Pods that got Ready since the last tick, and how long each took.
+    started: Vec<(VariantIdx, u64)>,
     capacity_full: Vec<Resources>,
     random: Random,
     pub(super) violations: Vec<String>,
@@ -141,6 +143,7 @@ impl Sim {
             noise_permille: 0,
             truth_permille: Vec::new(),
             pods,
+            started: Vec::new(),
             capacity_full,
             random: Random::new(seed),
             violations: Vec::new(),
@@ -366,11 +369,16 @@ impl Sim {
             self.scale(at, self.desired[at]);
             for slot in 0..self.pods[at].len() {
                 let next = match self.pods[at][slot] {
-                    Pod::Starting { ready_ms } if ready_ms <= now_ms => Pod::Ready,
+                    Pod::Starting { ready_ms, took_ms } if ready_ms <= now_ms => {
+                        self.started.push((VariantIdx(at as u32), took_ms));
+                        Pod::Ready
+                    }
                     Pod::Unschedulable if self.has_room(at) => {
                         let startup_ms = self.world.variants[at].startup_ms;
+                        let took_ms = startup_ms * self.random.within(50, 180) / 100;
                         Pod::Starting {
-                            ready_ms: now_ms + startup_ms * self.random.within(50, 180) / 100,
+                            ready_ms: now_ms + took_ms,
+                            took_ms,
                         }
                     }
                     other => other,
@@ -430,6 +438,11 @@ impl Sim {
         if !self.state.declares(&self.world) {
             events.push(Event::World(self.world.clone()));
         }
+        events.extend(self.started.drain(..).map(|(variant, took_ms)| Event::Started {
+            variant,
+            took_ms,
+            found: false,
+        }));
         for at in 0..self.desired.len() {
             let (variant, desired, ready) = (VariantIdx(at as u32), self.desired[at], self.ready(at));
             let count = self.pods[at]

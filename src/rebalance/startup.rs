@@ -1,7 +1,12 @@
 //! How long replicas take to get Ready: learned per variant, from what is declared.
 //!
-//! A small histogram over the ratio of observed to declared time, in steps of √2 between an eighth and eight times: what is
-//! declared counts as two observations, and old ones fade. Its median is what is expected.
+//! A start is the time from a pod's creation to its first readiness, as its own timestamps tell it. A small histogram over the
+//! ratio of that to what is declared, in steps of √2 between an eighth and eight times: what is declared counts as two
+//! observations, and old ones fade. Its median is what is expected. Times of whole seconds are good enough for that: a
+//! difference of two is off by less than one, and not to one side.
+//!
+//! Pods outlive the process that counted them. Those that are found Ready take the place of as many that are only on record, so
+//! that none counts twice.
 //!
 //! A start is overdue after three times what is expected, or twice what nine in ten take. That is the trouble of one pool
 //! only as long as starts are not late everywhere: where most pools that start anything are slow at once, it is the server
@@ -47,32 +52,61 @@ pub(super) struct Startup {
     weights: [u16; RATIOS.len()],
     /// Starts observed.
     seen: u32,
-    /// The last observation, thousandths of what was expected then, and when.
+    /// Of these, the ones that are known from the record alone, and the bin where they are counted.
+    recalled: (u32, usize),
+    /// What is declared is among the weights. A record has it in its value.
+    declared_counts: bool,
+    /// How late the last start was that the core itself saw, thousandths of what was expected then, and when.
     last: Option<(u64, u64)>,
 }
 
 impl Startup {
-    /// A replica got Ready after `took_ms`.
-    pub(super) fn observe(&mut self, declared_ms: u64, took_ms: u64, now_ms: u64) {
+    /// A replica that was asked for got Ready after `took_ms`: how fast its pool is these minutes.
+    pub(super) fn noted(&mut self, declared_ms: u64, took_ms: u64, now_ms: u64) {
+        let expected_ms = self.expected_ms(declared_ms);
+        self.last = Some((permille(took_ms, expected_ms), now_ms));
+    }
+
+    /// A pod took so long from its creation to its first readiness. `found`: it was Ready before anybody looked, so it may be
+    /// one of those on record.
+    pub(super) fn observe(&mut self, declared_ms: u64, took_ms: u64, found: bool) {
         let declared_ms = declared_ms.max(1);
+        let ratio = permille(took_ms, declared_ms);
+        // Nobody saw when it got Ready first. So long after its creation it has rather lost its readiness and won it back.
+        if found && RATIOS.last().is_some_and(|&most| ratio > most) {
+            return;
+        }
         if self.declared_ms != declared_ms {
             *self = Self {
                 declared_ms,
+                last: self.last,
                 ..Self::default()
             };
-            if let Some(declared) = self.weights.get_mut(DECLARED) {
-                *declared = PRIOR_WEIGHT;
-            }
+            self.count_declared();
         }
-        let expected_ms = self.expected_ms(declared_ms);
-        self.last = Some((permille(took_ms, expected_ms), now_ms));
-        let ratio = permille(took_ms, declared_ms);
-        self.seen = self.seen.saturating_add(1);
+        let (recalled, known) = self.recalled;
+        if found && recalled > 0 {
+            self.recalled.0 = recalled - 1;
+            if let Some(weight) = self.weights.get_mut(known) {
+                *weight = weight.saturating_sub(WEIGHT);
+            }
+            self.count_declared();
+        } else {
+            self.seen = self.seen.saturating_add(1);
+        }
         if let Some(weight) = self.weights.get_mut(bin(ratio)) {
             *weight += WEIGHT;
         }
         if self.weights.iter().sum::<u16>() > WEIGHT_MAX {
             self.weights.iter_mut().for_each(|weight| *weight /= 2);
+        }
+    }
+
+    fn count_declared(&mut self) {
+        if !std::mem::replace(&mut self.declared_counts, true)
+            && let Some(declared) = self.weights.get_mut(DECLARED)
+        {
+            *declared += PRIOR_WEIGHT;
         }
     }
 
@@ -95,18 +129,20 @@ impl Startup {
         *self = Self {
             declared_ms: declared_ms.max(1),
             seen: learned.samples,
+            last: self.last,
             ..Self::default()
         };
         let weight = u16::try_from(learned.samples)
             .unwrap_or(u16::MAX)
             .saturating_mul(WEIGHT);
         let bin = bin(permille(learned.value, declared_ms.max(1)));
+        self.recalled = (learned.samples, bin);
         if let Some(slot) = self.weights.get_mut(bin) {
             *slot = weight.clamp(PRIOR_WEIGHT, WEIGHT_MAX);
         }
     }
 
-    /// Expected time from a larger `spec.replicas` to Ready, milliseconds.
+    /// Expected time from the creation of a pod to its first readiness, milliseconds.
     pub(super) fn expected_ms(&self, declared_ms: u64) -> u64 {
         self.quantile_ms(declared_ms, 500)
     }
@@ -208,15 +244,15 @@ mod tests {
         for (took_ms, expected_ms) in [(40_000, 40_000), (1, 2_500), (3_000_000, 160_000), (21_000, 28_280)] {
             let mut startup = Startup::default();
             for _ in 0..100 {
-                startup.observe(20_000, took_ms, 0);
+                startup.observe(20_000, took_ms, false);
             }
             assert_eq!(startup.expected_ms(20_000), expected_ms, "{took_ms} ms");
         }
         let mut startup = Startup::default();
-        startup.observe(20_000, 80_000, 0);
+        startup.observe(20_000, 80_000, false);
         assert_eq!(startup.expected_ms(20_000), 20_000, "one is no proof");
-        startup.observe(20_000, 80_000, 0);
-        startup.observe(20_000, 80_000, 0);
+        startup.observe(20_000, 80_000, false);
+        startup.observe(20_000, 80_000, false);
         assert_eq!(startup.expected_ms(20_000), 80_000);
         assert_eq!(startup.expected_ms(10_000), 10_000, "declared anew");
     }
@@ -226,7 +262,7 @@ mod tests {
         for took_ms in [1, 9_000, 21_000, 40_000, 3_000_000] {
             let mut startup = Startup::default();
             for _ in 0..20 {
-                startup.observe(20_000, took_ms, 0);
+                startup.observe(20_000, took_ms, false);
             }
             let learned = startup.learned(20_000);
             assert_eq!(learned.samples, 20, "{took_ms} ms");
@@ -238,7 +274,7 @@ mod tests {
             assert_eq!(edited.expected_ms(30_000), 30_000, "{took_ms} ms");
             // What has been seen since counts, not what was known.
             let mut late = Startup::default();
-            late.observe(20_000, 20_000, 0);
+            late.observe(20_000, 20_000, false);
             late.recall(20_000, &learned);
             assert_eq!(late.learned(20_000).samples, 1, "{took_ms} ms");
         }
@@ -247,10 +283,73 @@ mod tests {
     }
 
     #[test]
+    fn pods_that_are_found_ready_take_the_place_of_as_many_on_record_and_none_counts_twice() {
+        let mut before = Startup::default();
+        (0..16).for_each(|_| before.observe(20_000, 40_000, false));
+        let record = before.learned(20_000);
+        let mut again = Startup::default();
+        again.recall(20_000, &record);
+        (0..12).for_each(|_| again.observe(20_000, 40_000, true));
+        assert_eq!(again.learned(20_000), record, "twelve of the sixteen are still there");
+        // Those that nobody has seen before are new: first what the record leaves open, then more than it knew.
+        again.observe(20_000, 40_000, false);
+        assert_eq!(again.learned(20_000).samples, 17);
+        (0..5).for_each(|_| again.observe(20_000, 40_000, true));
+        assert_eq!(again.learned(20_000).samples, 18);
+        // What pods say counts, not what was known of others that are gone.
+        let mut other = Startup::default();
+        other.recall(20_000, &record);
+        (0..16).for_each(|_| other.observe(20_000, 10_000, true));
+        assert_eq!(other.expected_ms(20_000), 10_000);
+        assert_eq!(other.learned(20_000).samples, 16);
+    }
+
+    #[test]
+    fn the_same_pods_teach_the_same_once_more() {
+        for took in [[500, 500, 1_000], [1_000, 1_000, 8_000], [3_000, 3_000, 3_000]] {
+            let mut before = Startup::default();
+            for took_ms in took {
+                before.observe(1_000, took_ms, false);
+            }
+            // A status rounds the number down.
+            let record = Learned {
+                samples: 2,
+                ..before.learned(1_000)
+            };
+            let mut again = Startup::default();
+            again.recall(1_000, &record);
+            for took_ms in took {
+                again.observe(1_000, took_ms, true);
+            }
+            assert_eq!(again.learned(1_000), before.learned(1_000), "{took:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_record_the_pods_alone_tell() {
+        let mut startup = Startup::default();
+        (0..5).for_each(|_| startup.observe(20_000, 40_000, true));
+        assert_eq!(
+            (startup.expected_ms(20_000), startup.learned(20_000).samples),
+            (40_000, 5)
+        );
+    }
+
+    #[test]
+    fn a_pod_that_is_found_ready_too_late_to_have_started_so_long_teaches_nothing() {
+        let mut startup = Startup::default();
+        (0..9).for_each(|_| startup.observe(20_000, 170_000, true));
+        assert_eq!(startup.learned(20_000).samples, 0);
+        // Seen with one's own eyes it is slow.
+        (0..9).for_each(|_| startup.observe(20_000, 3_600_000, false));
+        assert_eq!(startup.expected_ms(20_000), 160_000);
+    }
+
+    #[test]
     fn a_long_tail_is_waited_for() {
         let mut startup = Startup::default();
         for number in 0..30 {
-            startup.observe(20_000, if number % 4 == 0 { 79_000 } else { 19_000 }, 0);
+            startup.observe(20_000, if number % 4 == 0 { 79_000 } else { 19_000 }, false);
         }
         assert_eq!(startup.expected_ms(20_000), 20_000);
         assert_eq!(startup.patience_ms(20_000, 1_000), 160_000);
@@ -281,7 +380,7 @@ mod tests {
         assert_eq!(pace_of([Some(40_000), Some(90_000), Some(990_000)], nothing), 8_000);
         // A start in time, a moment ago, proves the server.
         let mut quick = Startup::default();
-        quick.observe(10_000, 9_000, 900);
+        quick.noted(10_000, 9_000, 900);
         assert_eq!(pace_of([Some(40_000), None, None], [&none, &quick, &none]), 1_000);
         assert_eq!(
             pace_of([Some(40_000), Some(50_000), None], [&none, &quick, &none]),

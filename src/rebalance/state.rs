@@ -311,7 +311,7 @@ impl VariantMemory {
         demand::hidden(variant, reading, self.waiting_before, shown)
     }
 
-    /// Expected time from a larger `spec.replicas` to Ready, milliseconds.
+    /// Expected time from the creation of a pod to its first readiness, milliseconds.
     pub(super) fn startup_ms(&self, variant: &Variant) -> u64 {
         self.startup.expected_ms(variant.startup_ms)
     }
@@ -366,7 +366,7 @@ impl VariantMemory {
             .observe(now_ms, self.desired().saturating_sub(ready), change);
         // What waits for room says nothing about starting.
         if let Some(took_ms) = took_ms.filter(|_| self.dry.is_none()) {
-            self.startup.observe(startup_ms, took_ms, now_ms);
+            self.startup.noted(startup_ms, took_ms, now_ms);
         }
         if self.recovers(now_ms, more_ready) {
             self.dry = None;
@@ -519,6 +519,17 @@ impl State {
                     .variant(*variant)
                     .and_then(|memory| memory.observe(*desired, *ready, startup_ms, now_ms));
                 self.note(*variant, found);
+            }
+            Event::Started {
+                variant,
+                took_ms,
+                found,
+            } => {
+                let declared = self.world.variants.get(variant.0 as usize);
+                let startup_ms = declared.map_or(0, |declared| declared.startup_ms);
+                if let Some(memory) = self.variant(*variant) {
+                    memory.startup.observe(startup_ms, *took_ms, *found);
+                }
             }
             Event::Leaving { variant, count } => {
                 if let Some(memory) = self.variant(*variant) {

@@ -227,7 +227,7 @@ pub struct Variant {
     pub capacity_millis: u64,
     /// Requests one replica handles at once, if declared.
     pub concurrency: Option<u32>,
-    /// Expected time from a larger `spec.replicas` to Ready.
+    /// Expected time from the creation of a pod to its first readiness.
     pub startup_ms: u64,
     /// Most replicas that fit on the pool's nodes one by one (fragmentation), or that the stage may have there.
     pub max: u32,
@@ -283,7 +283,7 @@ pub struct Learned {
 pub enum Subject {
     /// What one replica serves, thousandths of the stage's unit.
     Capacity(VariantIdx),
-    /// Expected time from a larger `spec.replicas` to Ready, milliseconds.
+    /// Expected time from the creation of a pod to its first readiness, milliseconds.
     Startup(VariantIdx),
     /// Calls of a stage per request of its callers, all edges summed, thousandths.
     Calls(StageIdx),
@@ -322,6 +322,17 @@ pub enum Event {
         variant: VariantIdx,
         /// How many.
         count: u32,
+    },
+    /// A pod of a variant got Ready for the first time. To be sent once for each pod; a caller that never sends it has
+    /// start-up times that stay as declared.
+    Started {
+        /// The variant.
+        variant: VariantIdx,
+        /// From its creation to its first readiness, milliseconds, without the time that it waited for room.
+        took_ms: u64,
+        /// It was Ready before anybody looked. Then it may be among those that [`Event::Learned`] already counts, or have lost
+        /// its readiness and won it back: send it after that event.
+        found: bool,
     },
     /// A new reading.
     Reading {

@@ -20,6 +20,15 @@ const POINTS_MAX: usize = 8;
 /// Answers among which one that was there before is found to be a replay.
 const RECENT_MAX: usize = 32;
 
+/// So many answers in a row without work say that a server has come to rest: averages and loads have faded by then.
+const AT_REST: u32 = 30;
+
+/// A page that changed so often at rest does so by itself, with the process's time on the CPU, its memory, its scrapes.
+const REST_MOVES: u32 = 8;
+
+/// Such a page is not believed once it stands still for so many answers, nor before this many times its longest standstill.
+const REST_STILL: (u32, u32) = (10, 4);
+
 /// Two answers closer than this say nothing about a rate.
 const RATE_SPAN_MS_MIN: u64 = 500;
 
@@ -37,6 +46,7 @@ struct Track {
     failure: Option<Why>,
     /// Identical answers in a row, the latest included.
     identical: u32,
+    rest: Rest,
     /// The source's time has advanced since the pod was first seen.
     advancing: bool,
     /// Fingerprints of the last answers that count finished requests, and their counts.
@@ -44,6 +54,18 @@ struct Track {
     /// The latest answer was given before, and the count of finished requests was another since.
     replayed: bool,
     points: VecDeque<Point>,
+}
+
+/// How a page behaves while its server has nothing to do. An idle server and a stuck exporter both show counters that stand still.
+/// But most servers show numbers that move without any work, and a page that used to move at rest and no longer does is stuck.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rest {
+    /// Answers in a row that claim no work and count no request more.
+    answers: u32,
+    /// Of these, the ones at rest that differed from the one before; kept while it works.
+    moves: u32,
+    /// Most identical answers in a row before one of them.
+    longest: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -81,9 +103,6 @@ pub struct Aggregate {
     pub cache_use_permille: Option<u32>,
     /// Ready pods that are not part of the reading, in the order given.
     pub gaps: Vec<(Arc<str>, Gap)>,
-    /// Sampled pods that claim to be idle and whose answers have not moved for as long as would freeze a busy one. Idle
-    /// and frozen look alike from here; only a second source can tell.
-    pub still_idle: u32,
 }
 
 impl Observations {
@@ -93,6 +112,7 @@ impl Observations {
             latest: None,
             failure: None,
             identical: 0,
+            rest: Rest::default(),
             advancing: false,
             recent: VecDeque::new(),
             replayed: false,
@@ -156,12 +176,10 @@ impl Observations {
                 .collect::<Option<Vec<_>>>()
                 .and_then(|parts| combine(&parts, Combine::Sum)),
         });
-        let still_idle = count(sampled.iter().filter(|track| track.still(preset)).count());
         Aggregate {
             reading,
             cache_use_permille: ratio(Role::CacheUse),
             gaps,
-            still_idle,
         }
     }
 }
@@ -181,8 +199,10 @@ impl Track {
             self.advancing = true;
         }
         let same = last.is_some_and(|last| last.signals.fingerprint == signals.fingerprint);
-        self.identical = if same { self.identical.saturating_add(1) } else { 1 };
+        let rests = !claims_work(&signals) && last.is_some_and(|last| last.signals.finished == signals.finished);
         self.replayed = self.repeats(&signals);
+        self.rest.observe(rests, !same && !self.replayed, self.identical);
+        self.identical = if same { self.identical.saturating_add(1) } else { 1 };
         if !self.replayed {
             self.point(received_ms, &signals);
         }
@@ -267,9 +287,7 @@ impl Track {
         };
         let value = match number {
             Ok(_) if self.replayed => return Reading::Absent(Why::Frozen),
-            Ok(_) if self.identical >= preset.frozen_after() && self.claims_work() => {
-                return Reading::Absent(Why::Frozen);
-            }
+            Ok(_) if self.is_frozen(signals, preset) => return Reading::Absent(Why::Frozen),
             Ok(value) => value,
             Err(why) => return Reading::Absent(why),
         };
@@ -289,15 +307,14 @@ impl Track {
         }
     }
 
-    fn claims_work(&self) -> bool {
-        let positive = |number: Result<Finite, Why>| number.is_ok_and(|number| number.get() > 0.0);
-        self.latest
-            .as_ref()
-            .is_some_and(|answer| positive(answer.signals.running) || positive(answer.signals.waiting))
-    }
-
-    fn still(&self, preset: &Preset) -> bool {
-        self.identical >= preset.frozen_after() && !self.claims_work()
+    /// It stands still, and an honest page would not.
+    fn is_frozen(&self, signals: &PodSignals, preset: &Preset) -> bool {
+        let after = if claims_work(signals) {
+            Some(preset.frozen_after())
+        } else {
+            self.rest.frozen_after().map(|after| after.max(preset.frozen_after()))
+        };
+        after.is_some_and(|after| self.identical >= after)
     }
 
     /// Requests arriving per second, thousandths: as the source counts them, else what finished, plus what is in the pod more
@@ -338,6 +355,29 @@ impl Track {
         let span_ms = newest.received_ms.checked_sub(oldest.received_ms)?;
         (span_ms >= RATE_SPAN_MS_MIN).then_some((oldest, newest))
     }
+}
+
+impl Rest {
+    /// Takes in an answer: whether it is one of rest, whether it differs from the one before, and how many identical ones came
+    /// before it.
+    fn observe(&mut self, rests: bool, moves: bool, identical: u32) {
+        self.answers = if rests { self.answers.saturating_add(1) } else { 0 };
+        if moves && self.answers > AT_REST {
+            self.moves = self.moves.saturating_add(1);
+            self.longest = self.longest.max(identical);
+        }
+    }
+
+    /// Identical answers at rest that are not believed; none are refused of a page that was not seen to move by itself.
+    fn frozen_after(&self) -> Option<u32> {
+        let (least, times) = REST_STILL;
+        (self.moves >= REST_MOVES).then(|| self.longest.saturating_mul(times).max(least))
+    }
+}
+
+fn claims_work(signals: &PodSignals) -> bool {
+    let positive = |number: Result<Finite, Why>| number.is_ok_and(|number| number.get() > 0.0);
+    positive(signals.running) || positive(signals.waiting)
 }
 
 /// `None` of no parts: nothing is known, which is not zero.

@@ -2,7 +2,7 @@
 //!
 //! One task per target keeps one connection, and of it only the socket between two scrapes. A target costs at most its
 //! deadline, a bounded body and a slot; targets that keep using up their deadline or sending too much are asked less
-//! often, so that they cannot starve the others.
+//! often, so that they cannot starve the others. Slots are shared fairly between namespaces (`slots`).
 //!
 //! Targets are spread over the interval in [`BEAT`]s, and those of one beat are asked together: waking up costs more than
 //! an exchange does, for the threads here and for the loop that takes the answers.
@@ -10,6 +10,7 @@
 //! rules see the address of the connected socket as well.
 
 mod exchange;
+mod slots;
 #[cfg(test)]
 mod tests;
 
@@ -19,11 +20,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::http::uri::PathAndQuery;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::exchange::fetch;
+use self::slots::Slots;
 use super::address::AddressRules;
 use super::exposition::{self, Exposition, Limits};
 use super::presets::{Preset, Source};
@@ -76,6 +78,7 @@ impl ScrapeConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     uid: Arc<str>,
+    namespace: Arc<str>,
     address: SocketAddr,
     path: PathAndQuery,
     preset: &'static Preset,
@@ -93,9 +96,10 @@ pub enum TargetError {
 }
 
 impl Target {
-    /// The pod `uid` at `ip`. Port and path default to the preset's.
+    /// The pod `uid` of `namespace` at `ip`. Port and path default to the preset's.
     pub fn new(
         uid: Arc<str>,
+        namespace: Arc<str>,
         ip: IpAddr,
         port: Option<u16>,
         path: Option<&str>,
@@ -115,6 +119,7 @@ impl Target {
         let path = path.parse().map_err(|_| TargetError::Path)?;
         Ok(Self {
             uid,
+            namespace,
             address: SocketAddr::new(ip, port.unwrap_or(*usual_port)),
             path,
             preset,
@@ -147,8 +152,8 @@ pub struct Scraper {
 struct Shared {
     config: ScrapeConfig,
     rules: watch::Receiver<AddressRules>,
-    slots: Semaphore,
-    large_bodies: Semaphore,
+    slots: Slots,
+    large_bodies: Slots,
     answers: mpsc::Sender<Scraped>,
     /// Where the grid of beats begins.
     origin: Instant,
@@ -159,8 +164,8 @@ impl Scraper {
     pub fn new(config: ScrapeConfig) -> (Self, mpsc::Receiver<Scraped>) {
         let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
         let (rules, seen) = watch::channel(config.rules.clone());
-        let slots = Semaphore::new(config.concurrency.max(1));
-        let large_bodies = Semaphore::new(LARGE_BODIES_MAX);
+        let slots = Slots::new(config.concurrency);
+        let large_bodies = Slots::new(LARGE_BODIES_MAX);
         let shared = Arc::new(Shared {
             config,
             rules: seen,
@@ -236,7 +241,7 @@ async fn scrape(target: Target, shared: Arc<Shared>) {
         for _ in 0..=costly_in_a_row.saturating_sub(1).min(TICKS_LEFT_OUT_MAX) {
             ticks.tick().await;
         }
-        let Ok(slot) = shared.slots.acquire().await else { return };
+        let slot = shared.slots.acquire(&target.namespace).await;
         // On the heap, and only for as long as it lasts: most targets wait most of the time.
         let fetched = Box::pin(tokio::time::timeout(
             *deadline,

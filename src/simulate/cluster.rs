@@ -33,6 +33,8 @@ pub struct Replica {
     pub variant: usize,
     /// Where it is in its life.
     pub phase: Phase,
+    /// When it was placed.
+    pub placed_ms: u64,
     /// When it got Ready.
     pub ready_ms: u64,
     /// Calls that run: the reading of the virtual clock at which each ends (bits of a non-negative float order like the
@@ -96,6 +98,8 @@ pub struct Cluster {
     pub seen: Vec<Seen>,
     /// Room of each pool in all, as it is now.
     pub capacity: Vec<Resources>,
+    /// Every start so far, in order: its variant, and how long it took from its place to Ready, milliseconds.
+    pub started: Vec<(usize, u64)>,
     /// By variant: replicas that are not gone, oldest first.
     live: Vec<Vec<usize>>,
     /// By variant: how many were started so far.
@@ -111,6 +115,7 @@ impl Cluster {
             replicas: Vec::new(),
             seen: vec![Seen::default(); count],
             capacity: scenario.world.pools.iter().map(|pool| pool.capacity).collect(),
+            started: Vec::new(),
             live: vec![Vec::new(); count],
             starts: vec![0; count],
             seed,
@@ -130,6 +135,7 @@ impl Cluster {
         self.replicas.push(Replica {
             variant,
             phase: Phase::Pending,
+            placed_ms: 0,
             ready_ms: 0,
             running: BinaryHeap::new(),
             waiting: VecDeque::new(),
@@ -230,6 +236,7 @@ impl Cluster {
                 }
                 take(free, declared, 1);
                 self.replicas[at].phase = Phase::Starting;
+                self.replicas[at].placed_ms = now_ms;
                 self.starts[variant] += 1;
                 let mut random = Random::of(self.seed ^ ((variant as u64 + 1) << 40), self.starts[variant]);
                 // Around what is expected, at most 30 % off.
@@ -250,6 +257,8 @@ impl Cluster {
         }
         self.replicas[at].phase = Phase::Ready;
         self.replicas[at].ready_ms = now_ms;
+        let took_ms = now_ms - self.replicas[at].placed_ms;
+        self.started.push((self.replicas[at].variant, took_ms));
         self.replicas[at].updated_us = now_ms * 1_000;
         self.recount(self.replicas[at].variant, now_ms);
         true

@@ -608,6 +608,7 @@ impl<'a> Run<'a> {
             scenario: self.scenario,
             now_ms,
             seen: &self.cluster.seen,
+            started: &self.cluster.started,
             metrics: &self.metrics,
             outside: &outside,
             capacity: &self.cluster.capacity,

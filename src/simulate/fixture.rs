@@ -197,6 +197,7 @@ impl Scene {
             scenario: &self.scenario,
             now_ms,
             seen: &self.seen,
+            started: &[],
             metrics: &self.metrics,
             outside: &self.outside,
             capacity: &self.capacity,

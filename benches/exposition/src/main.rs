@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 
 fn measured(body: &Body) -> Result<Value, String> {
     println!(
-        "\n== {} ({}): {} bytes, {} samples\n\n{:<32} {:>9} {:>12} {:>12} {:>9}  note",
+        "\n== {} ({}): {} bytes, {} samples\n\n{:<38} {:>9} {:>12} {:>12} {:>9}  note",
         body.name,
         body.about,
         body.text.len(),
@@ -91,7 +91,7 @@ fn measured(body: &Body) -> Result<Value, String> {
         let (held, count) = (cost.bytes_max, cost.count_total);
         let samples = read.unwrap_or(0);
         println!(
-            "{:<32} {:>9.0} {:>12} {:>12} {:>9}  {note}",
+            "{:<38} {:>9.0} {:>12} {:>12} {:>9}  {note}",
             parser.name,
             median(speeds),
             count,

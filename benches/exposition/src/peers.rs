@@ -10,7 +10,7 @@ pub(crate) struct Parser {
     pub(crate) read: fn(&str) -> Result<usize, String>,
 }
 
-pub(crate) const ALL: [Parser; 4] = [
+pub(crate) const ALL: [Parser; 6] = [
     Parser {
         name: "tiercel",
         read: tiercel,
@@ -26,6 +26,14 @@ pub(crate) const ALL: [Parser; 4] = [
     Parser {
         name: "prometheus-parse 0.2.5",
         read: prometheus_parse,
+    },
+    Parser {
+        name: "prometheus-scrape 0.1.1",
+        read: prometheus_scrape,
+    },
+    Parser {
+        name: "prometheus-exposition-format-rs 0.1.2",
+        read: exposition_format,
     },
 ];
 
@@ -79,6 +87,20 @@ fn prometheus_parse(body: &str) -> Result<usize, String> {
         _ => 1,
     };
     Ok(parsed.samples.iter().map(|sample| lines(&sample.value)).sum())
+}
+
+/// Of a histogram or summary the crate keeps one list for all series of a name, without labels, and shows it to nobody: that is one
+/// sample.
+fn prometheus_scrape(body: &str) -> Result<usize, String> {
+    // As the crate above, which began as a copy of this one.
+    let lines = body.lines().map(|line| Ok(line.to_owned()));
+    let parsed = prometheus_scrape::Scrape::parse(lines).map_err(|error| error.to_string())?;
+    Ok(parsed.samples.len())
+}
+
+fn exposition_format(body: &str) -> Result<usize, String> {
+    let parsed = prometheus_exposition_format_rs::parse_complete(body).map_err(|error| format!("{error:?}"))?;
+    Ok(parsed.iter().map(|metric| metric.samples.len()).sum())
 }
 
 /// Every sample of the body as both parsers that read all of it see it, for comparison: `name{labels} value`, sorted.

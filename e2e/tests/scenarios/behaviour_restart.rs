@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use libtest_mimic::Trial;
 use serde_json::json;
 use tiercel_e2e::nodes::{GRAVITON, X86};
@@ -25,6 +25,16 @@ pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 4] {
         a_namespace_goes_away_without_the_operator,
         a_pipeline_that_cannot_be_read_does_not_stop_the_others,
     ]
+}
+
+/// Start-ups that the status says were learned from on `x86`.
+async fn starts_on_record(scene: &Scene) -> i32 {
+    let status = scene.tiered.pipeline("chat").await.status.unwrap_or_default();
+    let pools = status.stages.into_iter().flat_map(|stage| stage.pools);
+    let mut of_x86 = pools.filter(|pool| pool.name == scene.tiered.pool_name("x86"));
+    of_x86
+        .find_map(|pool| pool.startup_seconds)
+        .map_or(0, |learned| learned.samples)
 }
 
 async fn two_cpu_pools(scene: &Scene, min: u32) {
@@ -50,12 +60,16 @@ pub(crate) async fn a_converged_operator_writes_nothing_for_a_minute_nor_after_i
     scene.tiered.says("chat", "SignalsAvailable", "True", "Fresh").await;
     scene.tiered.says("chat", "Balanced", "True", "WithinTolerance").await;
     tokio::time::sleep(Duration::from_secs(5)).await;
+    // Three pods; a status says powers of two.
+    assert_eq!(starts_on_record(&scene).await, 2);
     scene.changes_everywhere();
     tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(scene.changes_everywhere(), [], "converged is quiet");
+    let status = scene.tiered.pipeline("chat").await.status;
     installed.operator().kill();
     installed.operator().restart().unwrap();
     tokio::time::sleep(TAKEN_OVER).await;
+    assert_eq!(scene.tiered.pipeline("chat").await.status, status);
     // It is there again: it reacts.
     let before = scene.changes_everywhere();
     assert_eq!(before, [], "a restart of a converged operator writes nothing");
@@ -64,6 +78,25 @@ pub(crate) async fn a_converged_operator_writes_nothing_for_a_minute_nor_after_i
         .await;
     scene.settles("chat", "generate", &[("x86", 4)]).await;
     claimed(&scene.tiered, "chat").await.unwrap();
+    let counts = async |what: &str| {
+        let counted = eventually(PATIENCE, what, async || match starts_on_record(&scene).await {
+            4 => Ok(()),
+            other => Err(other.to_string()),
+        });
+        counted.await.unwrap();
+    };
+    counts("the pods of before the restart count once, and the new one").await;
+    // Nothing on record: the pods tell it all over again.
+    installed.operator().kill();
+    let forgotten = Patch::Merge(json!({"status": {"stages": []}}));
+    let pipelines = scene.tiered.pipelines();
+    let patched = pipelines
+        .patch_status("chat", &PatchParams::default(), &forgotten)
+        .await;
+    drop(patched.unwrap());
+    assert_eq!(starts_on_record(&scene).await, 0);
+    installed.operator().restart().unwrap();
+    counts("what was learned comes back from the pods").await;
     scene.bounds_held();
 }
 

@@ -259,6 +259,11 @@ impl Rebalancer {
             self.world_every_ms = WORLD_EVERY_MS.max(took_ms * WORLD_SHARE);
         }
         self.world_stale |= self.missing.gives_up(now_ms);
+        let variants = &self.index;
+        self.events.extend(self.pods.starts(|id| {
+            let at = variants.variant_ids.get(id).copied()?;
+            Some((at, variants.variant(at)?.provision_ms))
+        }));
         self.signals.collect(&self.index, &self.pods, now_ms, &mut self.events);
         self.trouble(now_ms);
         let events = std::mem::take(&mut self.events);

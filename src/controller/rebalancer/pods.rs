@@ -1,20 +1,24 @@
-//! Pure: the pods of each variant: who is Ready, who cannot be placed or started.
+//! Pure: the pods of each variant: who is Ready and how long that took, who cannot be placed or started.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::super::owners::Owners;
 use super::super::view::{PodView, Stop};
-use crate::rebalance::world::DryReason;
+use crate::rebalance::world::{DryReason, Event, VariantIdx};
 
 /// How long a pod may be refused by the scheduler before that says anything about the pool: pods that are leaving make
 /// room within it.
 const UNSCHEDULABLE_MS: u64 = 3_000;
 /// How long a container may fail to start before that says anything.
 const CANNOT_START_MS: u64 = 5_000;
+
+/// A start that takes no whole second by timestamps of whole seconds takes half of one.
+const START_MS_MIN: u64 = 500;
 
 /// Reasons of a waiting container that another try on the same pool will not mend.
 const CANNOT_START: [&str; 8] = [
@@ -48,6 +52,22 @@ pub struct Pod {
     trouble: Option<(DryReason, u64)>,
     /// The kubelet's word for a container that does not start.
     word: Option<Box<str>>,
+    /// Its first readiness has been seen, or nobody can tell it any more.
+    started: bool,
+}
+
+/// How a pod came to be Ready for the first time, by its own timestamps.
+///
+/// They have whole seconds, and come from the clocks of the API server, the scheduler and the node: a difference is off by less
+/// than a second where those agree. One that is negative says that they do not, and counts for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Start {
+    /// From its creation until it was bound to a node.
+    waited_ms: u64,
+    /// From its creation to Ready.
+    took_ms: u64,
+    /// It was Ready when it was seen first.
+    found: bool,
 }
 
 /// All pods of tiercel by the label of their variant. A label proves nothing: only those count whose `ReplicaSet` belongs to
@@ -60,6 +80,8 @@ pub struct Pods {
     owners: Owners,
     /// Pods that cannot be placed or started, by variant and UID.
     troubled: BTreeSet<(String, Arc<str>)>,
+    /// Pods that got Ready for the first time and have not been told yet, likewise.
+    starts: BTreeMap<(String, Arc<str>), Start>,
 }
 
 impl Pods {
@@ -86,7 +108,16 @@ impl Pods {
             Some((same, since)) if same == reason => (reason, since),
             _ => (reason, now_ms),
         });
+        let before = known.is_some_and(|pod| pod.started);
+        let found = known.is_none();
+        if !before
+            && view.status.ready
+            && let Some(start) = start(view, found)
+        {
+            self.starts.insert((variant.to_owned(), Arc::clone(&uid)), start);
+        }
         let pod = Pod {
+            started: before || view.status.ready || view.status.again || stuck(view).is_some(),
             uid: Arc::clone(&uid),
             replica_set: view.replica_set()?.into(),
             name: (view.namespace().unwrap_or_default(), view.name_any()),
@@ -113,7 +144,9 @@ impl Pods {
         let (variant, uid) = (view.variant_id()?, view.uid()?);
         let pods = self.by_variant.get_mut(variant)?;
         let (uid, _) = pods.remove_entry(uid.as_str())?;
-        self.troubled.remove(&(variant.to_owned(), uid));
+        let key = (variant.to_owned(), uid);
+        self.troubled.remove(&key);
+        self.starts.remove(&key);
         if pods.is_empty() {
             self.by_variant.remove(variant);
         }
@@ -135,8 +168,9 @@ impl Pods {
             pods.retain(|uid, _| live.contains(uid.as_ref()));
         }
         let by_variant = &self.by_variant;
-        self.troubled
-            .retain(|(variant, uid)| by_variant.get(variant).is_some_and(|pods| pods.contains_key(uid)));
+        let stays = |variant: &str, uid: &Arc<str>| by_variant.get(variant).is_some_and(|pods| pods.contains_key(uid));
+        self.troubled.retain(|(variant, uid)| stays(variant, uid));
+        self.starts.retain(|(variant, uid), _| stays(variant, uid));
         for view in all {
             self.apply(view, now_ms);
         }
@@ -145,6 +179,30 @@ impl Pods {
     /// Variants some of whose pods cannot be placed or started, each once for every such pod.
     pub fn troubled(&self) -> impl Iterator<Item = &str> {
         self.troubled.iter().map(|(variant, _)| variant.as_str())
+    }
+
+    /// Pods that got Ready for the first time, each told once, as soon as it counts: `known` gives a variant's index and what a
+    /// new node may take there.
+    pub fn starts(&mut self, known: impl Fn(&str) -> Option<(VariantIdx, u64)>) -> Vec<Event> {
+        let mut events = Vec::new();
+        let mut starts = std::mem::take(&mut self.starts);
+        starts.retain(|(id, uid), start| {
+            let counts = |uid: &Arc<str>| self.of(id).any(|pod| pod.uid == *uid);
+            let Some((variant, provision_ms)) = known(id).filter(|_| counts(uid)) else {
+                return true;
+            };
+            // A node that is started for it is part of its start. Any longer it has waited for room, which says nothing.
+            if start.waited_ms <= UNSCHEDULABLE_MS.max(provision_ms) {
+                events.push(Event::Started {
+                    variant,
+                    took_ms: start.took_ms.max(START_MS_MIN),
+                    found: start.found,
+                });
+            }
+            false
+        });
+        self.starts = starts;
+        events
     }
 
     /// The pods of a variant.
@@ -183,6 +241,19 @@ impl Pods {
     }
 }
 
+/// How a pod came to be Ready, if that was its first time.
+fn start(view: &PodView, found: bool) -> Option<Start> {
+    let created = view.metadata.creation_timestamp.as_ref()?;
+    let since = |time: &Time| u64::try_from(time.0.duration_since(created.0).as_millis()).ok();
+    let took_ms = since(view.status.ready_changed.as_ref()?)?;
+    let waited_ms = view.status.scheduled.as_ref().and_then(since).unwrap_or_default();
+    (!view.status.again).then_some(Start {
+        waited_ms,
+        took_ms,
+        found,
+    })
+}
+
 fn trouble(view: &PodView) -> Option<DryReason> {
     if view.metadata.deletion_timestamp.is_some() {
         return None;
@@ -199,3 +270,6 @@ fn stuck(view: &PodView) -> Option<&Stop> {
     let stays = view.metadata.deletion_timestamp.is_none();
     (stays && CANNOT_START.contains(&waiting.reason.as_ref())).then_some(waiting)
 }
+
+#[cfg(test)]
+mod tests;

@@ -251,7 +251,14 @@ impl Signals {
 }
 
 fn scrape(pod: &Pod, preset: &'static Preset) -> Option<Target> {
-    let target = Target::new(Arc::clone(&pod.uid), pod.ip?, pod.port, None, preset);
+    let target = Target::new(
+        Arc::clone(&pod.uid),
+        pod.name.0.as_str().into(),
+        pod.ip?,
+        pod.port,
+        None,
+        preset,
+    );
     target
         .inspect_err(|error| tracing::debug!(pod = pod.name.1, %error, "not scraped"))
         .ok()

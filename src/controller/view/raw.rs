@@ -102,6 +102,8 @@ struct RawCondition {
 #[serde(rename_all = "camelCase")]
 struct RawContainerStatus {
     #[serde(default)]
+    restart_count: i32,
+    #[serde(default)]
     state: RawState,
     #[serde(default)]
     last_state: RawState,
@@ -110,7 +112,14 @@ struct RawContainerStatus {
 #[derive(Default, Deserialize)]
 struct RawState {
     waiting: Option<Stop>,
+    running: Option<RawRunning>,
     terminated: Option<Stop>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawRunning {
+    started_at: Option<Time>,
 }
 
 #[derive(Deserialize)]
@@ -130,17 +139,18 @@ impl From<RawStop> for Stop {
 
 impl From<RawPodStatus> for PodStatusView {
     fn from(raw: RawPodStatus) -> Self {
-        let (mut ready, mut ready_changed, mut unschedulable) = (false, None, None);
+        let (mut ready, mut ready_changed, mut unschedulable, mut scheduled) = (false, None, None, None);
         for condition in raw.conditions {
             match (&*condition.type_, &*condition.status) {
                 ("Ready", status) => (ready, ready_changed) = (status == "True", condition.last_transition_time),
+                ("PodScheduled", "True") => scheduled = condition.last_transition_time,
                 ("PodScheduled", "False") if condition.reason.as_deref() == Some("Unschedulable") => {
                     unschedulable = Some(cut(condition.message.unwrap_or_default()));
                 }
                 _ => {}
             }
         }
-        let (mut waiting, mut ended) = (None, None);
+        let (mut waiting, mut ended, mut again) = (None, None, false);
         for container in raw.init_container_statuses.into_iter().chain(raw.container_statuses) {
             // A container in its ordinary turn waits as well: only those that wait for a reason of their own count.
             let stuck = container
@@ -148,6 +158,10 @@ impl From<RawPodStatus> for PodStatusView {
                 .waiting
                 .filter(|stop| !matches!(&*stop.reason, "" | "PodInitializing" | "ContainerCreating"));
             waiting = waiting.or(stuck);
+            // Not Ready since before a container ran is how every pod begins; since then, it has lost what it was.
+            let runs = container.state.running.and_then(|running| running.started_at);
+            let lost = matches!((&ready_changed, runs), (Some(since), Some(runs)) if !ready && since.0 > runs.0);
+            again |= container.restart_count > 0 || lost;
             let ending = container.state.terminated.or(container.last_state.terminated);
             ended = ended.or(ending.filter(|stop| &*stop.reason != "Completed"));
         }
@@ -156,6 +170,8 @@ impl From<RawPodStatus> for PodStatusView {
             ip: raw.pod_ip.and_then(|ip| ip.parse().ok()),
             ready,
             ready_changed,
+            scheduled,
+            again,
             started: raw.start_time,
             unschedulable,
             waiting,

@@ -9,6 +9,9 @@ use crate::rebalance::state::State;
 use crate::rebalance::step::step;
 use crate::rebalance::world::{Event, Learned, Reading, StageIdx, Subject, VariantIdx};
 
+/// How long replicas take to get Ready.
+const STARTUP_MS: u64 = 10_000;
+
 /// What a variant's reading has besides rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shows {
@@ -134,6 +137,15 @@ impl Cluster {
         let mut events = Vec::new();
         for at in 0..self.truth.len() {
             let (variant, ready) = (VariantIdx(at as u32), self.ready(at) as u32);
+            let since_ms = self.now_ms - self.every_ms;
+            let new = self.replicas[at]
+                .iter()
+                .filter(|&&ready_ms| ready_ms > since_ms && ready_ms <= self.now_ms);
+            events.extend(new.map(|_| Event::Started {
+                variant,
+                took_ms: STARTUP_MS,
+                found: false,
+            }));
             events.push(Event::Replicas {
                 variant,
                 desired: self.count(at),
@@ -156,7 +168,7 @@ impl Cluster {
         for decision in &decisions {
             self.triggers.push(decision.trigger);
             for one in &decision.moves {
-                self.replicas[one.variant.0 as usize].resize(one.to as usize, self.now_ms + 10_000);
+                self.replicas[one.variant.0 as usize].resize(one.to as usize, self.now_ms + STARTUP_MS);
             }
         }
         if !decisions.is_empty() {

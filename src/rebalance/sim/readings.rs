@@ -15,6 +15,9 @@ const REMEMBERED: usize = 12;
 /// So many identical answers in a row pass for news.
 const FROZEN_AFTER: u64 = 3;
 
+/// So many answers at rest pass for news where the page used to move with every one: what `signals::aggregate` allows.
+const FROZEN_AT_REST_AFTER: u64 = 10;
+
 /// What is wrong with readings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::rebalance) enum ReadingFault {
@@ -24,6 +27,8 @@ pub(in crate::rebalance) enum ReadingFault {
     Late,
     /// The last one is said again, as if it were new, until it is found to be frozen.
     Frozen,
+    /// All stand still as they were at rest: nothing to do, said as if new, until that is found to be frozen.
+    FrozenAtRest,
     /// Old ones are said again, with the time at which they were taken.
     Replayed,
     /// Old ones are said again by a source that gives no time: they pass for new.
@@ -111,6 +116,14 @@ impl Sim {
             ReadingFault::Frozen => {
                 let is_believed = self.now_ms < since_ms + FROZEN_AFTER * TICK_MS;
                 before().next_back().filter(|_| is_believed).map(now)
+            }
+            ReadingFault::FrozenAtRest => {
+                let is_believed = self.now_ms < since_ms + FROZEN_AT_REST_AFTER * TICK_MS;
+                is_believed.then_some(Reading {
+                    utilization_permille: truth.utilization_permille.map(|_| 0),
+                    rate_millis: truth.rate_millis.map(|_| 0),
+                    ..truth
+                })
             }
             ReadingFault::Replayed => before().nth(some % before().count().max(1)).copied(),
             ReadingFault::ReplayedAsNew => before().nth(some % before().count().max(1)).map(now),

@@ -213,20 +213,67 @@ fn three_identical_answers_of_a_pod_that_claims_to_work_are_frozen() {
     );
 }
 
+/// An idle server answers once a second, and once in `every` answers its page has moved by itself, for so many answers.
+fn idles(seen: &mut Observations, from: u64, answers: u64, every: u64) -> u64 {
+    for at in from..from + answers {
+        let moves = u32::try_from(at / every).unwrap();
+        seen.record(&Arc::from("a"), at * 1_000, Ok(vllm(0, 0, 10, moves)));
+    }
+    from + answers
+}
+
+/// The same page over and over: after how many answers it is no longer believed, if ever within two hundred.
+fn stands_still(seen: &mut Observations, from: u64, page: &PodSignals) -> Option<u64> {
+    (from..from + 200).find(|at| {
+        seen.record(&Arc::from("a"), at * 1_000, Ok(page.clone()));
+        let aggregate = seen.aggregate(preset("vllm"), &pods(&["a"]), at * 1_000);
+        aggregate.gaps == [(Arc::from("a"), Gap::Absent(Why::Frozen))] && aggregate.reading.is_none()
+    })
+}
+
 #[test]
-fn a_still_pod_that_claims_to_be_idle_is_believed_but_marked() {
-    let seen = observed([
-        ("a", 1_000, Ok(vllm(0, 0, 10, 7))),
-        ("a", 2_000, Ok(vllm(0, 0, 10, 7))),
-        ("a", 3_000, Ok(vllm(0, 0, 10, 7))),
-    ]);
-    let aggregate = seen.aggregate(preset("vllm"), &pods(&["a"]), 3_000);
-    assert_eq!(
-        (aggregate.reading.unwrap().running_millis, aggregate.still_idle),
-        (Some(0), 1)
-    );
-    let two = observed([("a", 1_000, Ok(vllm(0, 0, 10, 7))), ("a", 2_000, Ok(vllm(0, 0, 10, 7)))]);
-    assert_eq!(two.aggregate(preset("vllm"), &pods(&["a"]), 2_000).still_idle, 0);
+fn a_page_that_never_moves_at_rest_is_that_of_an_idle_server() {
+    let mut seen = Observations::default();
+    assert_eq!(stands_still(&mut seen, 1, &vllm(0, 0, 10, 7)), None);
+    let aggregate = seen.aggregate(preset("vllm"), &pods(&["a"]), 200_000);
+    assert_eq!(aggregate.reading.unwrap().running_millis, Some(0));
+}
+
+#[test]
+fn a_page_that_moves_at_rest_and_stops_is_no_proof_of_idleness() {
+    for (every, most) in [(1, 10), (2, 10), (5, 25)] {
+        let mut seen = Observations::default();
+        let next = idles(&mut seen, 0, 120, every);
+        let silent = stands_still(&mut seen, next, &vllm(0, 0, 10, 999));
+        let after = silent.expect("found out") - next + 1;
+        assert!(
+            (10..=most).contains(&after),
+            "{after} answers where one in {every} moves"
+        );
+        // It moves again: it is believed again.
+        idles(&mut seen, silent.unwrap() + 1, 1, 1);
+        let now_ms = (silent.unwrap() + 1) * 1_000;
+        assert!(seen.aggregate(preset("vllm"), &pods(&["a"]), now_ms).reading.is_some());
+    }
+}
+
+#[test]
+fn what_moves_while_a_server_comes_to_rest_does_not_make_its_rest_suspicious() {
+    let mut seen = Observations::default();
+    seen.record(&Arc::from("a"), 0, Ok(vllm(3, 0, 10, 1_000)));
+    // Averages fade for half a minute after the last request.
+    let next = idles(&mut seen, 1, 30, 1);
+    assert_eq!(stands_still(&mut seen, next, &vllm(0, 0, 10, 999)), None);
+}
+
+#[test]
+fn a_standstill_that_ended_well_is_waited_for_the_next_time() {
+    let mut seen = Observations::default();
+    let next = idles(&mut seen, 0, 120, 1);
+    let first = stands_still(&mut seen, next, &vllm(0, 0, 10, 9_999)).unwrap() - next + 1;
+    let next = idles(&mut seen, next + 20, 40, 1);
+    let second = stands_still(&mut seen, next, &vllm(0, 0, 10, 8_888)).unwrap() - next + 1;
+    assert!(second >= 4 * first, "{second} after {first}");
 }
 
 #[test]

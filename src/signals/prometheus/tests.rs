@@ -1,3 +1,4 @@
 mod client;
+mod presets;
 mod question;
 mod template;

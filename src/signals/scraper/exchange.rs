@@ -6,6 +6,7 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use http_body_util::{BodyExt, Empty};
@@ -15,8 +16,8 @@ use hyper::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HOST, HeaderValue
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::SemaphorePermit;
 
+use super::slots::Slot;
 use super::{Shared, Target, Why};
 
 /// Bodies beyond this are read a few at a time, so that many large ones together stay within bounded memory.
@@ -32,7 +33,7 @@ const AGENT: &str = concat!("tiercel/", env!("CARGO_PKG_VERSION"));
 /// A whole body, and the right to hold a large one.
 pub(super) struct Fetched<'s> {
     pub(super) bytes: Vec<u8>,
-    _large: Option<SemaphorePermit<'s>>,
+    _large: Option<Slot<'s>>,
 }
 
 /// One request, over the kept connection if it still stands. Leaves the connection behind if it can be used again.
@@ -62,7 +63,9 @@ pub(super) async fn fetch<'s>(
         })?
     };
     check(&response)?;
-    let fetched = connection.drive(body(response.into_body(), shared)).await?;
+    let fetched = connection
+        .drive(body(response.into_body(), shared, &target.namespace))
+        .await?;
     *kept = connection.into_idle().await;
     Ok(fetched)
 }
@@ -174,7 +177,7 @@ fn check(response: &Response<Incoming>) -> Result<(), Why> {
 }
 
 /// Reads a body up to the limit and not a chunk further.
-async fn body(mut incoming: Incoming, shared: &Shared) -> Result<Fetched<'_>, Why> {
+async fn body<'s>(mut incoming: Incoming, shared: &'s Shared, namespace: &Arc<str>) -> Result<Fetched<'s>, Why> {
     let max = shared.config.limits.bytes_max;
     let announced = incoming.size_hint().lower();
     if usize::try_from(announced).map_or(true, |announced| announced > max) {
@@ -190,7 +193,7 @@ async fn body(mut incoming: Incoming, shared: &Shared) -> Result<Fetched<'_>, Wh
             return Err(Why::TooLarge);
         }
         if large.is_none() && bytes.len() + chunk.len() > LARGE_BODY {
-            large = Some(shared.large_bodies.acquire().await.map_err(|_| Why::Unreachable)?);
+            large = Some(shared.large_bodies.acquire(namespace).await);
             // At once, because growing by doubling would take up to twice the limit.
             bytes.reserve_exact(max - bytes.len());
         }

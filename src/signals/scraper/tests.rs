@@ -120,9 +120,14 @@ fn config(interval_ms: u64, deadline_ms: u64) -> ScrapeConfig {
 }
 
 fn target(uid: &str, port: u16) -> Target {
+    target_in("default", uid, port)
+}
+
+fn target_in(namespace: &str, uid: &str, port: u16) -> Target {
     let preset = Preset::named("vllm").unwrap();
     Target::new(
         Arc::from(uid),
+        Arc::from(namespace),
         IpAddr::V4(Ipv4Addr::LOCALHOST),
         Some(port),
         None,
@@ -371,7 +376,15 @@ async fn no_connection_is_made_where_the_rules_do_not_allow_one() {
     let address = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
     let preset = Preset::named("vllm").unwrap();
     scraper.set_targets(vec![
-        Target::new(Arc::from("m"), address, Some(server.port), None, preset).unwrap(),
+        Target::new(
+            Arc::from("m"),
+            Arc::from("default"),
+            address,
+            Some(server.port),
+            None,
+            preset,
+        )
+        .unwrap(),
     ]);
     assert_eq!(next(&mut answers).await.outcome, Err(Why::Denied));
     assert_eq!(server.connections.load(Ordering::SeqCst), 0);
@@ -445,9 +458,10 @@ async fn pods_that_use_up_their_deadline_do_not_starve_the_others() {
         thread::sleep(LIFE);
     });
     let honest = answering("200 OK", "", BODY);
-    // Sixteen silent pods on four slots: asked on every beat, they would let the honest one through every 320 ms.
+    // Sixteen silent pods on the four slots that one namespace gets: asked on every beat, they would let the honest one
+    // through every 320 ms.
     let (mut scraper, mut answers) = Scraper::new(ScrapeConfig {
-        concurrency: 4,
+        concurrency: 5,
         ..config(100, 80)
     });
     let mut targets: Vec<_> = (0..16)
@@ -465,11 +479,51 @@ async fn pods_that_use_up_their_deadline_do_not_starve_the_others() {
     );
 }
 
+/// Answers of three honest pods in three seconds, beside so many silent ones of another namespace on eight slots.
+async fn honest_answers(honest: &Server, silent: &Server, many: usize) -> usize {
+    let (mut scraper, mut answers) = Scraper::new(ScrapeConfig {
+        concurrency: 8,
+        ..config(100, 300)
+    });
+    let silent = (0..many).map(|number| target_in("greedy", &format!("silent-{number}"), silent.port));
+    let honest = (0..3).map(|number| target_in("honest", &format!("honest-{number}"), honest.port));
+    scraper.set_targets(silent.chain(honest).collect());
+    let (mut count, until) = (0, clock_ms() + 3_000);
+    while clock_ms() < until {
+        let answer = tokio::time::timeout(Duration::from_millis(200), answers.recv()).await;
+        count += usize::from(answer.is_ok_and(|answer| answer.unwrap().uid.starts_with("honest")));
+    }
+    count
+}
+
+#[tokio::test]
+async fn a_namespace_of_very_many_silent_pods_takes_nothing_from_another() {
+    let silent = server(|mut visit| {
+        visit.request();
+        thread::sleep(LIFE);
+    });
+    let honest = answering("200 OK", "", BODY);
+    let alone = honest_answers(&honest, &silent, 0).await;
+    let beside = honest_answers(&honest, &silent, 100).await;
+    assert!(alone > 75, "{alone} of 90");
+    assert!(
+        beside * 10 >= alone * 9,
+        "{beside} answers beside silent pods, {alone} without"
+    );
+}
+
 #[test]
 fn a_target_is_what_its_preset_can_read() {
     let new = |preset, path| {
         let preset = Preset::named(preset).unwrap();
-        Target::new(Arc::from("a"), IpAddr::V4(Ipv4Addr::LOCALHOST), None, path, preset)
+        Target::new(
+            Arc::from("a"),
+            Arc::from("default"),
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            None,
+            path,
+            preset,
+        )
     };
     let usual = new("trtllm", None).unwrap();
     assert_eq!(

@@ -37,6 +37,8 @@ pub struct View<'a> {
     pub now_ms: u64,
     /// Replicas by variant.
     pub seen: &'a [Seen],
+    /// Every start so far, in order: its variant, and how long it took, milliseconds.
+    pub started: &'a [(usize, u64)],
     /// Load by variant.
     pub metrics: &'a Metrics,
     /// Calls by stage that wait where no replica is: a broker or an activator would see them, servers do not.

@@ -14,6 +14,8 @@ pub(super) struct Watch {
     world: World,
     told_world: bool,
     told: Vec<Option<Seen>>,
+    /// Starts that have been told.
+    started: usize,
     readings: Vec<Option<Reading>>,
 }
 
@@ -22,6 +24,7 @@ impl Watch {
     pub(super) fn new(world: World) -> Self {
         Self {
             told: vec![None; world.variants.len()],
+            started: 0,
             readings: vec![None; world.variants.len()],
             world,
             told_world: false,
@@ -43,6 +46,13 @@ impl Watch {
             self.told_world = true;
             events.push(Event::World(self.world.clone()));
         }
+        let new = view.started.iter().skip(self.started);
+        events.extend(new.map(|&(at, took_ms)| Event::Started {
+            variant: VariantIdx(at as u32),
+            took_ms,
+            found: false,
+        }));
+        self.started = view.started.len();
         for (at, &seen) in view.seen.iter().enumerate() {
             let variant = VariantIdx(at as u32);
             let told = self.told[at];
