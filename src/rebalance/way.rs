@@ -165,9 +165,16 @@ impl<'a> Knot<'a> {
         let count = self.makes_room(stage, variant).filter(|&count| count <= most)?;
         let before = self.serves(stage, |at| self.ready(at));
         let after = self.serves(stage, |other| self.ready(other) - if other == at { count } else { 0 });
-        let lost = before.saturating_sub(after);
+        let missed = before.saturating_sub(after);
         let traits = traits(world, stage, &memory.ask.need);
-        let loss = (self.priority(stage), self.share(stage, lost), lost, traits, stage, site);
+        let loss = (
+            self.priority(stage),
+            self.share(stage, missed),
+            missed,
+            traits,
+            stage,
+            site,
+        );
         Some((loss, Way { stage, site, count }))
     }
 
