@@ -15,7 +15,7 @@ use super::report;
 use super::scarcity::{Traits, traits};
 use super::sense;
 use super::spend::{Spend, Sum, exceeded, together};
-use super::state::State;
+use super::state::{State, VariantMemory};
 use super::verify::{Books, Observed};
 use super::way::{Waits, Way, way};
 use super::world::{Event, Mode, Pipeline, PoolIdx, Stage, StageIdx, VariantIdx};
@@ -73,11 +73,7 @@ fn replan(state: &mut State, now_ms: u64) {
         .collect();
     let bounds_changed = sense::bound(state, now_ms);
     let bounds: Vec<Bound> = state.variants.iter().map(|memory| memory.bound).collect();
-    let current: Vec<u32> = state
-        .variants
-        .iter()
-        .map(super::state::VariantMemory::desired)
-        .collect();
+    let current: Vec<u32> = state.variants.iter().map(VariantMemory::desired).collect();
     let previous: Vec<u32> = (state.variants.iter().zip(&current))
         .map(|(memory, &current)| memory.planned.unwrap_or(current))
         .collect();
@@ -163,7 +159,7 @@ fn act(state: &mut State, plan: &Plan, now_ms: u64) -> Vec<Decision> {
         decisions.extend(act_stage(state, &mut context, at, None));
     }
     // Stages that wait for each other's room wait for ever: one gives way, or what they can do without it is planned anew.
-    if decisions.is_empty() && state.variants.iter().all(super::state::VariantMemory::at_rest) {
+    if decisions.is_empty() && state.variants.iter().all(VariantMemory::at_rest) {
         let waiting = std::mem::take(&mut context.waiting);
         let pinned = |at: usize| state.stages.get(at).is_none_or(|memory| memory.pinned);
         let free = waiting.iter().map(|(waits, ..)| *waits);
@@ -176,11 +172,19 @@ fn act(state: &mut State, plan: &Plan, now_ms: u64) -> Vec<Decision> {
             if let Some(memory) = state.stages.get_mut(waits.stage).filter(|memory| !memory.pinned) {
                 memory.pinned = true;
                 memory.try_with(left, &room);
+                give_up(variants_of(&state.world, waits.stage), &mut state.variants);
                 state.wake_ms = Some(now_ms.saturating_add(1));
             }
         }
     }
     decisions
+}
+
+/// A shift that is given up is no plan any more: the one to beat is what runs.
+fn give_up(range: std::ops::Range<usize>, variants: &mut [VariantMemory]) {
+    for memory in variants.get_mut(range).into_iter().flatten() {
+        memory.planned = memory.planned.map(|_| memory.desired());
+    }
 }
 
 /// Where the plan wants growth that has not come yet.
@@ -271,7 +275,7 @@ fn queue(state: &State) -> Vec<usize> {
             .get(range.clone())
             .unwrap_or_default()
             .iter()
-            .map(super::state::VariantMemory::ready);
+            .map(VariantMemory::ready);
         let capacity = state
             .world
             .variants
@@ -482,6 +486,9 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize, way: Optio
     memory.pinned = (memory.pinned || pins) && !unpins;
     if unpins || pins {
         memory.try_with(left, &room);
+    }
+    if pins {
+        give_up(range.clone(), &mut state.variants);
     }
     if steps.blocked.room && steps.writes.is_empty() {
         let spent = memory.shifts.spent(now_ms, HOUR_MS);

@@ -1,7 +1,7 @@
 //! Stages that wait for each other's room, each in the place that another is planned for, wait for ever: no order of
 //! growing first exists. One of them then gives way: it gives up replicas before their replacement is Ready, and others
-//! grow in their place. It is the one that loses least, by priority and then by the share of its demand, and only if those
-//! who wait will serve more of theirs within the hour than is lost while replicas start. For a price alone nobody goes short:
+//! grow in their place. It is the one that loses least, by priority and then by the share of its demand, and only if what the
+//! plan serves more within the hour is more than what is lost while replicas start. For a price alone nobody goes short:
 //! such a shift is given up (`State::pinned`).
 
 use super::bug::{Bug, seeded};
@@ -201,18 +201,19 @@ impl<'a> Knot<'a> {
         goes.min()
     }
 
-    /// How much more of their demand those who wait will serve, of this priority or higher. Millionths.
+    /// How much more of its demand is served once the plan is reached, over all stages of this priority or higher, in
+    /// millionths of each one's demand; nothing where it is less.
     fn gain(&self, priority: u16) -> u128 {
-        let who = self.waiting.iter().map(|waits| waits.stage);
-        who.filter(|&stage| self.priority(stage) >= priority)
-            .map(|stage| {
-                let (now, then) = (
-                    self.serves(stage, |at| self.ready(at)),
-                    self.serves(stage, |at| self.planned(at)),
-                );
-                self.share(stage, then.saturating_sub(now))
-            })
-            .sum()
+        let stages = (0..self.state.world.stages.len()).filter(|&stage| self.priority(stage) >= priority);
+        let (more, less) = stages.fold((0, 0), |(more, less), stage| {
+            let now = self.serves(stage, |at| self.ready(at));
+            let then = self.serves(stage, |at| self.planned(at));
+            (
+                more + self.share(stage, then.saturating_sub(now)),
+                less + self.share(stage, now.saturating_sub(then)),
+            )
+        });
+        more.saturating_sub(less)
     }
 
     /// The longest that a replica takes to start which somebody waits for.
