@@ -136,7 +136,8 @@ impl<'a> Knot<'a> {
             return None;
         }
         let surplus = self.ready(at).saturating_sub(self.planned(at));
-        let all: u32 = range.clone().map(|at| self.ready(at)).sum();
+        let total = |counts: &mut dyn Iterator<Item = u32>| counts.fold(0_u32, u32::saturating_add);
+        let all = total(&mut range.clone().map(|at| self.ready(at)));
         let is_reliable = |at: usize| {
             let pool = world
                 .variants
@@ -144,11 +145,7 @@ impl<'a> Knot<'a> {
                 .map_or(usize::MAX, |variant| variant.pool.0 as usize);
             world.pools.get(pool).is_some_and(|pool| pool.reliable)
         };
-        let reliable: u32 = range
-            .clone()
-            .filter(|&at| is_reliable(at))
-            .map(|at| self.ready(at))
-            .sum();
+        let reliable = total(&mut range.clone().filter(|&at| is_reliable(at)).map(|at| self.ready(at)));
         let mut most = surplus.min(all.saturating_sub(memory.ask.need.floor.min(declared.max)));
         if is_reliable(at) {
             most = most.min(reliable.saturating_sub(memory.ask.need.reliable_floor));
