@@ -46,6 +46,8 @@ impl Missing {
 enum Given {
     /// What runs, whatever its bounds.
     Running,
+    /// What runs, within bounds.
+    Kept,
     Planned,
     Proposed,
 }
@@ -60,8 +62,8 @@ type Turn = (
 );
 
 impl Build<'_, '_> {
-    /// Candidates: the last plan, brought up to date stage by stage, one built from nothing, in order of need, and what was
-    /// proposed. All are priced alike, what runs and what was planned a little lower. A new one must be better: as long as
+    /// Candidates: the last plan, brought up to date stage by stage, so what runs, one built from nothing, in order of need, and
+    /// what was proposed. All are priced alike, what runs and what was planned a little lower. A new one must be better: as long as
     /// nothing that goes into it changes, every change of plan is an improvement by the same measure, so there is an end
     /// to them.
     pub(super) fn by_turns(&mut self) {
@@ -77,9 +79,14 @@ impl Build<'_, '_> {
                 mates.push(stage);
             }
         }
-        let mut others = Vec::with_capacity(2);
+        let mut others = Vec::with_capacity(3);
         if self.problem.proposal.is_some() {
             self.start_from(Given::Proposed, &stages, whole.clone());
+            others.push(std::mem::take(&mut self.plan));
+        }
+        if self.problem.previous != self.problem.current {
+            // What was planned may be out of reach by now.
+            self.start_from(Given::Kept, &stages, whole.clone());
             others.push(std::mem::take(&mut self.plan));
         }
         self.build_anew(&stages, whole.clone());
@@ -131,7 +138,7 @@ impl Build<'_, '_> {
 
     fn counts(&self, given: Given) -> &[u32] {
         match given {
-            Given::Running => self.problem.current,
+            Given::Running | Given::Kept => self.problem.current,
             Given::Planned => self.problem.previous,
             Given::Proposed => self.problem.proposal.unwrap_or_default(),
         }

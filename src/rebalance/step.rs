@@ -172,19 +172,11 @@ fn act(state: &mut State, plan: &Plan, now_ms: u64) -> Vec<Decision> {
             if let Some(memory) = state.stages.get_mut(waits.stage).filter(|memory| !memory.pinned) {
                 memory.pinned = true;
                 memory.try_with(left, &room);
-                give_up(variants_of(&state.world, waits.stage), &mut state.variants);
                 state.wake_ms = Some(now_ms.saturating_add(1));
             }
         }
     }
     decisions
-}
-
-/// A shift that is given up is no plan any more: the one to beat is what runs.
-fn give_up(range: std::ops::Range<usize>, variants: &mut [VariantMemory]) {
-    for memory in variants.get_mut(range).into_iter().flatten() {
-        memory.planned = memory.planned.map(|_| memory.desired());
-    }
 }
 
 /// Where the plan wants growth that has not come yet.
@@ -486,9 +478,6 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize, way: Optio
     memory.pinned = (memory.pinned || pins) && !unpins;
     if unpins || pins {
         memory.try_with(left, &room);
-    }
-    if pins {
-        give_up(range.clone(), &mut state.variants);
     }
     if steps.blocked.room && steps.writes.is_empty() {
         let spent = memory.shifts.spent(now_ms, HOUR_MS);
