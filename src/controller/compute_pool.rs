@@ -31,6 +31,7 @@ pub use status::compute_status;
 use super::capacity::{PoolObservation, observe};
 use super::events::Events;
 use super::events::table::POOL;
+use super::own_writes::OwnWrites;
 use super::report::ShadowPrices;
 use super::spans;
 use super::view::{NodeView, PodView, coalesced, watcher_config};
@@ -63,6 +64,8 @@ pub struct Context {
     pub events: Events,
     /// Where the numbers of pools are shown.
     pub metrics: Metrics,
+    /// Statuses on their way to the store.
+    own: OwnWrites<ComputePoolStatus>,
     /// By UID; pools that are gone are forgotten.
     memory: Mutex<BTreeMap<String, Memory>>,
 }
@@ -71,16 +74,8 @@ pub struct Context {
 #[derive(Default)]
 struct Memory {
     name: String,
-    written: Option<Written>,
+    written_at: Option<Instant>,
     failures: u32,
-}
-
-/// The last write, until the watch shows it.
-struct Written {
-    at: Instant,
-    /// Version of the object that the write was computed from: while the store still has it, the store is behind.
-    seen: Option<String>,
-    status: ComputePoolStatus,
 }
 
 impl Context {
@@ -100,6 +95,7 @@ impl Context {
             prices,
             events,
             metrics,
+            own: OwnWrites::default(),
             memory: Mutex::default(),
         }
     }
@@ -176,24 +172,23 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ComputePool>>, ctx: Arc<Cont
         return Ok(repeat(&uid));
     };
 
-    ctx.remember(&uid, |memory| memory.name.clone_from(&observation.name));
-    let (previous, last_write) = ctx.remember(&uid, |memory| match &memory.written {
-        Some(written) if written.seen == pool.metadata.resource_version => {
-            (Some(written.status.clone()), Some(written.at))
-        }
-        written => (pool.status.clone(), written.as_ref().map(|written| written.at)),
+    let last_write = ctx.remember(&uid, |memory| {
+        memory.name.clone_from(&observation.name);
+        memory.written_at
     });
-    let status = compute_status(pool, observation, &ctx.prices, previous.as_ref(), &now());
+    let own = ctx.own.after(&pool.metadata);
+    let previous = own.as_ref().or(pool.status.as_ref());
+    let status = compute_status(pool, observation, &ctx.prices, previous, &now());
     ctx.metrics
         .set_pool(&observation.name, sample(observation, &ctx.prices, &status.conditions));
-    let before = previous.as_ref().map(|status| status.conditions.as_slice());
+    let before = previous.map(|status| status.conditions.as_slice());
     ctx.events.tell(
         &pool.object_ref(&()),
         POOL,
         before.unwrap_or_default(),
         &status.conditions,
     );
-    let action = match urgency(previous.as_ref(), &status) {
+    let action = match urgency(previous, &status) {
         Urgency::Nothing => repeat(&uid),
         Urgency::Numbers if let Some(wait) = last_write.and_then(settling) => Action::requeue(wait),
         Urgency::Numbers | Urgency::Conditions => {
@@ -287,15 +282,8 @@ async fn write(ctx: &Context, pool: &ComputePool, status: ComputePoolStatus) -> 
         Ok(Err(source)) => Err(Error::Write { pool: name, source }),
         Ok(Ok(stored)) => {
             let uid = pool.metadata.uid.clone().unwrap_or_default();
-            let seen = pool.metadata.resource_version.clone();
-            let status = stored.status.unwrap_or(status);
-            ctx.remember(&uid, |memory| {
-                memory.written = Some(Written {
-                    at: Instant::now(),
-                    seen,
-                    status,
-                });
-            });
+            ctx.remember(&uid, |memory| memory.written_at = Some(Instant::now()));
+            ctx.own.note(&stored.metadata, stored.status.unwrap_or(status));
             Ok(())
         }
     }

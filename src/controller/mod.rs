@@ -8,6 +8,7 @@ pub mod events;
 pub mod lease;
 pub mod live;
 pub mod outcome;
+pub mod own_writes;
 pub mod owners;
 pub mod pipeline;
 pub mod pools;

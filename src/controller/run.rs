@@ -12,6 +12,7 @@ use super::clients::Clients;
 use super::clock::Clock;
 use super::events::Events;
 use super::outcome::Outcomes;
+use super::own_writes::OwnWrites;
 use super::pools::Look;
 use super::rebalancer::{self, record::DecisionLog};
 use super::report::{ShadowPrices, Views};
@@ -138,6 +139,7 @@ pub async fn lead(
         look: looks.clone(),
         views,
         events: events.clone(),
+        own: OwnWrites::default(),
         outcomes: Outcomes::new(metrics.clone(), clock.clone()),
         metrics: metrics.clone(),
         clock,

@@ -277,7 +277,7 @@ fn ask(state: &State, plan: &Plan, asked: &Asked) -> Question {
             }
         }
         if !aside(at) {
-            classes.push(priority(world, at));
+            classes.push(world.priority(at));
         }
     }
     classes.sort_unstable();
@@ -309,7 +309,7 @@ fn ask(state: &State, plan: &Plan, asked: &Asked) -> Question {
             let counts = plan.lasting.get(range).unwrap_or_default().iter().copied();
             need.demand = need.demand.min(serve(need.uniform, counts.zip(declared.map(capacity))));
         }
-        let class = classes.partition_point(|&other| other < priority(world, at));
+        let class = classes.partition_point(|&other| other < world.priority(at));
         let above =
             u32::try_from(class).unwrap_or(0) * CLASS_BITS / u32::try_from(classes.len()).map_or(1, |n| n.max(2) - 1);
         let mut row = StageRow {
@@ -319,7 +319,7 @@ fn ask(state: &State, plan: &Plan, asked: &Asked) -> Question {
             reliable_min: need.reliable_floor,
             traffic: if need.uniform { Traffic::Uniform } else { Traffic::Pull },
             penalty: ((worth << above) / need.demand.max(1)).max(1),
-            priority: priority(world, at),
+            priority: world.priority(at),
             pipeline: Some(stage.pipeline.0),
             groups: groups(world, stage.pipeline.0),
             options: Vec::new(),
@@ -398,13 +398,6 @@ fn groups(world: &World, pipeline: u32) -> Vec<u32> {
     let shared = world.pipelines.get(pipeline as usize).and_then(|found| found.shared);
     let first = u32::try_from(world.pipelines.len()).unwrap_or(u32::MAX);
     std::iter::once(pipeline).chain(shared.map(|at| first + at)).collect()
-}
-
-fn priority(world: &World, stage: usize) -> u16 {
-    let pipeline = world.stages.get(stage).map(|stage| stage.pipeline.0 as usize);
-    pipeline
-        .and_then(|at| world.pipelines.get(at))
-        .map_or(0, |pipeline| pipeline.priority)
 }
 
 #[cfg(test)]

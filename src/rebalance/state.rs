@@ -505,6 +505,11 @@ impl State {
         self.wake_ms
     }
 
+    fn declared_startup_ms(&self, variant: VariantIdx) -> u64 {
+        let declared = self.world.variants.get(variant.0 as usize);
+        declared.map_or(0, |declared| declared.startup_ms)
+    }
+
     pub(super) fn absorb(&mut self, event: &Event, now_ms: u64) {
         match event {
             Event::World(world) => self.replace(world, now_ms),
@@ -513,8 +518,7 @@ impl State {
                 desired,
                 ready,
             } => {
-                let declared = self.world.variants.get(variant.0 as usize);
-                let startup_ms = declared.map_or(0, |declared| declared.startup_ms);
+                let startup_ms = self.declared_startup_ms(*variant);
                 let found = self
                     .variant(*variant)
                     .and_then(|memory| memory.observe(*desired, *ready, startup_ms, now_ms));
@@ -525,8 +529,7 @@ impl State {
                 took_ms,
                 found,
             } => {
-                let declared = self.world.variants.get(variant.0 as usize);
-                let startup_ms = declared.map_or(0, |declared| declared.startup_ms);
+                let startup_ms = self.declared_startup_ms(*variant);
                 if let Some(memory) = self.variant(*variant) {
                     memory.startup.observe(startup_ms, *took_ms, *found);
                 }

@@ -255,12 +255,7 @@ fn queue(state: &State) -> Vec<usize> {
 
     type Place = (Reverse<u16>, u128, Reverse<u64>, Traits, usize);
     let mut order: Vec<Place> = Vec::with_capacity(state.stages.len());
-    for (at, (stage, memory)) in state.world.stages.iter().zip(&state.stages).enumerate() {
-        let priority = state
-            .world
-            .pipelines
-            .get(stage.pipeline.0 as usize)
-            .map_or(0, |pipeline| pipeline.priority);
+    for (at, memory) in state.stages.iter().enumerate() {
         let range = variants_of(&state.world, at);
         let ready = state
             .variants
@@ -279,7 +274,7 @@ fn queue(state: &State) -> Vec<usize> {
         let demand = memory.ask.need.demand;
         let share = u128::from(served.min(demand)) * 1_000 / u128::from(demand.max(1));
         let traits = traits(&state.world, at, &memory.ask.need);
-        order.push((Reverse(priority), share, Reverse(demand), traits, at));
+        order.push((Reverse(state.world.priority(at)), share, Reverse(demand), traits, at));
     }
     order.sort_unstable();
     order.into_iter().map(|entry| entry.4).collect()

@@ -85,14 +85,6 @@ impl<'a> Knot<'a> {
         }
     }
 
-    fn priority(&self, stage: usize) -> u16 {
-        let world = &self.state.world;
-        let pipeline = world.stages.get(stage).map(|stage| stage.pipeline.0 as usize);
-        pipeline
-            .and_then(|at| world.pipelines.get(at))
-            .map_or(0, |pipeline| pipeline.priority)
-    }
-
     /// What so many replicas of a stage serve of its demand.
     fn serves(&self, stage: usize, counts: impl Fn(usize) -> u32) -> u64 {
         let (world, range) = (&self.state.world, variants_of(&self.state.world, stage));
@@ -165,7 +157,7 @@ impl<'a> Knot<'a> {
         let missed = before.saturating_sub(after);
         let traits = traits(world, stage, &memory.ask.need);
         let loss = (
-            self.priority(stage),
+            self.state.world.priority(stage),
             self.share(stage, missed),
             missed,
             traits,
@@ -201,7 +193,7 @@ impl<'a> Knot<'a> {
     /// How much more of its demand is served once the plan is reached, over all stages of this priority or higher, in
     /// millionths of each one's demand; nothing where it is less.
     fn gain(&self, priority: u16) -> u128 {
-        let stages = (0..self.state.world.stages.len()).filter(|&stage| self.priority(stage) >= priority);
+        let stages = (0..self.state.world.stages.len()).filter(|&stage| self.state.world.priority(stage) >= priority);
         let (more, less) = stages.fold((0, 0), |(more, less), stage| {
             let now = self.serves(stage, |at| self.ready(at));
             let then = self.serves(stage, |at| self.planned(at));

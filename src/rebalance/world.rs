@@ -248,6 +248,16 @@ pub struct World {
     pub shared: Vec<Ceilings>,
 }
 
+impl World {
+    /// Priority of a stage: that of its pipeline.
+    pub(super) fn priority(&self, stage: usize) -> u16 {
+        let pipeline = self.stages.get(stage).map(|stage| stage.pipeline.0 as usize);
+        pipeline
+            .and_then(|at| self.pipelines.get(at))
+            .map_or(0, |pipeline| pipeline.priority)
+    }
+}
+
 /// What the pods of one variant reported, summed over those that reported. Absence is `None`, never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {

@@ -261,17 +261,22 @@ impl Tiered {
 
     /// Waits until a condition of a pipeline has this status and reason, for the latest spec. Returns its message.
     pub(crate) async fn says(&self, name: &str, type_: &str, status: &str, reason: &str) -> String {
-        self.says_that(name, (type_, status, reason), "").await
+        self.says_that(name, (type_, status, reason), |_| true).await
     }
 
-    /// As above, with these words in its message: reason and message may be from a moment before.
-    pub(crate) async fn says_that(&self, name: &str, verdict: (&str, &str, &str), words: &str) -> String {
+    /// As above, with a message that fits: reason and message may be from a moment before.
+    pub(crate) async fn says_that(
+        &self,
+        name: &str,
+        verdict: (&str, &str, &str),
+        fits: impl Fn(&str) -> bool,
+    ) -> String {
         let (type_, status, reason) = verdict;
-        let what = format!("pipeline '{name}' says {type_}={status} {reason} '{words}'");
+        let what = format!("pipeline '{name}' says {type_}={status} {reason} in the words expected");
         self.until(name, &what, |pipeline| {
             let condition = condition(&pipeline, type_)?;
             let seen = (condition.status.as_str(), condition.reason.as_str());
-            if seen == (status, reason) && condition.message.contains(words) {
+            if seen == (status, reason) && fits(&condition.message) {
                 Ok(condition.message)
             } else {
                 Err(told(&condition))

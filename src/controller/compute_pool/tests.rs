@@ -50,7 +50,7 @@ fn message(status: &ComputePoolStatus, type_: Type) -> &str {
     reason = "`json!` at the call reads better without `&`"
 )]
 fn world(patch: Value) -> World {
-    World::default().pool("a", json!({"spec": patch}))
+    World::default().pool("a", json!({"metadata": {"resourceVersion": "1"}, "spec": patch}))
 }
 
 #[test]
@@ -337,6 +337,15 @@ fn telling(world: &World, told: Client) -> (Arc<Context>, Handle<Request<Body>, 
     )
 }
 
+/// Takes over what the other context remembers: the world changed, the operator did not.
+fn remembering(ctx: &Context, other: &Context) {
+    std::mem::swap(
+        &mut *ctx.memory.lock().expect("a lock"),
+        &mut *other.memory.lock().expect("a lock"),
+    );
+    ctx.own.swap(&other.own);
+}
+
 fn guard(pool: &ComputePool) -> Arc<DeserializeGuard<ComputePool>> {
     Arc::new(DeserializeGuard(Ok(pool.clone())))
 }
@@ -350,6 +359,7 @@ async fn accept(handle: &mut Handle<Request<Body>, Response<Body>>, pool: &Compu
     let body: Value = serde_json::from_slice(&body.collect_bytes().await.expect("a body")).expect("JSON");
     let mut stored = serde_json::to_value(pool).expect("JSON");
     stored["status"] = body["status"].clone();
+    stored["metadata"]["resourceVersion"] = json!("1000");
     send.send_response(Response::new(Body::from(serde_json::to_vec(&stored).expect("JSON"))));
     (head.uri.to_string(), body)
 }
@@ -387,11 +397,14 @@ async fn a_pass_writes_once_and_not_again_while_nothing_changes() {
         "price, nodes of two kinds, two conditions, room and use of CPU and memory: {shown}"
     );
 
-    // The watch has not shown the write yet: the object at hand is the old one.
+    // The watch has not shown the write yet: the object at hand is the old one, or has an edit from in between.
     assert_eq!(reconcile(guard(pool), ctx.clone()).await.expect("a pass"), action);
+    let mut edited = (**pool).clone();
+    edited.metadata.resource_version = Some("900".to_owned());
+    assert_eq!(reconcile(guard(&edited), ctx.clone()).await.expect("a pass"), action);
     // And now it has.
     let mut stored = (**pool).clone();
-    stored.metadata.resource_version = Some("2".to_owned());
+    stored.metadata.resource_version = Some("1000".to_owned());
     stored.status = serde_json::from_value(body["status"].clone()).expect("a status");
     assert_eq!(reconcile(guard(&stored), ctx).await.expect("a pass"), action);
     quiet(&mut handle);
@@ -457,18 +470,18 @@ async fn what_a_pool_that_is_short_would_save_with_one_more_node_is_shown_while_
 
 #[tokio::test(start_paused = true)]
 async fn numbers_settle_and_conditions_do_not_wait() {
-    let before = world(json!({})).node("n", "a", json!({}));
-    let (ctx, mut handle) = context(&before);
-    let pool = &before.pools[0];
+    let calm = world(json!({})).node("n", "a", json!({}));
+    let (ctx, mut handle) = context(&calm);
+    let pool = &calm.pools[0];
     let (pass, _) = tokio::join!(reconcile(guard(pool), ctx.clone()), accept(&mut handle, pool));
     pass.expect("a pass");
 
-    let memory = std::mem::take(&mut *ctx.memory.lock().expect("a lock"));
+    let before = ctx;
     let busier = world(json!({}))
         .node("n", "a", json!({}))
         .foreign("n", "1", "1Gi", json!({}));
     let (ctx, mut handle) = context(&busier);
-    *ctx.memory.lock().expect("a lock") = memory;
+    remembering(&ctx, &before);
     tokio::time::advance(Duration::from_millis(500)).await;
     let action = reconcile(guard(pool), ctx.clone()).await.expect("a pass");
     assert_eq!(action, Action::requeue(Duration::from_millis(1_500)));
@@ -478,10 +491,10 @@ async fn numbers_settle_and_conditions_do_not_wait() {
     pass.expect("a pass");
     assert_eq!(body["status"]["capacity"][0]["requestedByOthers"], "1");
 
-    let memory = std::mem::take(&mut *ctx.memory.lock().expect("a lock"));
+    let before = ctx;
     let cordoned = world(json!({})).node("n", "a", json!({"spec": {"unschedulable": true}}));
     let (ctx, mut handle) = context(&cordoned);
-    *ctx.memory.lock().expect("a lock") = memory;
+    remembering(&ctx, &before);
     let (pass, (_, body)) = tokio::join!(reconcile(guard(pool), ctx), accept(&mut handle, pool));
     pass.expect("a pass");
     assert!(body["status"].to_string().contains(Reason::NoUsableNodes.as_str()));

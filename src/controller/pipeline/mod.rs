@@ -22,11 +22,12 @@ use tokio::sync::watch;
 use super::clock::Clock;
 use super::events::Events;
 use super::outcome::{self, Outcome, Outcomes};
+use super::own_writes::OwnWrites;
 use super::pools::Look;
 use super::report::Views;
 use super::spans;
 use super::stores::Stores;
-use crate::api::{TieredPipeline, conditions};
+use crate::api::{TieredPipeline, TieredPipelineStatus, conditions};
 use crate::telemetry::Metrics;
 
 /// What passes share.
@@ -41,6 +42,8 @@ pub struct Context {
     pub views: Views,
     /// Tells people.
     pub events: Events,
+    /// Statuses on their way to the store.
+    pub own: OwnWrites<TieredPipelineStatus>,
     /// Counts passes and backs off.
     pub outcomes: Outcomes,
     /// Shows the conditions.
@@ -99,15 +102,19 @@ async fn reconcile(object: Arc<DeserializeGuard<TieredPipeline>>, ctx: Arc<Conte
     let report = apply::apply(&ctx.client, desired, &found).await?;
     let view = ctx.views.get(&valid.id.uid);
     let now = Time(ctx.clock.wall());
-    let status = status::compute_status(&valid, &report, view.as_deref(), raw.status.as_ref(), &now);
+    let own = ctx.own.after(&raw.metadata);
+    let previous = own.as_ref().or(raw.status.as_ref());
+    let status = status::compute_status(&valid, &report, view.as_deref(), previous, &now);
     ctx.metrics.set_conditions(
         &valid.id.namespace,
         &valid.id.name,
         conditions::verdicts(&status.conditions),
     );
-    status::tell(&ctx.events, raw, &status, view.as_deref());
+    status::tell(&ctx.events, raw, (previous, &status), view.as_deref());
     let pending = verdict::is_pending(&status);
-    status::update(&ctx.client, raw, status).await?;
+    if previous != Some(&status) {
+        status::write(&ctx.client, raw, status, &ctx.own).await?;
+    }
     Ok(if report.refused.is_empty() && !pending {
         Outcome::Applied
     } else {
@@ -133,6 +140,8 @@ pub fn error_policy(
     }
 }
 
+#[cfg(test)]
+mod pass_tests;
 #[cfg(test)]
 mod situations;
 #[cfg(test)]

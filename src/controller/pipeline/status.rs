@@ -8,6 +8,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 
 use super::super::events::Events;
 use super::super::events::table::{self, PIPELINE};
+use super::super::own_writes::OwnWrites;
 use super::super::report::{PipelineView, PoolLearned};
 use super::apply::Report;
 use super::validated::{StagePool, ValidatedPipeline, ValidatedStage};
@@ -193,17 +194,20 @@ pub fn milliwatts(valid: &ValidatedPipeline) -> Option<u64> {
     Some(milliwatts)
 }
 
-/// Writes the status if it differs from what is stored. Says whether it was written.
+/// Writes the status.
 ///
 /// # Errors
 /// When the API server refuses or does not answer.
-pub async fn update(client: &Client, raw: &TieredPipeline, status: TieredPipelineStatus) -> Result<bool, Error> {
-    if raw.status.as_ref() == Some(&status) {
-        return Ok(false);
-    }
+pub async fn write(
+    client: &Client,
+    raw: &TieredPipeline,
+    status: TieredPipelineStatus,
+    own: &OwnWrites<TieredPipelineStatus>,
+) -> Result<(), Error> {
     let body = serde_json::json!({
         "apiVersion": format!("{GROUP}/{VERSION}"),
         "kind": "TieredPipeline",
+        "metadata": {"uid": raw.metadata.uid},
         "status": status,
     });
     let api: Api<TieredPipeline> = Api::namespaced(client.clone(), &raw.namespace().unwrap_or_default());
@@ -212,17 +216,25 @@ pub async fn update(client: &Client, raw: &TieredPipeline, status: TieredPipelin
     let patch = Patch::Apply(&body);
     match tokio::time::timeout(DEADLINE, api.patch_status(&name, &params, &patch)).await {
         Err(_) => Err(Error::Deadline),
-        Ok(Ok(_)) => Ok(true),
-        // Deleted meanwhile: nobody is left to tell.
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(false),
+        Ok(Ok(stored)) => {
+            own.note(&stored.metadata, stored.status.unwrap_or(status));
+            Ok(())
+        }
+        // Deleted meanwhile, or replaced by one of the same name (the UID in the body tells them apart).
+        Ok(Err(kube::Error::Api(refusal))) if refusal.is_not_found() || refusal.is_conflict() => Ok(()),
         Ok(Err(source)) => Err(Error::Api(source)),
     }
 }
 
 /// Events of what changed for people, and of pools that are dry: their stock-out is news although others may have room.
-pub fn tell(events: &Events, raw: &TieredPipeline, status: &TieredPipelineStatus, view: Option<&PipelineView>) {
+pub fn tell(
+    events: &Events,
+    raw: &TieredPipeline,
+    (previous, status): (Option<&TieredPipelineStatus>, &TieredPipelineStatus),
+    view: Option<&PipelineView>,
+) {
     let regarding = raw.object_ref(&());
-    let before = raw.status.as_ref().map(|status| status.conditions.as_slice());
+    let before = previous.map(|status| status.conditions.as_slice());
     events.tell(&regarding, PIPELINE, before.unwrap_or_default(), &status.conditions);
     if let Some((row, message)) = table::dry_pools().zip(view.and_then(verdict::dry_pools)) {
         events.publish(&regarding, row, &message);
