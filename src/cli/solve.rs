@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::controller::clock::Clock;
 use crate::files::{self, Unreadable};
-use crate::rebalance::solve::{Instance, Memory, Settings, solve};
+use crate::rebalance::solve::{Instance, Memory, Settings, searching, solve};
 
 /// Arguments of `tiercel solve`.
 #[derive(Debug, clap::Args)]
@@ -113,6 +113,7 @@ fn answer(value: serde_json::Value, arguments: &Arguments) -> Result<serde_json:
         ..Settings::thorough()
     };
     let instance = Instance::new(&document.rows);
+    let limit = searching(instance.options(), limit);
     let mut go_on = || clock.now().duration_since(start) < limit;
     let solution = solve(&instance, &mut Memory::default(), &settings, &mut go_on);
     let milliseconds = clock.now().duration_since(start).as_secs_f64() * 1e3;

@@ -14,13 +14,15 @@
 //! dearest replica of all, in the lowest class of priority; the classes above share twelve powers of two, which is as far as
 //! whole numbers reach. Pipelines are planned end to end: what one stage cannot pass on, the others need not hold.
 
+use std::time::Duration;
+
 use super::demand::capacity;
 use super::ledger::Ledger;
 use super::moves::serve;
 use super::oracle::Item;
 use super::plan::{Ask, Bound, Plan, price, variants_of};
 use super::solve::rows::{GroupRow, OptionRow, PoolRow, Rows, StageRow};
-use super::solve::{Instance, Memory, Priced, Settings, Solution, Traffic, gap_ppm, solve, worth};
+use super::solve::{Instance, Memory, Priced, Settings, Solution, Traffic, gap_ppm, price_rooms, searching, solve, worth};
 use super::spend::Spend;
 use super::state::State;
 use super::world::{PoolIdx, Variant, VariantIdx, World};
@@ -56,6 +58,11 @@ impl Question {
     /// Stages that are planned together.
     pub fn stages(&self) -> usize {
         self.rows.stages.len()
+    }
+
+    /// The part of a time slice in which [`propose`] may be told to go on.
+    pub fn searching(&self, slice: Duration) -> Duration {
+        searching(self.variants.len(), slice)
     }
 }
 
@@ -103,9 +110,10 @@ pub fn propose(
     let solution = solve(&instance, memory, settings, go_on);
     let in_force = worth(&instance, &question.in_force);
     let starved = starved(&question.rows, &solution);
-    let mut prices = prices(question, &solution, &starved);
+    let mut prices = prices(question, &solution.prices, &starved);
     if !prices.is_empty() {
-        prices = self::prices(question, &with_more_room(question, memory, settings, go_on), &starved);
+        let more = with_more_room(question, memory, settings, go_on);
+        prices = self::prices(question, &more, &starved);
     }
     let pairs = question.variants.iter().copied().zip(solution.counts.iter().copied());
     Proposal {
@@ -121,8 +129,8 @@ pub fn propose(
 
 /// What one more of a resource would save. Of pools only whose stages, and all that compete with them, are served: what
 /// is missing has a penalty, which is no price that anybody pays.
-fn prices(question: &Question, solution: &Solution, starved: &[bool]) -> Vec<(PoolIdx, u8, u64)> {
-    let priced = solution.prices.iter().filter_map(|&(what, price)| {
+fn prices(question: &Question, found: &[(Priced, u64)], starved: &[bool]) -> Vec<(PoolIdx, u8, u64)> {
+    let priced = found.iter().filter_map(|&(what, price)| {
         let Priced::Pool { pool, resource } = what else {
             return None;
         };
@@ -144,7 +152,7 @@ fn with_more_room(
     memory: &mut Memory,
     settings: &Settings,
     go_on: &mut dyn FnMut() -> bool,
-) -> Solution {
+) -> Vec<(Priced, u64)> {
     let mut rows = question.rows.clone();
     let options = question.rows.stages.iter().flat_map(|stage| &stage.options);
     let usable: Vec<&OptionRow> = options.filter(|option| option.upper > 0).collect();
@@ -160,13 +168,11 @@ fn with_more_room(
             .device_millis
             .saturating_add(half(|option| option.request.device_millis));
     }
-    let prices_only = Settings {
+    let polished = Settings {
         polish: settings.polish.or(Some(PRICE_POLISH)),
-        tries: 0,
-        branch_stages: 0,
         ..*settings
     };
-    solve(&Instance::new(&rows), memory, &prices_only, go_on)
+    price_rooms(&Instance::new(&rows), memory, &polished, go_on)
 }
 
 /// By pool: whether a stage is short of something that competes for it, be it by way of other stages, of other pools or of

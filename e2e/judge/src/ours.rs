@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use planner::rebalance::solve::generate::Dice;
 use planner::rebalance::solve::rows::Rows;
-use planner::rebalance::solve::{Instance, Memory, Settings, Solution, resolve};
+use planner::rebalance::solve::{Instance, Memory, Settings, Solution, resolve, searching};
 use serde_json::{Value, json};
 
 use crate::result::{median, spread};
@@ -91,6 +91,8 @@ fn timed(
     most: Option<Duration>,
 ) -> (Solution, f64) {
     let start = Instant::now();
+    let is_cold = changed.is_empty();
+    let most = most.map(|most| if is_cold { searching(instance.options(), most) } else { most });
     let mut go_on = || most.is_none_or(|most| start.elapsed() < most);
     let solution = resolve(instance, memory, changed, settings, &mut go_on);
     let millis = start.elapsed().as_secs_f64() * 1e3;

@@ -52,7 +52,8 @@ impl Aside {
         self.running.spawn_blocking(move || {
             let _in = span.enter();
             let start = clock.now();
-            let mut go_on = || clock.now().duration_since(start) < SLICE;
+            let searching = question.searching(SLICE);
+            let mut go_on = || clock.now().duration_since(start) < searching;
             let proposal = propose(&question, &mut memory, &Settings::default(), &mut go_on);
             span.record("tiercel.gap_ppm", proposal.certificate.gap_ppm);
             span.record("tiercel.gap_in_force_ppm", proposal.certificate.gap_in_force_ppm);

@@ -279,7 +279,7 @@ fn next_replica(instance: &Instance, at: usize, option: usize, count: u32, unser
     (i64::MAX, 0)
 }
 
-fn priced(instance: &Instance, prices: &[u64]) -> Vec<(Priced, u64)> {
+pub(super) fn priced(instance: &Instance, prices: &[u64]) -> Vec<(Priced, u64)> {
     let mut all: Vec<(usize, Priced, u64)> = Vec::new();
     for (dim, &price) in prices.iter().enumerate() {
         if price == 0 {

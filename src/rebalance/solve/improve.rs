@@ -17,6 +17,8 @@ use super::plan::Plan;
 
 /// Stages that are taken out together, at most.
 const RUIN_MAX: usize = 6;
+/// Stages asked one by one between two looks at the time.
+const ASK_EVERY: usize = 64;
 
 /// Scratch.
 #[derive(Clone, Debug, Default)]
@@ -70,17 +72,20 @@ impl Improve {
         self.excess.iter().map(|&(_, at)| at)
     }
 
-    /// Asks every stage that was ranked at true cost. Returns how many changed.
+    /// Asks every stage that was ranked at true cost, as long as there is time.
     pub(super) fn one_by_one(
         &mut self,
         instance: &Instance,
         most: usize,
         oracle: &mut Oracle,
         plan: &mut Plan,
-    ) -> usize {
-        let mut changed = 0;
+        go_on: &mut dyn FnMut() -> bool,
+    ) {
         let mut held = Vec::new();
-        for &(_, at) in self.excess.iter().take(most) {
+        for (asked, &(_, at)) in self.excess.iter().take(most).enumerate() {
+            if asked % ASK_EVERY == ASK_EVERY - 1 && !go_on() {
+                return;
+            }
             let at = at as usize;
             let before = plan.values[at];
             plan.free(instance, at, &mut held);
@@ -94,12 +99,10 @@ impl Improve {
             );
             if answer.value < before && plan.fits(instance, at, &oracle.counts) {
                 plan.place(instance, at, &oracle.counts);
-                changed += 1;
             } else {
                 plan.place(instance, at, &held);
             }
         }
-        changed
     }
 
     /// One try of taking some stages out and putting them back. Returns by how much the plan got better.

@@ -39,7 +39,7 @@
 //! # Time
 //!
 //! There is no clock here. [`solve`] asks its caller "go on?" at short intervals and finishes soon after a no, with the
-//! best it has. If the answer is always yes, the result depends on nothing but the instance.
+//! best it has; [`searching`] says how much of a slice to leave for that. If the answer is always yes, the result depends on nothing but the instance.
 #![allow(
     clippy::indexing_slicing,
     reason = "indices are made here from lengths that are known here; bounds checks everywhere would hide the algorithm"
@@ -83,6 +83,8 @@ mod smooth_price;
 mod steering;
 mod walk_price;
 mod warm;
+
+use std::time::Duration;
 
 use self::build::build;
 use self::bundle_price::{Bundle, Step};
@@ -150,6 +152,8 @@ const ASKED_AGAIN: usize = 20_000;
 const TRIES_BEFORE_BRANCH: u32 = 200;
 /// Instances with more stages are looked at through a sample first, and may use more than one thread.
 const MANY: usize = 20_000;
+/// What finishing takes, by option, nanoseconds.
+const FINISHING_NS: u64 = 60;
 /// Stages of that sample.
 const SAMPLE: usize = 2_048;
 /// Where there are many stages, prices are polished on so many of them first, in so many passes.
@@ -177,6 +181,13 @@ pub struct Memory {
     solution: Solution,
 }
 
+/// The part of a time slice in which to answer "go on?" with yes: the rest is for what follows a no, checking and publishing
+/// the plan, which takes 40 to 60 ns an option where they are many.
+pub fn searching(options: usize, slice: Duration) -> Duration {
+    let finishing = Duration::from_nanos(FINISHING_NS.saturating_mul(options as u64));
+    slice.saturating_sub(finishing.min(slice / 2))
+}
+
 /// Solves from nothing. `go_on` is asked at short intervals; once it says no, the best there is gets finished.
 pub fn solve(
     instance: &Instance,
@@ -185,17 +196,7 @@ pub fn solve(
     go_on: &mut dyn FnMut() -> bool,
 ) -> Solution {
     let mut effort = Effort::default();
-    let threads = if instance.stages() <= MANY {
-        1
-    } else {
-        settings.threads.clamp(1, 64)
-    };
-    memory.oracles.resize_with(threads, Oracle::default);
-    for oracle in &mut memory.oracles {
-        oracle.nodes = 0;
-    }
-    memory.prices.clear();
-    memory.prices.resize(instance.room.len(), 0);
+    start_over(instance, memory, settings);
     find_prices(instance, memory, settings, &mut effort, go_on);
     let Memory {
         prices,
@@ -255,6 +256,33 @@ pub fn solve(
     let solution = certificate::publish(instance, prices, plan, bound, effort);
     warm::remember(instance, memory, &solution);
     solution
+}
+
+/// The prices alone, of what is short: what more room in it would save, and the plan forgotten.
+pub fn price_rooms(
+    instance: &Instance,
+    memory: &mut Memory,
+    settings: &Settings,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Vec<(Priced, u64)> {
+    start_over(instance, memory, settings);
+    memory.solution = Solution::default();
+    find_prices(instance, memory, settings, &mut Effort::default(), go_on);
+    certificate::priced(instance, &memory.prices)
+}
+
+fn start_over(instance: &Instance, memory: &mut Memory, settings: &Settings) {
+    let threads = if instance.stages() <= MANY {
+        1
+    } else {
+        settings.threads.clamp(1, 64)
+    };
+    memory.oracles.resize_with(threads, Oracle::default);
+    for oracle in &mut memory.oracles {
+        oracle.nodes = 0;
+    }
+    memory.prices.clear();
+    memory.prices.resize(instance.room.len(), 0);
 }
 
 /// Finds prices with a good bound; leaves them, what stages do at them, and what stages would do without any.
@@ -450,10 +478,10 @@ fn better(
         return;
     }
     improve.rank(instance, prices, answers, plan);
-    improve.one_by_one(instance, ASKED_AGAIN, oracle, plan);
+    improve.one_by_one(instance, ASKED_AGAIN, oracle, plan, go_on);
     if alone.len() == instance.stages() && go_on() {
         improve.rank_by_loss(instance, alone, plan, ASKED_AGAIN);
-        improve.one_by_one(instance, ASKED_AGAIN, oracle, plan);
+        improve.one_by_one(instance, ASKED_AGAIN, oracle, plan, go_on);
     }
     total = plan.total() + constant;
     for attempt in 0..tries {

@@ -104,7 +104,7 @@ fn place_anew(instance: &Instance, memory: &mut Memory, changed: &[usize]) {
     let mut touched = stages;
     if alone.len() == instance.stages() {
         improve.rank_by_loss(instance, alone, plan, OFFERED);
-        improve.one_by_one(instance, OFFERED, oracle, plan);
+        improve.one_by_one(instance, OFFERED, oracle, plan, &mut || true);
         touched.extend(improve.ranked());
     }
     if instance.pipeline_count > 0 {
