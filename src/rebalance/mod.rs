@@ -80,6 +80,7 @@ mod bug;
 mod campaign;
 pub mod decision;
 mod demand;
+mod due;
 mod edit;
 #[cfg(test)]
 mod episodes;

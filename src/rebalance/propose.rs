@@ -22,7 +22,9 @@ use super::moves::serve;
 use super::oracle::Item;
 use super::plan::{Ask, Bound, Plan, price, variants_of};
 use super::solve::rows::{GroupRow, OptionRow, PoolRow, Rows, StageRow};
-use super::solve::{Instance, Memory, Priced, Settings, Solution, Traffic, gap_ppm, price_rooms, searching, solve, worth};
+use super::solve::{
+    Instance, Memory, Priced, Settings, Solution, Traffic, gap_ppm, price_rooms, searching, solve, worth,
+};
 use super::spend::Spend;
 use super::state::State;
 use super::world::{PoolIdx, Variant, VariantIdx, World};

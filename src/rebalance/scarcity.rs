@@ -84,15 +84,14 @@ impl Build<'_, '_> {
             self.start_from(Given::Proposed, &stages, whole.clone());
             others.push(std::mem::take(&mut self.plan));
         }
+        if self.problem.previous != self.problem.current {
+            // What was planned may be out of reach by now.
+            self.start_from(Given::Kept, &stages, whole.clone());
+            others.push(std::mem::take(&mut self.plan));
+        }
         self.build_anew(&stages, whole.clone());
         others.push(std::mem::take(&mut self.plan));
-        let all = self.start_from(Given::Planned, &stages, whole.clone());
-        if !all && self.problem.previous != self.problem.current {
-            // What was planned is out of reach by now: what runs may be better than what is left of it.
-            let planned = std::mem::take(&mut self.plan);
-            self.start_from(Given::Kept, &stages, whole);
-            others.push(std::mem::replace(&mut self.plan, planned));
-        }
+        let all = self.start_from(Given::Planned, &stages, whole);
         let found = all && self.problem.asks.iter().any(|ask| ask.found);
         for other in others {
             if self.is_better(&turns, &other, found) {

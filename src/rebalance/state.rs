@@ -7,6 +7,7 @@ use super::average::Average;
 use super::bug::{Bug, seeded};
 use super::decision::{Driver, StageReport, Trigger};
 use super::demand::{self, Level, Rescale};
+use super::due::Due;
 use super::edit::Before;
 use super::fanout::FanOut;
 use super::history::{Allowance, Change, Dry, Pending};
@@ -15,6 +16,7 @@ use super::learn::{self, Capacity};
 use super::oracle::Oracle;
 use super::plan::{Ask, Bound, Plan, variants_of};
 use super::propose::Asked;
+use super::sense::Offer;
 use super::spend::{Spend, Sum};
 use super::startup::{self, Startup};
 use super::sustained::Sustained;
@@ -59,6 +61,12 @@ pub struct State {
     pub(super) latency: latency::Memory,
     /// How late starts are on most pools, thousandths of what is expected; at least 1,000 once time has passed.
     pub(super) pace_permille: u64,
+    /// Whom this step looks at.
+    pub(super) due: Due,
+    /// What every stage sends to those it calls, as last sensed.
+    pub(super) offered: Vec<Offer>,
+    /// By pipeline: a start takes longer than expected.
+    late: Vec<bool>,
     pub(super) next_id: u64,
     /// Decisions of the last step that failed their check, by stage.
     pub(super) violations: Vec<(usize, Violation)>,
@@ -512,6 +520,17 @@ impl State {
 
     pub(super) fn absorb(&mut self, event: &Event, now_ms: u64) {
         match event {
+            Event::Replicas { variant, .. } | Event::Leaving { variant, .. } | Event::Dry { variant, .. } => {
+                self.due.moved = true;
+                self.touch(*variant);
+            }
+            Event::Started { variant, .. } | Event::Reading { variant, .. } | Event::Also { variant, .. } => {
+                self.touch(*variant);
+            }
+            Event::Learned { .. } => self.due.mark_all(),
+            Event::World(_) | Event::Proposal(_) => {}
+        }
+        match event {
             Event::World(world) => self.replace(world, now_ms),
             Event::Replicas {
                 variant,
@@ -573,13 +592,26 @@ impl State {
     }
 
     pub(super) fn age(&mut self, now_ms: u64) {
-        self.pace_permille = self.pace_permille(now_ms);
-        for at in 0..self.variants.len() {
+        let pace_permille = self.pace_permille(now_ms);
+        if self.pace_permille != pace_permille {
+            // Everybody's patience is another now.
+            self.pace_permille = pace_permille;
+            self.due.mark_all();
+        }
+        for stage in self.due.stages() {
+            self.age_stage(stage, now_ms);
+        }
+    }
+
+    fn age_stage(&mut self, stage: usize, now_ms: u64) {
+        for at in variants_of(&self.world, stage) {
             let (Some(variant), Some(memory)) = (self.world.variants.get(at), self.variants.get_mut(at)) else {
                 continue;
             };
             let patience_ms = memory.patience_ms(variant, self.pace_permille);
+            let desired = memory.desired();
             let found = memory.age(patience_ms, now_ms);
+            self.due.moved |= found.is_some() || desired != memory.desired();
             if let Ok(index) = u32::try_from(at) {
                 self.note(VariantIdx(index), found);
             }
@@ -587,20 +619,42 @@ impl State {
     }
 
     /// How late starts are on most pools; asked only once one is overdue.
-    fn pace_permille(&self, now_ms: u64) -> u64 {
-        let all = || self.world.variants.iter().zip(&self.variants);
-        let overdue = |(variant, seen): (&Variant, &VariantMemory)| {
-            seen.pending.total() > 0 && seen.pending.overdue(now_ms, seen.patience_ms(variant, 1_000)) > 0
-        };
-        if !all().any(overdue) {
+    fn pace_permille(&mut self, now_ms: u64) -> u64 {
+        for &pipeline in self.due.pipelines() {
+            let stages = self.due.stages_of(pipeline).iter();
+            let late = stages.flat_map(|&at| variants_of(&self.world, at)).any(|at| {
+                let pair = self.world.variants.get(at).zip(self.variants.get(at));
+                pair.is_some_and(|(variant, seen)| {
+                    seen.pending.total() > 0 && seen.pending.overdue(now_ms, seen.patience_ms(variant, 1_000)) > 0
+                })
+            });
+            if let Some(slot) = self.late.get_mut(pipeline) {
+                *slot = late;
+            }
+        }
+        if !self.late.contains(&true) {
             return 1_000;
         }
+        let all = || self.world.variants.iter().zip(&self.variants);
         let late = |seen: &VariantMemory| seen.pending.oldest_ms(now_ms).filter(|_| seen.dry.is_none());
         startup::pace(
             &self.world,
             all().map(|(variant, seen)| (variant, &seen.startup, late(seen))),
             now_ms,
         )
+    }
+
+    /// Something happened to a variant: its pipeline is looked at.
+    fn touch(&mut self, variant: VariantIdx) {
+        let stage = self
+            .world
+            .variants
+            .get(variant.0 as usize)
+            .map(|variant| variant.stage.0);
+        let stage = stage.and_then(|at| self.world.stages.get(at as usize));
+        if let Some(stage) = stage {
+            self.due.mark(stage.pipeline.0 as usize);
+        }
     }
 
     fn variant(&mut self, variant: VariantIdx) -> Option<&mut VariantMemory> {
@@ -680,6 +734,12 @@ impl State {
             self.stages.push(memory);
         }
         learn::carry(&mut self.world, &mut self.variants);
+        self.due.replace(&self.world);
+        self.latency.keep_only(&self.world);
+        self.offered.clear();
+        self.offered.resize(self.world.stages.len(), Offer::default());
+        self.late.clear();
+        self.late.resize(self.world.pipelines.len(), false);
         self.plan = None;
         self.worlds += 1;
         (self.proposal, self.gap_ppm) = (None, None);
