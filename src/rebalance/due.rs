@@ -110,7 +110,14 @@ impl Due {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::Fixture;
+    use proptest::prelude::*;
+
+    use super::super::decision::Decision;
+    use super::super::fixture::{Fixture, cases};
+    use super::super::sim::Random;
+    use super::super::state::State;
+    use super::super::step::step;
+    use super::super::world::{Event, Reading, VariantIdx};
     use super::*;
 
     #[test]
@@ -133,5 +140,84 @@ mod tests {
         assert_eq!(due.end(false), None, "nobody asked to be woken again");
         due.mark(1);
         assert_eq!(due.stages(), [2]);
+    }
+
+    const NOW_MS: u64 = 1_000_000;
+
+    /// Two pipelines that share nothing, the first of two stages on two pools.
+    const APART: &str = "pipe p\npool a 20\npool b 20\nstage x max 9 down 8000\n a cap 1 cost 1 has 2/2 at ?\n b cap 2 cost 3 has 0/0 at ?\n\
+                         stage y max 9 down 5000\n a cap 1 cost 1 has 1/1 at ?\npipe q\npool c 20\nstage z max 9 down 3000\n c cap 1 cost 1 has 3/3 at ?";
+
+    /// Five minutes of an operator that steps when something happens or the core asks for it. The second pipeline's events
+    /// come in between, where it `speaks`. What was decided for the first, and what is said of it in the end.
+    fn five_minutes(seed: u64, speaks: bool) -> (Vec<(u64, Decision)>, String) {
+        let fixture = Fixture::parse(APART);
+        let (mut state, mut own, mut others) = (State::new(), Random::new(seed), Random::new(!seed));
+        let mut replicas: Vec<(u32, u32)> = vec![(2, 2), (0, 0), (1, 1), (3, 3)];
+        let mut decided = Vec::new();
+        let mut news: Vec<bool> = vec![true; replicas.len()];
+        for tick in 0..3_000_u64 {
+            let now_ms = NOW_MS + tick * 100;
+            let mut events = if tick == 0 {
+                vec![Event::World(fixture.world.clone())]
+            } else {
+                Vec::new()
+            };
+            for (at, &(desired, ready)) in replicas.iter().enumerate() {
+                let variant = VariantIdx(u32::try_from(at).unwrap());
+                let random = if at < 3 { &mut own } else { &mut others };
+                // Each draws its own, in any case.
+                let (reads, load) = (random.chance(8), random.within(100, 3_000));
+                if at == 3 && !speaks {
+                    continue;
+                }
+                if std::mem::take(&mut news[at]) {
+                    events.push(Event::Replicas {
+                        variant,
+                        desired,
+                        ready,
+                    });
+                }
+                if reads && ready > 0 {
+                    let share = u32::try_from(load / u64::from(ready)).unwrap().min(990);
+                    let reading = Reading {
+                        taken_ms: now_ms,
+                        sampled: ready,
+                        expected: ready,
+                        running_millis: None,
+                        waiting_millis: None,
+                        utilization_permille: Some(share),
+                        rate_millis: None,
+                    };
+                    events.push(Event::Reading { variant, reading });
+                }
+            }
+            if events.is_empty() && state.next_wake_ms().is_none_or(|at| now_ms < at) {
+                continue;
+            }
+            for decision in step(&mut state, &events, now_ms) {
+                for one in &decision.moves {
+                    let at = one.variant.0 as usize;
+                    (replicas[at], news[at]) = ((one.to, one.to), true);
+                }
+                if decision.stage.0 < 2 {
+                    decided.push((now_ms, Decision { id: 0, ..decision }));
+                }
+            }
+        }
+        (decided, format!("{:?}", &state.reports[..2]))
+    }
+
+    proptest! {
+        #![proptest_config(cases(64))]
+
+        #[test]
+        fn what_happens_to_a_pipeline_is_nothing_to_one_that_shares_nothing_with_it(seed in any::<u64>()) {
+            let (alone, said) = five_minutes(seed, false);
+            prop_assert!(!alone.is_empty(), "nothing was decided");
+            let (beside, said_beside) = five_minutes(seed, true);
+            prop_assert_eq!(alone, beside);
+            prop_assert_eq!(said, said_beside);
+        }
     }
 }

@@ -646,14 +646,8 @@ impl State {
 
     /// Something happened to a variant: its pipeline is looked at.
     fn touch(&mut self, variant: VariantIdx) {
-        let stage = self
-            .world
-            .variants
-            .get(variant.0 as usize)
-            .map(|variant| variant.stage.0);
-        let stage = stage.and_then(|at| self.world.stages.get(at as usize));
-        if let Some(stage) = stage {
-            self.due.mark(stage.pipeline.0 as usize);
+        if let Some(variant) = self.world.variants.get(variant.0 as usize) {
+            self.look_at(variant.stage.0 as usize);
         }
     }
 

@@ -52,6 +52,10 @@ pub fn step(state: &mut State, events: &[Event], now_ms: u64) -> Vec<Decision> {
     };
     state.plan = Some(plan);
     state.wake_ms = state.due.end(!decisions.is_empty());
+    // Allowances are spent: what is planned next must know.
+    for decision in &decisions {
+        state.look_at(decision.stage.0 as usize);
+    }
     decisions
 }
 
@@ -74,6 +78,13 @@ fn rest(state: &mut State, plan: &Plan, now_ms: u64) {
 }
 
 impl State {
+    /// The next step looks at the pipeline of a stage.
+    pub(super) fn look_at(&mut self, stage: usize) {
+        if let Some(stage) = self.world.stages.get(stage) {
+            self.due.mark(stage.pipeline.0 as usize);
+        }
+    }
+
     /// The pipeline of a stage is to be looked at by then.
     pub(super) fn wake(&mut self, stage: usize, at_ms: Option<u64>) {
         if let Some(stage) = self.world.stages.get(stage) {
