@@ -5,7 +5,8 @@
 //! asked to be woken, and at no other time: what its neighbours do is not its business, and a step costs what its events
 //! touch. The plan and the moves are made for all, where something that they are made from has changed.
 
-use super::world::World;
+use super::state::State;
+use super::world::{VariantIdx, World};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Due {
@@ -108,6 +109,29 @@ impl Due {
     }
 }
 
+impl State {
+    /// The next step looks at the pipeline of a stage.
+    pub(super) fn look_at(&mut self, stage: usize) {
+        if let Some(stage) = self.world.stages.get(stage) {
+            self.due.mark(stage.pipeline.0 as usize);
+        }
+    }
+
+    /// The pipeline of a stage is to be looked at by then.
+    pub(super) fn wake(&mut self, stage: usize, at_ms: Option<u64>) {
+        if let Some(stage) = self.world.stages.get(stage) {
+            self.due.wake(stage.pipeline.0 as usize, at_ms);
+        }
+    }
+
+    /// Something happened to a variant: its pipeline is looked at.
+    pub(super) fn touch(&mut self, variant: VariantIdx) {
+        if let Some(variant) = self.world.variants.get(variant.0 as usize) {
+            self.look_at(variant.stage.0 as usize);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -115,9 +139,8 @@ mod tests {
     use super::super::decision::Decision;
     use super::super::fixture::{Fixture, cases};
     use super::super::sim::Random;
-    use super::super::state::State;
     use super::super::step::step;
-    use super::super::world::{Event, Reading, VariantIdx};
+    use super::super::world::{Event, Reading};
     use super::*;
 
     #[test]

@@ -75,6 +75,7 @@
 //! plan is made anew, or in which replicas change, looks at all. A plan takes one oracle call per stage if all fits side by
 //! side, about six if not.
 
+mod age;
 mod also;
 mod average;
 mod bug;

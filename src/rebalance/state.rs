@@ -18,7 +18,7 @@ use super::plan::{Ask, Bound, Plan, variants_of};
 use super::propose::Asked;
 use super::sense::Offer;
 use super::spend::{Spend, Sum};
-use super::startup::{self, Startup};
+use super::startup::Startup;
 use super::sustained::Sustained;
 use super::verify::Violation;
 use super::world::{DryReason, Event, Key, Learned, PoolIdx, Reading, Variant, VariantIdx, World};
@@ -66,7 +66,7 @@ pub struct State {
     /// What every stage sends to those it calls, as last sensed.
     pub(super) offered: Vec<Offer>,
     /// By pipeline: a start takes longer than expected.
-    late: Vec<bool>,
+    pub(super) late: Vec<bool>,
     pub(super) next_id: u64,
     /// Decisions of the last step that failed their check, by stage.
     pub(super) violations: Vec<(usize, Violation)>,
@@ -230,7 +230,7 @@ pub(super) struct VariantMemory {
     /// A write that is not observed yet: the new value, and when it was decided.
     asked: Option<(u32, u64)>,
     pub(super) pending: Pending,
-    startup: Startup,
+    pub(super) startup: Startup,
     /// What is learned of a replica's capacity; absent until a reading teaches.
     pub(super) capacity: Option<Box<Capacity>>,
     /// The newest reading that was looked at for that.
@@ -443,7 +443,7 @@ impl VariantMemory {
     }
 
     /// What time alone changes: writes that got lost, probes that do not come, memory that fades.
-    fn age(&mut self, patience_ms: u64, now_ms: u64) -> Option<Trigger> {
+    pub(super) fn age(&mut self, patience_ms: u64, now_ms: u64) -> Option<Trigger> {
         if self
             .asked
             .is_some_and(|(_, at_ms)| at_ms.saturating_add(WRITE_GRACE_MS) <= now_ms)
@@ -591,71 +591,11 @@ impl State {
         pairs.any(|(variant, seen)| seen.reading.is_some_and(|reading| seen.saturated(variant, &reading)))
     }
 
-    pub(super) fn age(&mut self, now_ms: u64) {
-        let pace_permille = self.pace_permille(now_ms);
-        if self.pace_permille != pace_permille {
-            // Everybody's patience is another now.
-            self.pace_permille = pace_permille;
-            self.due.mark_all();
-        }
-        for stage in self.due.stages() {
-            self.age_stage(stage, now_ms);
-        }
-    }
-
-    fn age_stage(&mut self, stage: usize, now_ms: u64) {
-        for at in variants_of(&self.world, stage) {
-            let (Some(variant), Some(memory)) = (self.world.variants.get(at), self.variants.get_mut(at)) else {
-                continue;
-            };
-            let patience_ms = memory.patience_ms(variant, self.pace_permille);
-            let desired = memory.desired();
-            let found = memory.age(patience_ms, now_ms);
-            self.due.moved |= found.is_some() || desired != memory.desired();
-            if let Ok(index) = u32::try_from(at) {
-                self.note(VariantIdx(index), found);
-            }
-        }
-    }
-
-    /// How late starts are on most pools; asked only once one is overdue.
-    fn pace_permille(&mut self, now_ms: u64) -> u64 {
-        for &pipeline in self.due.pipelines() {
-            let stages = self.due.stages_of(pipeline).iter();
-            let late = stages.flat_map(|&at| variants_of(&self.world, at)).any(|at| {
-                let pair = self.world.variants.get(at).zip(self.variants.get(at));
-                pair.is_some_and(|(variant, seen)| {
-                    seen.pending.total() > 0 && seen.pending.overdue(now_ms, seen.patience_ms(variant, 1_000)) > 0
-                })
-            });
-            if let Some(slot) = self.late.get_mut(pipeline) {
-                *slot = late;
-            }
-        }
-        if !self.late.contains(&true) {
-            return 1_000;
-        }
-        let all = || self.world.variants.iter().zip(&self.variants);
-        let late = |seen: &VariantMemory| seen.pending.oldest_ms(now_ms).filter(|_| seen.dry.is_none());
-        startup::pace(
-            &self.world,
-            all().map(|(variant, seen)| (variant, &seen.startup, late(seen))),
-            now_ms,
-        )
-    }
-
-    /// Something happened to a variant: its pipeline is looked at.
-    fn touch(&mut self, variant: VariantIdx) {
-        if let Some(variant) = self.world.variants.get(variant.0 as usize) {
-            self.look_at(variant.stage.0 as usize);
-        }
-    }
-
     fn variant(&mut self, variant: VariantIdx) -> Option<&mut VariantMemory> {
         self.variants.get_mut(variant.0 as usize)
     }
 
-    fn note(&mut self, variant: VariantIdx, trigger: Option<Trigger>) {
+    pub(super) fn note(&mut self, variant: VariantIdx, trigger: Option<Trigger>) {
         let stage = self
             .world
             .variants

@@ -77,22 +77,6 @@ fn rest(state: &mut State, plan: &Plan, now_ms: u64) {
     }
 }
 
-impl State {
-    /// The next step looks at the pipeline of a stage.
-    pub(super) fn look_at(&mut self, stage: usize) {
-        if let Some(stage) = self.world.stages.get(stage) {
-            self.due.mark(stage.pipeline.0 as usize);
-        }
-    }
-
-    /// The pipeline of a stage is to be looked at by then.
-    pub(super) fn wake(&mut self, stage: usize, at_ms: Option<u64>) {
-        if let Some(stage) = self.world.stages.get(stage) {
-            self.due.wake(stage.pipeline.0 as usize, at_ms);
-        }
-    }
-}
-
 pub(super) fn mode(pipeline: Option<&Pipeline>) -> Mode {
     pipeline.map_or(Mode::Paused, |pipeline| pipeline.mode)
 }
