@@ -79,6 +79,10 @@ impl Due {
         }
     }
 
+    pub(super) fn is_marked(&self, pipeline: usize) -> bool {
+        self.marked.get(pipeline).copied().unwrap_or(true)
+    }
+
     /// The pipelines of this step.
     pub(super) fn pipelines(&self) -> &[usize] {
         &self.list

@@ -122,6 +122,13 @@ fn replan(state: &mut State, now_ms: u64) -> bool {
         return false;
     }
     let proposal = state.proposal.take();
+    let last = state.plan.as_ref().filter(|plan| !plan.crowded);
+    let as_before: Vec<bool> = match last {
+        Some(_) => (0..asks.len())
+            .map(|at| is_as_before(state, at, &asks, &current))
+            .collect(),
+        None => Vec::new(),
+    };
     let problem = Problem {
         world: &state.world,
         asks: &asks,
@@ -129,6 +136,7 @@ fn replan(state: &mut State, now_ms: u64) -> bool {
         current: &current,
         previous: &previous,
         proposal: proposal.as_ref().map(|(counts, _)| counts.as_slice()),
+        last: last.map(|plan| (plan, as_before.as_slice())),
     };
     let plan = plan::plan(&problem, &mut state.oracle);
     match proposal {
@@ -147,6 +155,17 @@ fn replan(state: &mut State, now_ms: u64) -> bool {
     state.planned_asks = asks;
     state.planned_from = current;
     true
+}
+
+/// Whether a stage's part of the last plan was made from what there is now. Bounds change only where a step looks.
+fn is_as_before(state: &State, at: usize, asks: &[Ask], current: &[u32]) -> bool {
+    let Some(stage) = state.world.stages.get(at) else {
+        return false;
+    };
+    let range = variants_of(&state.world, at);
+    !state.due.is_marked(stage.pipeline.0 as usize)
+        && asks.get(at) == state.planned_asks.get(at)
+        && current.get(range.clone()) == state.planned_from.get(range)
 }
 
 /// Moves, guards, check and report, stage by stage, the most important first.
