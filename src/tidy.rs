@@ -230,7 +230,7 @@ fn writes_happen_where_they_are_expected() {
     let allowed = [
         "pipeline/apply.rs",
         "pipeline/status.rs",
-        "controller/compute_pool.rs",
+        "controller/status_write.rs",
         "rebalancer/writes.rs",
         "controller/lease.rs",
         "controller/events.rs",

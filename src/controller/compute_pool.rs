@@ -15,7 +15,6 @@ use futures::{FutureExt, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{Patch, PatchParams},
     core::DeserializeGuard,
     runtime::{
         Controller,
@@ -34,13 +33,12 @@ use super::events::table::POOL;
 use super::own_writes::OwnWrites;
 use super::report::ShadowPrices;
 use super::spans;
+use super::status_write;
 use super::view::{NodeView, PodView, coalesced, watcher_config};
 use crate::api::compute_pool::{ComputePoolStatus, Tier};
-use crate::api::{ComputePool, conditions, labels};
+use crate::api::{ComputePool, conditions};
 use crate::telemetry::{Metrics, PoolSample, ResourceSample};
 
-/// Deadline of the one write.
-const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 /// Numbers of a status settle this long; conditions do not wait.
 const SETTLE: Duration = Duration::from_secs(2);
 /// Changes of nodes and pods are looked at together, at most this often.
@@ -124,20 +122,14 @@ pub enum Error {
     /// The object does not decode.
     #[error("compute pool does not decode: correct it, or update its definition: {0}")]
     Malformed(String),
-    /// The API server refused or broke off the write.
+    /// The API server refused the write, broke it off or did not answer in time.
     #[error("could not write the status of compute pool '{pool}'")]
     Write {
         /// Name of the pool.
         pool: String,
         /// Why.
         #[source]
-        source: kube::Error,
-    },
-    /// The API server did not answer in time.
-    #[error("could not write the status of compute pool '{pool}': no answer within {} s", WRITE_DEADLINE.as_secs())]
-    WriteDeadline {
-        /// Name of the pool.
-        pool: String,
+        source: status_write::Error,
     },
     /// A defect of tiercel; the other pools go on.
     #[error("the pass over compute pool '{pool}' panicked: please report it with the operator's log")]
@@ -265,28 +257,19 @@ fn settling(last_write: Instant) -> Option<Duration> {
 }
 
 async fn write(ctx: &Context, pool: &ComputePool, status: ComputePoolStatus) -> Result<(), Error> {
-    let name = pool.name_any();
-    let body = serde_json::json!({
-        "apiVersion": ComputePool::api_version(&()),
-        "kind": ComputePool::kind(&()),
-        "metadata": {"uid": pool.metadata.uid},
-        "status": status,
-    });
     let api = Api::<ComputePool>::all(ctx.client.clone());
-    let params = PatchParams::apply(labels::FIELD_MANAGER).force();
-    let patch = Patch::Apply(&body);
-    match tokio::time::timeout(WRITE_DEADLINE, api.patch_status(&name, &params, &patch)).await {
-        Err(_) => Err(Error::WriteDeadline { pool: name }),
-        // Deleted meanwhile, or replaced by one of the same name (the UID in the body tells them apart).
-        Ok(Err(kube::Error::Api(refusal))) if refusal.is_not_found() || refusal.is_conflict() => Ok(()),
-        Ok(Err(source)) => Err(Error::Write { pool: name, source }),
-        Ok(Ok(stored)) => {
-            let uid = pool.metadata.uid.clone().unwrap_or_default();
-            ctx.remember(&uid, |memory| memory.written_at = Some(Instant::now()));
-            ctx.own.note(&stored.metadata, stored.status.unwrap_or(status));
-            Ok(())
-        }
+    let stored = status_write::apply(&api, pool, &status)
+        .await
+        .map_err(|source| Error::Write {
+            pool: pool.name_any(),
+            source,
+        })?;
+    if let Some(stored) = stored {
+        let uid = pool.metadata.uid.clone().unwrap_or_default();
+        ctx.remember(&uid, |memory| memory.written_at = Some(Instant::now()));
+        ctx.own.note(&stored.metadata, stored.status.unwrap_or(status));
     }
+    Ok(())
 }
 
 /// Nothing is trusted to wake us for ever: look again after four to five minutes, spread by identity.

@@ -18,6 +18,7 @@ mod recorded;
 pub mod report;
 pub mod run;
 pub mod spans;
+pub mod status_write;
 pub mod stores;
 mod token_bucket;
 pub mod view;

@@ -26,6 +26,7 @@ use super::own_writes::OwnWrites;
 use super::pools::Look;
 use super::report::Views;
 use super::spans;
+use super::status_write;
 use super::stores::Stores;
 use crate::api::{TieredPipeline, TieredPipelineStatus, conditions};
 use crate::telemetry::Metrics;
@@ -64,8 +65,8 @@ pub enum Error {
     #[error(transparent)]
     Apply(#[from] apply::Error),
     /// The status could not be written.
-    #[error(transparent)]
-    Status(#[from] status::Error),
+    #[error("cannot write the status: {0}")]
+    Status(#[from] status_write::Error),
 }
 
 /// One pass over one pipeline, counted, and isolated from all others.
@@ -112,10 +113,8 @@ async fn reconcile(object: Arc<DeserializeGuard<TieredPipeline>>, ctx: Arc<Conte
     );
     status::tell(&ctx.events, raw, (previous, &status), view.as_deref());
     let pending = verdict::is_pending(&status);
-    if previous != Some(&status) {
-        status::write(&ctx.client, raw, status, &ctx.own).await?;
-    }
-    Ok(if report.refused.is_empty() && !pending {
+    let told = previous == Some(&status) || status::write(&ctx.client, raw, status, &ctx.own).await?;
+    Ok(if report.refused.is_empty() && !pending && told {
         Outcome::Applied
     } else {
         Outcome::Waiting

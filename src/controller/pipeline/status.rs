@@ -1,37 +1,22 @@
 //! Pure: what a pass found and did becomes a status; then one write, if anything differs.
 
-use std::time::Duration;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 
 use super::super::events::Events;
 use super::super::events::table::{self, PIPELINE};
 use super::super::own_writes::OwnWrites;
 use super::super::report::{PipelineView, PoolLearned};
+use super::super::status_write;
 use super::apply::Report;
 use super::validated::{StagePool, ValidatedPipeline, ValidatedStage};
 use super::verdict;
 use crate::api::decimal::money;
 use crate::api::tiered_pipeline::{StagePoolStatus, StageStatus};
-use crate::api::{GROUP, TieredPipeline, TieredPipelineStatus, VERSION, conditions, labels};
+use crate::api::{TieredPipeline, TieredPipelineStatus, conditions};
 
-/// Deadline of the one request.
-const DEADLINE: Duration = Duration::from_secs(30);
 /// Longest message of a stage; the schema says the same.
 const STAGE_MESSAGE_MAX: usize = 500;
-
-/// Writing the status failed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The API server did not answer in time.
-    #[error("no answer to writing the status within {}s", DEADLINE.as_secs())]
-    Deadline,
-    /// The API server refused or could not be asked.
-    #[error("cannot write the status: {0}")]
-    Api(#[source] kube::Error),
-}
 
 /// Replicas of one Deployment: wanted, ready, and whether all run the latest template.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -194,7 +179,7 @@ pub fn milliwatts(valid: &ValidatedPipeline) -> Option<u64> {
     Some(milliwatts)
 }
 
-/// Writes the status.
+/// Writes the status. Says whether there was a pipeline to write it to.
 ///
 /// # Errors
 /// When the API server refuses or does not answer.
@@ -203,27 +188,13 @@ pub async fn write(
     raw: &TieredPipeline,
     status: TieredPipelineStatus,
     own: &OwnWrites<TieredPipelineStatus>,
-) -> Result<(), Error> {
-    let body = serde_json::json!({
-        "apiVersion": format!("{GROUP}/{VERSION}"),
-        "kind": "TieredPipeline",
-        "metadata": {"uid": raw.metadata.uid},
-        "status": status,
-    });
+) -> Result<bool, status_write::Error> {
     let api: Api<TieredPipeline> = Api::namespaced(client.clone(), &raw.namespace().unwrap_or_default());
-    let params = PatchParams::apply(labels::FIELD_MANAGER).force();
-    let name = raw.name_any();
-    let patch = Patch::Apply(&body);
-    match tokio::time::timeout(DEADLINE, api.patch_status(&name, &params, &patch)).await {
-        Err(_) => Err(Error::Deadline),
-        Ok(Ok(stored)) => {
-            own.note(&stored.metadata, stored.status.unwrap_or(status));
-            Ok(())
-        }
-        // Deleted meanwhile, or replaced by one of the same name (the UID in the body tells them apart).
-        Ok(Err(kube::Error::Api(refusal))) if refusal.is_not_found() || refusal.is_conflict() => Ok(()),
-        Ok(Err(source)) => Err(Error::Api(source)),
+    let stored = status_write::apply(&api, raw, &status).await?;
+    if let Some(stored) = &stored {
+        own.note(&stored.metadata, stored.status.clone().unwrap_or(status));
     }
+    Ok(stored.is_some())
 }
 
 /// Events of what changed for people, and of pools that are dry: their stock-out is news although others may have room.
