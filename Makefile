@@ -1,7 +1,7 @@
 # `make help` is the manual. Targets are one-liners: what takes thought lives in the binaries they call.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: reference docs screenshots install-yaml release-archives alerts help demo test bugs fuzz soak cluster load cluster-down bench crds lint fmt release-check tools cargo go
+.PHONY: reference docs screenshots install-yaml release-archives alerts help demo test bugs fuzz soak cluster load cluster-down bench plots crds lint fmt release-check tools cargo go
 
 CARGO ?= cargo
 # Worlds of each campaign of the core in `make release-check`; `make test` has 256.
@@ -46,6 +46,9 @@ cluster-down: cargo ## End the cluster that `make cluster` started.
 bench: cargo go ## Every benchmark, hours; BENCH= names one. reaction, startup, b8: reaction times, requests, memory. b7: beside HPA and KEDA. b3: plans beside HiGHS. b1, b2, b4: the core alone. b5, b6, learning, b9: whole runs. scrape: a thousand pods read. exposition: the metrics parser beside published ones.
 	$(if $(BENCH),,@failed=; for one in $(BENCHES); do $(MAKE) --no-print-directory bench BENCH=$$one || failed="$$failed $$one"; done; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; })
 	$(if $(BENCH),$(if $(filter b3,$(BENCH)),$(JUDGE) || { echo "$(JUDGE_NEEDS)"; exit 1; },$(if $(filter exposition,$(BENCH)),$(EXPOSITION),$(CARGO) bench $(if $(filter b1 b2 b4,$(BENCH)),-p tiercel --bench core,$(if $(filter b5 b6 learning b9 scrape,$(BENCH)),-p tiercel --bench episodes,-p tiercel-e2e)))))
+
+plots: cargo ## Pictures of docs/performance.md from target/bench, of the benchmarks that were run here: docs/images/bench-*.svg.
+	@$(CARGO) run -q -p tiercel-e2e --bin plots
 
 crds: cargo ## Write the definitions and their reference page from the Rust types: crds/, charts, docs/reference/.
 	@mkdir -p crds charts/tiercel/templates/crds charts/tiercel-crds/templates docs/reference

@@ -104,7 +104,7 @@ pub(crate) fn run() -> Value {
                 kind.name,
                 best(&every).expect("there are runs").clone(),
                 declared[0].clone(),
-                swept.len(),
+                every.iter().copied().map(point).collect::<Vec<_>>(),
             ));
             fronts.push((kind.name, front));
         }
@@ -126,7 +126,7 @@ pub(crate) fn run() -> Value {
         println!("| --- | --- | --- | --- | --- | --- | --- |");
         let ours: Vec<&Outcome> = fronts[0].1.iter().collect();
         let mut policies = Vec::new();
-        for ((kind, good, declared, count), (_, front)) in rows.iter().zip(&fronts) {
+        for ((kind, good, declared, points), (_, front)) in rows.iter().zip(&fronts) {
             let theirs: Vec<&Outcome> = front.iter().collect();
             let dominated = dominates(&ours, &theirs);
             println!(
@@ -140,8 +140,8 @@ pub(crate) fn run() -> Value {
                 if dominated { "yes" } else { "no" }
             );
             policies.push(
-                json!({ "policy": kind, "runs": count, "best": point(good), "declared": point(declared),
-                "x_clairvoyant": good.cost / knowing, "dominated_by_tiercel": dominated,
+                json!({ "policy": kind, "runs": points.len() - 1, "best": point(good), "declared": point(declared),
+                "points": points, "x_clairvoyant": good.cost / knowing, "dominated_by_tiercel": dominated,
                 "frontier": front.iter().map(point).collect::<Vec<_>>() }),
             );
         }

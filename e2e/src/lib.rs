@@ -13,6 +13,7 @@
 //! | [`fleet`] | every model server and stage server, one listener per pod address |
 //! | [`load`] | recorded and synthetic load through all stages of a pipeline |
 //! | [`report`] | what a run showed, as JSON and as a page with plots |
+//! | [`plots`] | pictures of what the benchmarks measured |
 //! | [`demo`] | the story that `make demo` tells, and its live view |
 //! | [`wait`] | waiting with failures that say what was seen |
 
@@ -29,6 +30,7 @@ pub mod load;
 pub mod nodes;
 pub mod observe;
 pub mod operator;
+pub mod plots;
 pub mod process;
 pub mod prometheus;
 pub mod report;

@@ -163,18 +163,21 @@ impl Observations {
             let permille = combine(&thousandths(role)?, preset.across_pods(role)?)?;
             u32::try_from(permille).ok()
         };
+        let utilization_permille = ratio(Role::Utilization);
+        let rates = sampled.iter().map(|track| track.rate(preset, now_ms));
+        let rates: Vec<u64> = rates.flatten().collect();
+        // A pod that has just come has no rate yet. Where rates tell the load, what the others have is not all of it, and that
+        // pod counts as one that has not spoken: or each pod that is replaced would look like less load.
+        let (whole, some) = (rates.len() == sampled.len(), !rates.is_empty());
+        let partly = !whole && some && utilization_permille.is_none();
         let reading = taken_ms.map(|taken_ms| world::Reading {
             taken_ms,
-            sampled: count(sampled.len()),
+            sampled: count(if partly { rates.len() } else { sampled.len() }),
             expected: count(ready.len()),
             running_millis: thousandths(Role::Running).and_then(|parts| combine(&parts, Combine::Sum)),
             waiting_millis: thousandths(Role::Queued).and_then(|parts| combine(&parts, Combine::Sum)),
-            utilization_permille: ratio(Role::Utilization),
-            rate_millis: sampled
-                .iter()
-                .map(|track| track.rate(preset, now_ms))
-                .collect::<Option<Vec<_>>>()
-                .and_then(|parts| combine(&parts, Combine::Sum)),
+            utilization_permille,
+            rate_millis: combine(&rates, Combine::Sum).filter(|_| whole || partly),
         });
         Aggregate {
             reading,

@@ -22,7 +22,7 @@ pub(super) fn ticks(most: f64) -> Vec<f64> {
 }
 
 /// 1, 2 and 5 times powers of ten from at most `low` to at least `high`; powers alone when there are many.
-pub(super) fn decade_ticks(low: f64, high: f64) -> Vec<f64> {
+pub(crate) fn decade_ticks(low: f64, high: f64) -> Vec<f64> {
     let steps: &[f64] = if high / low > 2e3 { &[1.0] } else { &[1.0, 2.0, 5.0] };
     let mut values: Vec<f64> = Vec::new();
     let mut power = 10_f64.powf(low.log10().floor());
@@ -62,7 +62,7 @@ pub(super) fn clock(t_s: f64) -> String {
 }
 
 /// A number with as many digits as it needs, thousands grouped.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let magnitude = value.abs();
     let digits = if magnitude >= 100.0 || value.fract().abs() < 1e-9 {
         0

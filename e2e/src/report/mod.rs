@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::{Percentiles, Second, StageWait, Summary};
 
+pub(crate) use axis::{decade_ticks, number};
 pub use timeline::{DemandSeries, ReplicaSeries, Sample, Series, Timeline};
 
 /// Why a report cannot be written.

@@ -295,6 +295,30 @@ fn the_rate_is_what_finished_and_what_came_in_on_top() {
 }
 
 #[test]
+fn a_pod_too_young_for_a_rate_is_one_that_has_not_spoken_beside_those_that_have_one() {
+    let mut seen = observed([
+        ("a", 1_000, Ok(vllm(3, 0, 10, 1))),
+        ("a", 2_000, Ok(vllm(4, 1, 14, 2))),
+        ("b", 1_900, Ok(vllm(2, 0, 0, 3))),
+    ]);
+    let told = |seen: &Observations, now| {
+        let reading = seen.aggregate(preset("vllm"), &pods(&["a", "b"]), now).reading.unwrap();
+        let running = reading.running_millis;
+        ((reading.sampled, reading.expected), reading.rate_millis, running)
+    };
+    assert_eq!(
+        told(&seen, 2_000),
+        ((1, 2), Some(6_000), Some(6_000)),
+        "it is busy, and may be busier"
+    );
+    seen.record(&"b".into(), 2_900, Ok(vllm(2, 0, 5, 4)));
+    assert_eq!(told(&seen, 2_900), ((2, 2), Some(11_000), Some(6_000)));
+    // Where nobody has one, there is none to miss.
+    let young = observed([("a", 1_000, Ok(vllm(3, 0, 10, 1))), ("b", 1_000, Ok(vllm(2, 0, 0, 3)))]);
+    assert_eq!(told(&young, 1_000), ((2, 2), None, Some(5_000)));
+}
+
+#[test]
 fn a_server_without_queue_gives_its_rate_and_mean_latency() {
     let http = |body: &str| Ok(answer("http", body));
     let seen = observed([

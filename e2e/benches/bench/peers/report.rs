@@ -48,6 +48,7 @@ pub(super) fn phase(setting: Setting, measured: &Measured) -> Value {
                 "signal_to_write_ms": own.reaction,
                 "step_to_write_ms": own.written,
                 "step_to_ready_ms": own.ready,
+                "sorted_ms": { "step_to_write": own.written_each, "signal_to_write": own.reaction_each },
                 "signal_to_write_p50_against_tiercel": times,
                 "step_to_write_p50_against_tiercel": whole,
             }),
@@ -81,22 +82,31 @@ struct Own {
     reaction: Summary,
     written: Summary,
     ready: Summary,
+    /// Every step's, sorted, for curves.
+    reaction_each: Vec<f64>,
+    written_each: Vec<f64>,
 }
 
 fn of(steps: &[Step], who: Who) -> Own {
     let own: Vec<&Step> = steps.iter().filter(|step| step.who == who).collect();
     let spans = |from: fn(&Step) -> Option<Timestamp>, to: fn(&Step) -> Option<Timestamp>| {
         let both = own.iter().filter_map(|step| Some(millis(from(step)?, to(step)?)));
-        summary(&both.collect::<Vec<_>>())
+        let mut spans: Vec<f64> = both.collect();
+        spans.sort_by(f64::total_cmp);
+        spans
     };
     let set: fn(&Step) -> Option<Timestamp> = |step| Some(step.set);
+    let reaction = spans(|step| step.shown, |step| step.written);
+    let written = spans(set, |step| step.written);
     Own {
         steps: own.len(),
         missed: own.iter().filter(|step| step.written.is_none()).count(),
-        shown: spans(set, |step| step.shown),
-        reaction: spans(|step| step.shown, |step| step.written),
-        written: spans(set, |step| step.written),
-        ready: spans(set, |step| step.ready),
+        shown: summary(&spans(set, |step| step.shown)),
+        reaction: summary(&reaction),
+        written: summary(&written),
+        ready: summary(&spans(set, |step| step.ready)),
+        reaction_each: reaction,
+        written_each: written,
     }
 }
 
