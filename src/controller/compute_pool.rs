@@ -43,6 +43,8 @@ use crate::telemetry::{Metrics, PoolSample, ResourceSample};
 const SETTLE: Duration = Duration::from_secs(2);
 /// Changes of nodes and pods are looked at together, at most this often.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A status that was not taken is looked at again so soon, in case no news of the pool comes.
+const UNWRITTEN: Duration = Duration::from_secs(10);
 /// Passes at once: each is a computation and at most one write.
 const CONCURRENCY: u16 = 8;
 
@@ -184,8 +186,11 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ComputePool>>, ctx: Arc<Cont
         Urgency::Nothing => repeat(&uid),
         Urgency::Numbers if let Some(wait) = last_write.and_then(settling) => Action::requeue(wait),
         Urgency::Numbers | Urgency::Conditions => {
-            write(&ctx, pool, status).await?;
-            repeat(&uid)
+            if write(&ctx, pool, status).await? {
+                repeat(&uid)
+            } else {
+                Action::requeue(UNWRITTEN)
+            }
         }
     };
     ctx.remember(&uid, |memory| memory.failures = 0);
@@ -256,7 +261,8 @@ fn settling(last_write: Instant) -> Option<Duration> {
     (!left.is_zero()).then_some(left)
 }
 
-async fn write(ctx: &Context, pool: &ComputePool, status: ComputePoolStatus) -> Result<(), Error> {
+/// Whether the status was taken: not by a pool that is gone, or that another writer was faster with.
+async fn write(ctx: &Context, pool: &ComputePool, status: ComputePoolStatus) -> Result<bool, Error> {
     let api = Api::<ComputePool>::all(ctx.client.clone());
     let stored = status_write::apply(&api, pool, &status)
         .await
@@ -264,12 +270,13 @@ async fn write(ctx: &Context, pool: &ComputePool, status: ComputePoolStatus) -> 
             pool: pool.name_any(),
             source,
         })?;
-    if let Some(stored) = stored {
-        let uid = pool.metadata.uid.clone().unwrap_or_default();
-        ctx.remember(&uid, |memory| memory.written_at = Some(Instant::now()));
-        ctx.own.note(&stored.metadata, stored.status.unwrap_or(status));
-    }
-    Ok(())
+    let Some(stored) = stored else {
+        return Ok(false);
+    };
+    let uid = pool.metadata.uid.clone().unwrap_or_default();
+    ctx.remember(&uid, |memory| memory.written_at = Some(Instant::now()));
+    ctx.own.note(&stored.metadata, stored.status.unwrap_or(status));
+    Ok(true)
 }
 
 /// Nothing is trusted to wake us for ever: look again after four to five minutes, spread by identity.

@@ -6,6 +6,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// One pod may be Ready, and another leave for it, before the controller manager has said either: it writes the statuses of
+/// two Deployments one after the other, in any order. Readiness that seems to be short for no longer is no violation.
+const STATUS_LAG: Duration = Duration::from_millis(100);
+
 /// One stage of one pipeline.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -257,6 +261,11 @@ impl Ledger {
             let kept = stage.kept.insert(kind, keeps).unwrap_or(false);
             if kept && !keeps {
                 crossed.push((kind, seen, bound));
+            }
+            if kind == Kind::ReadyFloor && keeps && !kept {
+                let told_late =
+                    |it: &Violation| it.kind == kind && it.key == *key && it.at + STATUS_LAG >= at && it.bound == bound;
+                self.violations.retain(|it| !told_late(it));
             }
         }
         if let Some((budget, kept)) = self.budgets.get_mut(&(key.namespace.clone(), key.pipeline.clone())) {

@@ -124,6 +124,20 @@ fn a_lost_replica_crosses_the_ready_floor_only() {
 }
 
 #[test]
+fn readiness_that_two_statuses_tell_one_after_the_other_is_no_shortage() {
+    for (late_ms, kinds) in [(10, vec![]), (500, vec![Kind::ReadyFloor])] {
+        let mut world = World::new();
+        world.scale("a", 2);
+        world.scale_with("b", 2, 0, 1);
+        world.scale("a", 0);
+        assert_eq!(world.kinds(), [Kind::ReadyFloor]);
+        world.revision += late_ms;
+        world.scale("b", 2);
+        assert_eq!(world.kinds(), kinds, "{late_ms} ms");
+    }
+}
+
+#[test]
 fn the_ceiling_counts_all_pools_together() {
     let mut world = World::new();
     world.scale("a", 3);

@@ -183,16 +183,16 @@ pub(crate) async fn nothing_shrinks_on_pages_of_before_nor_on_numbers_in_another
 }
 
 /// Stages that lose their signals, by the name of the pipeline: replicas at least and at most, at which load per second, and
-/// what they declare for that. At 18 requests per second three replicas are needed, and two can serve it.
+/// what they declare for that. At 22 requests per second three replicas are needed; two fall behind.
 fn losing() -> [(&'static str, (u32, u32), f64, Value); 5] {
     let fixed = |replicas: u32, after_s: u32| json!({"onSignalLoss": "Static", "staticReplicas": replicas, "lossSeconds": after_s});
     let higher = || json!({"onSignalLoss": "CurrentIfHigher", "lossSeconds": 5});
     [
         ("static-more", (1, 4), 0.0, fixed(3, 5)),
-        ("static-fewer", (1, 3), 18.0, fixed(2, 10)),
-        ("demand-higher", (1, 2), 18.0, higher()),
+        ("static-fewer", (1, 3), 22.0, fixed(2, 10)),
+        ("demand-higher", (1, 2), 22.0, higher()),
         ("current-higher", (3, 4), 0.0, higher()),
-        ("held", (1, 2), 18.0, json!({"onSignalLoss": "Hold", "lossSeconds": 5})),
+        ("held", (1, 2), 22.0, json!({"onSignalLoss": "Hold", "lossSeconds": 5})),
     ]
 }
 
@@ -231,6 +231,8 @@ pub(crate) async fn lost_signals_leave_a_stage_what_it_declares_for_that_and_not
         for (name, ..) in losing() {
             scene.tiered.says(name, "SignalsAvailable", "True", "Fresh").await;
         }
+        // Two are reached before three are asked for: the load rises, and what it asks for is averaged.
+        scene.stays("static-fewer", "generate", Duration::from_secs(6)).await;
         let silent = scene.observer.elapsed();
         scene.fleet.inject(Target::All, Fault::Metrics(Metrics::Unavailable));
         settle(&[("static-more", 3), ("static-fewer", 2)]).await;

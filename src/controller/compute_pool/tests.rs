@@ -514,6 +514,9 @@ async fn a_refused_write_is_an_error_and_a_vanished_pool_is_none() {
         };
         let (pass, ()) = tokio::join!(reconcile(guard(&world.pools[0]), ctx.clone()), refuse);
         assert_eq!(pass.is_ok(), gone, "{code}: {pass:?}");
+        if let Ok(action) = &pass {
+            assert_eq!(*action, Action::requeue(Duration::from_secs(10)), "{code}");
+        }
         if let Err(error) = pass {
             let object = guard(&world.pools[0]);
             let waits: Vec<Action> = (0..8)

@@ -39,7 +39,8 @@
 //! # Time
 //!
 //! There is no clock here. [`solve`] asks its caller "go on?" at short intervals and finishes soon after a no, with the
-//! best it has; [`searching`] says how much of a slice to leave for that. If the answer is always yes, the result depends on nothing but the instance.
+//! best it has; [`searching`] says how much of a slice to leave for that. If the answer is always yes, the result depends
+//! on nothing but the instance.
 #![allow(
     clippy::indexing_slicing,
     reason = "indices are made here from lengths that are known here; bounds checks everywhere would hide the algorithm"

@@ -501,10 +501,18 @@ proptest! {
         now += now_after;
         let aggregate = seen.aggregate(preset("vllm"), &uids, now);
         let sampled = aggregate.reading.map_or(0, |reading| reading.sampled);
-        let counted = usize::try_from(sampled).unwrap() + aggregate.gaps.len();
-        // But for pods that are too young for a rate.
-        let rated = aggregate.reading.is_some_and(|reading| reading.rate_millis.is_some());
-        prop_assert!(counted == uids.len() || rated && counted < uids.len() && sampled > 0);
+        let silent = |uid: &Arc<str>| aggregate.gaps.iter().any(|(gap, _)| gap == uid);
+        let spoke: Vec<&Arc<str>> = uids.iter().filter(|uid| !silent(uid)).collect();
+        let rated = spoke.iter().filter(|uid| {
+            let alone = seen.aggregate(preset("vllm"), &[Arc::clone(uid)], now).reading;
+            alone.is_some_and(|reading| reading.rate_millis.is_some())
+        });
+        // Where some have a rate, who has none yet counts as one that has not spoken.
+        let counted = match rated.count() {
+            0 => spoke.len(),
+            rated => rated,
+        };
+        prop_assert_eq!(usize::try_from(sampled).unwrap(), counted);
         if let Some(reading) = aggregate.reading {
             prop_assert!(now - reading.taken_ms <= 5_000);
             prop_assert!(reading.running_millis.is_some() && reading.running_millis == reading.waiting_millis);
