@@ -213,8 +213,8 @@ pub struct StageReport {
     pub hold: Option<HoldReason>,
     /// What shaped the plan.
     pub reason: Reason,
-    /// Age of the newest reading; absent if none.
-    pub signal_age_ms: Option<u64>,
+    /// When the newest reading was taken; absent if none.
+    pub signal_taken_ms: Option<u64>,
     /// Signals are fresh enough to shrink on.
     pub signals_fresh: bool,
     /// Signals that should speak and do not: bit 0 for the stage's own, then those of [`Stage::also`](super::world::Stage::also).

@@ -122,13 +122,7 @@ pub(super) fn calls_millis(known: Option<&FanOut>, edge: &Edge) -> u64 {
 }
 
 /// Compares every stage that is called with its callers.
-pub(super) fn learn(state: &mut State, now_ms: u64) {
-    for at in 0..state.world.stages.len() {
-        learn_stage(state, at, now_ms);
-    }
-}
-
-fn learn_stage(state: &mut State, at: usize, now_ms: u64) {
+pub(super) fn learn(state: &mut State, at: usize, now_ms: u64) {
     let Some(edges) = edges(state, at) else {
         if let Some(memory) = state.stages.get_mut(at) {
             memory.fan_out = None;

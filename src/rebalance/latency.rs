@@ -46,7 +46,7 @@
 mod queue;
 mod split;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use self::queue::Queue;
 use self::split::{Choice, Node};
@@ -55,7 +55,7 @@ use super::demand::{self, Range, Rescale};
 use super::oracle::Need;
 use super::plan::{price, variants_of};
 use super::state::State;
-use super::world::{Key, Objective, PipelineIdx, StageIdx, Traffic, Variant};
+use super::world::{Key, Objective, PipelineIdx, StageIdx, Traffic, Variant, World};
 
 /// Percentiles below are planned like this one.
 const PERCENTILE_MIN: u32 = 75;
@@ -113,6 +113,14 @@ enum Found {
 }
 
 impl Memory {
+    /// What is not in the world any more is forgotten.
+    pub(super) fn keep_only(&mut self, world: &World) {
+        let stages: BTreeSet<Key> = world.stages.iter().map(|stage| stage.key).collect();
+        let pipelines: BTreeSet<Key> = world.pipelines.iter().map(|pipeline| pipeline.key).collect();
+        self.stages.retain(|key, _| stages.contains(key));
+        self.pipelines.retain(|key, _| pipelines.contains(key));
+    }
+
     /// What a stage needed in the last step, before its objective added to it.
     pub(super) fn without(&self, stage: Key, need: Need) -> Need {
         match self.stages.get(&stage) {
@@ -141,32 +149,29 @@ impl State {
     }
 }
 
-/// Raises what stages need so that the objectives of their pipelines are kept.
+/// Raises what stages need so that the objectives of their pipelines are kept, of those that this step looks at.
 pub(super) fn keep(state: &mut State) {
-    let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    if state
-        .world
-        .pipelines
-        .iter()
-        .any(|pipeline| pipeline.objective.is_some())
-    {
-        for (at, stage) in state.world.stages.iter().enumerate() {
-            groups.entry(stage.pipeline.0 as usize).or_default().push(at);
-        }
-    } else if state.latency.stages.is_empty() {
+    for pipeline in state.due.pipelines().to_vec() {
+        keep_one(state, pipeline);
+    }
+}
+
+fn keep_one(state: &mut State, at: usize) {
+    let Some((key, objective)) = (state.world.pipelines.get(at)).map(|pipeline| (pipeline.key, pipeline.objective))
+    else {
+        return;
+    };
+    let last = state.latency.pipelines.remove(&key);
+    if objective.is_none() && last.is_none() {
         return;
     }
-    let before = std::mem::take(&mut state.latency);
-    for (at, pipeline) in state.world.pipelines.iter().enumerate() {
-        let (Some(objective), Some(stages)) = (pipeline.objective, groups.get(&at)) else {
-            continue;
-        };
-        let last = before.pipelines.get(&pipeline.key);
-        let found = last.map(|last| last.found.clone()).unwrap_or_default();
-        let split = match sight(state, stages) {
-            Ok(sight) => match last {
+    let stages = state.due.stages_of(at).to_vec();
+    let split = objective.map(|objective| {
+        let found = last.as_ref().map(|last| last.found.clone()).unwrap_or_default();
+        match sight(state, &stages) {
+            Ok(sight) => match &last {
                 Some(last) if last.objective == objective && last.sight == sight => last.clone(),
-                _ => split(state, stages, objective, (sight, found)),
+                _ => split(state, &stages, objective, (sight, found)),
             },
             Err(prospect) => Split {
                 objective,
@@ -175,22 +180,23 @@ pub(super) fn keep(state: &mut State) {
                 wanted: BTreeMap::new(),
                 prospect,
             },
-        };
-        state.latency.pipelines.insert(pipeline.key, split);
+        }
+    });
+    let edited = last.map(|last| last.objective) != objective;
+    for at in stages {
+        raise(state, at, split.as_ref(), edited);
     }
-    for at in 0..state.world.stages.len() {
-        raise(state, &before, at);
+    if let Some(split) = split {
+        state.latency.pipelines.insert(key, split);
     }
 }
 
 /// What is asked of one stage from now on, and whether that differs from before by the objective alone.
-fn raise(state: &mut State, before: &Memory, at: usize) {
+fn raise(state: &mut State, at: usize, split: Option<&Split>, edited: bool) {
     let (Some(stage), Some(memory)) = (state.world.stages.get(at), state.stages.get_mut(at)) else {
         return;
     };
-    let last = before.stages.get(&stage.key).copied();
-    let pipeline = state.world.pipelines.get(stage.pipeline.0 as usize);
-    let split = pipeline.and_then(|pipeline| state.latency.pipelines.get(&pipeline.key));
+    let last = state.latency.stages.remove(&stage.key);
     let sensed = memory.ask.need.demand;
     let was = last.map_or(sensed, |last| if last.sensed == sensed { last.asked } else { sensed });
     let asked = match split {
@@ -208,10 +214,6 @@ fn raise(state: &mut State, before: &Memory, at: usize) {
     if asked != was {
         memory.turn_over();
         state.changed |= asked > was;
-        let edited = pipeline.is_none_or(|pipeline| {
-            let known = before.pipelines.get(&pipeline.key).map(|split| split.objective);
-            known != pipeline.objective
-        });
         memory.set_off(match (edited, asked > was) {
             (true, _) => Trigger::SpecChanged,
             (false, true) => Trigger::DemandRose,

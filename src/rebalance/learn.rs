@@ -263,13 +263,7 @@ pub(super) fn settled_ms(variants: &[VariantMemory]) -> u64 {
 }
 
 /// Takes the newest reading of every variant.
-pub(super) fn learn(state: &mut State, now_ms: u64) {
-    for at in 0..state.world.stages.len() {
-        learn_stage(state, at, now_ms);
-    }
-}
-
-fn learn_stage(state: &mut State, at: usize, now_ms: u64) {
+pub(super) fn learn(state: &mut State, at: usize, now_ms: u64) {
     let range = variants_of(&state.world, at);
     let Some(stage) = state.world.stages.get(at).filter(|stage| stage.rated) else {
         return;

@@ -11,7 +11,8 @@
 //!
 //! # One step
 //!
-//! 1. `state`: events are absorbed. Nothing is decided while they are; what runs is observed, never stored progress.
+//! 1. `state`: events are absorbed. Nothing is decided while they are; what runs is observed, never stored progress. `due`:
+//!    from here on only pipelines are looked at that an event concerns, or that asked to be woken by now.
 //! 2. `learn` and `fanout`: what replicas serve and how stages call each other is learned from readings that are whole, and
 //!    put in force rarely. Within a step there is one capacity for everything.
 //! 3. `sense` and `demand`: readings become a demand per stage, callers before the called, so that a rise reaches all
@@ -70,9 +71,11 @@
 //!
 //! # Cost
 //!
-//! A step in which nothing relevant changes is linear in the number of variants, without a plan. A plan takes one
-//! oracle call per stage if all fits side by side, about six if not.
+//! A step in which nothing relevant changes costs what its events touch: the stages of their pipelines. One after which the
+//! plan is made anew, or in which replicas change, looks at all. A plan takes one oracle call per stage if all fits side by
+//! side, about six if not.
 
+mod age;
 mod also;
 mod average;
 mod bug;
@@ -80,6 +83,7 @@ mod bug;
 mod campaign;
 pub mod decision;
 mod demand;
+mod due;
 mod edit;
 #[cfg(test)]
 mod episodes;

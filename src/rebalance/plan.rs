@@ -60,6 +60,8 @@ pub(super) struct Problem<'a> {
     pub(super) previous: &'a [u32],
     /// A plan that was made aside, by variant.
     pub(super) proposal: Option<&'a [u32]>,
+    /// A plan in which all had their cheapest cover, and of which stages ask, bounds and what runs are what they were.
+    pub(super) last: Option<(&'a Plan, &'a [bool])>,
 }
 
 /// Wanted replicas and what they leave open.
@@ -278,6 +280,22 @@ impl Build<'_, '_> {
         }
     }
 
+    /// Takes over what a stage had in the last plan, if that would come out again.
+    fn had(&mut self, stage: usize) -> bool {
+        let Some((last, same)) = self.problem.last else {
+            return false;
+        };
+        let range = self.range(stage);
+        let counts = self.plan.counts.get_mut(range.clone()).zip(last.counts.get(range));
+        let value = self.plan.values.get_mut(stage).zip(last.values.get(stage));
+        let (Some((counts, had)), Some((value, was)), Some(true)) = (counts, value, same.get(stage)) else {
+            return false;
+        };
+        counts.copy_from_slice(had);
+        *value = *was;
+        true
+    }
+
     /// Gives every stage its cheapest cover. True if they fit side by side; else pools that are too small are marked.
     fn all_at_once(&mut self) -> bool {
         let whole = Ledger::new(self.problem.world);
@@ -286,11 +304,17 @@ impl Build<'_, '_> {
         for stage in 0..self.plan.values.len() {
             if self.is_aside(stage) {
                 self.stand_still(stage);
-                continue;
+            } else if !self.had(stage) {
+                let value = self.solve(stage, &self.need(stage), Aim::Price, false, true);
+                let range = self.range(stage);
+                let counts = self.plan.counts.get_mut(range).unwrap_or_default();
+                for (slot, &count) in counts.iter_mut().zip(&self.oracle.counts) {
+                    *slot = count;
+                }
+                if let Some(slot) = self.plan.values.get_mut(stage) {
+                    *slot = value;
+                }
             }
-            self.plan.ledger.clone_from(&whole);
-            let value = self.solve(stage, &self.need(stage), Aim::Price, false, true);
-            let _fits_alone = self.take(stage, value);
         }
         for (stage, declared) in self.problem.world.stages.iter().enumerate() {
             for at in variants_of(self.problem.world, stage) {
@@ -298,6 +322,9 @@ impl Build<'_, '_> {
                 else {
                     continue;
                 };
+                if count == 0 {
+                    continue;
+                }
                 let total = |each: u64| u128::from(each) * u128::from(count);
                 if let Some(pool) = used.get_mut(variant.pool.0 as usize) {
                     pool.0 += total(variant.request.cpu_millis);
@@ -399,4 +426,70 @@ pub(super) fn variants_of(world: &World, stage: usize) -> std::ops::Range<usize>
 /// Whether a pipeline's mode lets anything be written.
 pub(super) fn writes(mode: Mode) -> bool {
     matches!(mode, Mode::Automatic | Mode::NoScaleIn | Mode::NoScaleOut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sim::{Faults, Random, Sim, random_world};
+    use super::super::state::VariantMemory;
+    use super::*;
+
+    /// Changes of load, pools, others' hands and edits, while events come one pipeline at a time.
+    const FAULTS: Faults = Faults {
+        lost_writes: 5,
+        lost_readings: 5,
+        partial_readings: 5,
+        drift: 5,
+        capacity: 3,
+        load: 25,
+        restarts: 1,
+        slow_writes: 0,
+        crashes: 0,
+        edits: 3,
+        readings: None,
+    };
+
+    #[test]
+    fn a_plan_for_which_only_what_changed_was_asked_again_is_the_plan_of_all() {
+        let mut ample = 0;
+        for seed in (1..160).step_by(2) {
+            let mut random = Random::new(seed);
+            let mut world = random_world(&mut random);
+            for pool in &mut world.pools {
+                pool.capacity.cpu_millis *= 4;
+                pool.capacity.memory_kib *= 4;
+            }
+            let load = world.stages.iter().map(|_| random.within(0, 10_000)).collect();
+            let desired = vec![1; world.variants.len()];
+            let mut sim = Sim::new(world, load, desired, seed);
+            for tick in 0..200 {
+                sim.tick(&FAULTS);
+                let state = &sim.state;
+                let Some(made) = state.plan.as_ref().filter(|plan| !plan.crowded) else {
+                    continue;
+                };
+                let bounds: Vec<Bound> = state
+                    .variants
+                    .iter()
+                    .map(|memory: &VariantMemory| memory.bound)
+                    .collect();
+                let problem = Problem {
+                    world: &state.world,
+                    asks: &state.planned_asks,
+                    bounds: &bounds,
+                    current: &state.planned_from,
+                    previous: &state.planned_from,
+                    proposal: None,
+                    last: None,
+                };
+                assert_eq!(
+                    &plan(&problem, &mut Oracle::default()),
+                    made,
+                    "SIM_SEED={seed}, tick {tick}"
+                );
+                ample += usize::from(state.world.pipelines.len() > 1);
+            }
+        }
+        assert!(ample > 2_000, "only {ample} plans of more than one pipeline were ample");
+    }
 }

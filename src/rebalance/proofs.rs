@@ -31,7 +31,7 @@ fn a_reading_without_any_number_is_no_reading_of_zero() {
     };
     let decided = step(&mut state, &[empty], NOW_MS + 1_000);
     assert_eq!(fixture.render(&decided), "-");
-    assert_eq!(state.report(StageIdx(0)).unwrap().signal_age_ms, Some(1_000));
+    assert_eq!(state.report(StageIdx(0)).unwrap().signal_taken_ms, Some(NOW_MS));
 }
 
 #[test]

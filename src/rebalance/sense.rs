@@ -21,7 +21,7 @@ const WHOLE_MS: u64 = 10 * 60_000;
 
 /// What a stage sends to those it calls, without its own headroom.
 #[derive(Clone, Copy, Debug, Default)]
-struct Offer {
+pub(super) struct Offer {
     rate: Range,
     /// What one request more adds to it.
     one: u64,
@@ -74,22 +74,28 @@ impl Signals {
     }
 }
 
-/// Demand of every stage, callers before the called.
+/// Demand of every stage that this step looks at, callers before the called.
 pub(super) fn sense(state: &mut State, now_ms: u64) {
+    let due = state.due.stages();
     if !state.unlearning {
-        learn::learn(state, now_ms);
-        fanout::learn(state, now_ms);
+        for &at in &due {
+            learn::learn(state, at, now_ms);
+        }
+        for &at in &due {
+            fanout::learn(state, at, now_ms);
+        }
     }
-    let mut offered = vec![Offer::default(); state.world.stages.len()];
-    for at in 0..state.world.stages.len() {
+    let mut offered = std::mem::take(&mut state.offered);
+    for &at in &due {
         let Some((offer, wake_ms)) = sense_stage(state, at, &offered, now_ms) else {
             continue;
         };
         if let Some(slot) = offered.get_mut(at) {
             *slot = offer;
         }
-        state.wake(wake_ms);
+        state.wake(at, wake_ms);
     }
+    state.offered = offered;
     latency::keep(state);
 }
 
@@ -421,10 +427,10 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
     Some((offer, wake_ms))
 }
 
-/// How far each variant may go, and whether the plan's input changed.
+/// How far each variant may go that this step looks at, and whether the plan's input changed.
 pub(super) fn bound(state: &mut State, now_ms: u64) -> bool {
     let mut changed = false;
-    for at in 0..state.world.stages.len() {
+    for at in state.due.stages() {
         let (Some(stage), range) = (state.world.stages.get(at), variants_of(&state.world, at)) else {
             continue;
         };

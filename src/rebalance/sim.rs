@@ -126,6 +126,10 @@ pub(super) struct Sim {
     before: Before,
     /// By stage: when Ready replicas were taken, and how many.
     removed: Vec<Vec<(u64, u32)>>,
+    /// Events come as an operator gets them: only what is new, and each pipeline's readings on their own.
+    apart: bool,
+    /// What was last told of every variant's replicas: desired and Ready.
+    told: Vec<Option<(u32, u32)>>,
 }
 
 impl Sim {
@@ -154,6 +158,8 @@ impl Sim {
             past: Past::default(),
             before: Before::default(),
             removed: Vec::new(),
+            apart: seed % 2 == 1,
+            told: Vec::new(),
         };
         sim.restart();
         sim
@@ -165,6 +171,7 @@ impl Sim {
         self.removed = vec![Vec::new(); self.world.stages.len()];
         self.state = State::new();
         self.proposal = None;
+        self.told = vec![None; self.world.variants.len()];
         let _nothing_is_observed_yet = step(&mut self.state, &[Event::World(self.world.clone())], self.now_ms);
     }
 
@@ -198,7 +205,7 @@ impl Sim {
 
     /// One tick: the cluster moves, observations go in, decisions are written one by one.
     pub(super) fn tick(&mut self, faults: &Faults) {
-        self.now_ms += TICK_MS;
+        self.now_ms = (self.now_ms / TICK_MS + 1) * TICK_MS;
         self.break_things(faults);
         self.run_pods();
         self.land(self.now_ms);
@@ -207,8 +214,49 @@ impl Sim {
             self.proposals += 1;
             events.push(Event::Proposal(Box::new(proposal)));
         }
+        if self.apart {
+            for part in self.parts(events) {
+                self.step(&part, faults);
+                self.now_ms += 1;
+                if self.told.contains(&None) {
+                    // Who has just started hears of everything first.
+                    break;
+                }
+            }
+        } else {
+            self.step(&events, faults);
+        }
+    }
+
+    /// What is new of replicas, so that every write starts from what is there; then the readings of each pipeline.
+    fn parts(&mut self, events: Vec<Event>) -> Vec<Vec<Event>> {
+        let mut parts = vec![Vec::new(); 1 + self.world.pipelines.len()];
+        for event in events {
+            let part = match event {
+                Event::Replicas {
+                    variant,
+                    desired,
+                    ready,
+                } => {
+                    let told = self.told[variant.0 as usize].replace((desired, ready));
+                    (told != Some((desired, ready))).then_some(0)
+                }
+                Event::Reading { variant, .. } => {
+                    let stage = self.world.variants[variant.0 as usize].stage;
+                    Some(1 + self.world.stages[stage.0 as usize].pipeline.0 as usize)
+                }
+                _ => Some(0),
+            };
+            if let Some(part) = part {
+                parts[part].push(event);
+            }
+        }
+        parts
+    }
+
+    fn step(&mut self, events: &[Event], faults: &Faults) {
         self.note_before();
-        let decisions = step(&mut self.state, &events, self.now_ms);
+        let decisions = step(&mut self.state, events, self.now_ms);
         if let Some(question) = self.state.question() {
             // Worse plans than the operator would propose: whatever is proposed must be safe.
             let settings = Settings {

@@ -7,6 +7,7 @@ use super::average::Average;
 use super::bug::{Bug, seeded};
 use super::decision::{Driver, StageReport, Trigger};
 use super::demand::{self, Level, Rescale};
+use super::due::Due;
 use super::edit::Before;
 use super::fanout::FanOut;
 use super::history::{Allowance, Change, Dry, Pending};
@@ -15,8 +16,9 @@ use super::learn::{self, Capacity};
 use super::oracle::Oracle;
 use super::plan::{Ask, Bound, Plan, variants_of};
 use super::propose::Asked;
+use super::sense::Offer;
 use super::spend::{Spend, Sum};
-use super::startup::{self, Startup};
+use super::startup::Startup;
 use super::sustained::Sustained;
 use super::verify::Violation;
 use super::world::{DryReason, Event, Key, Learned, PoolIdx, Reading, Variant, VariantIdx, World};
@@ -59,6 +61,12 @@ pub struct State {
     pub(super) latency: latency::Memory,
     /// How late starts are on most pools, thousandths of what is expected; at least 1,000 once time has passed.
     pub(super) pace_permille: u64,
+    /// Whom this step looks at.
+    pub(super) due: Due,
+    /// What every stage sends to those it calls, as last sensed.
+    pub(super) offered: Vec<Offer>,
+    /// By pipeline: a start takes longer than expected.
+    pub(super) late: Vec<bool>,
     pub(super) next_id: u64,
     /// Decisions of the last step that failed their check, by stage.
     pub(super) violations: Vec<(usize, Violation)>,
@@ -222,7 +230,7 @@ pub(super) struct VariantMemory {
     /// A write that is not observed yet: the new value, and when it was decided.
     asked: Option<(u32, u64)>,
     pub(super) pending: Pending,
-    startup: Startup,
+    pub(super) startup: Startup,
     /// What is learned of a replica's capacity; absent until a reading teaches.
     pub(super) capacity: Option<Box<Capacity>>,
     /// The newest reading that was looked at for that.
@@ -435,7 +443,7 @@ impl VariantMemory {
     }
 
     /// What time alone changes: writes that got lost, probes that do not come, memory that fades.
-    fn age(&mut self, patience_ms: u64, now_ms: u64) -> Option<Trigger> {
+    pub(super) fn age(&mut self, patience_ms: u64, now_ms: u64) -> Option<Trigger> {
         if self
             .asked
             .is_some_and(|(_, at_ms)| at_ms.saturating_add(WRITE_GRACE_MS) <= now_ms)
@@ -512,6 +520,17 @@ impl State {
 
     pub(super) fn absorb(&mut self, event: &Event, now_ms: u64) {
         match event {
+            Event::Replicas { variant, .. } | Event::Leaving { variant, .. } | Event::Dry { variant, .. } => {
+                self.due.moved = true;
+                self.touch(*variant);
+            }
+            Event::Started { variant, .. } | Event::Reading { variant, .. } | Event::Also { variant, .. } => {
+                self.touch(*variant);
+            }
+            Event::Learned { .. } => self.due.mark_all(),
+            Event::World(_) | Event::Proposal(_) => {}
+        }
+        match event {
             Event::World(world) => self.replace(world, now_ms),
             Event::Replicas {
                 variant,
@@ -572,42 +591,11 @@ impl State {
         pairs.any(|(variant, seen)| seen.reading.is_some_and(|reading| seen.saturated(variant, &reading)))
     }
 
-    pub(super) fn age(&mut self, now_ms: u64) {
-        self.pace_permille = self.pace_permille(now_ms);
-        for at in 0..self.variants.len() {
-            let (Some(variant), Some(memory)) = (self.world.variants.get(at), self.variants.get_mut(at)) else {
-                continue;
-            };
-            let patience_ms = memory.patience_ms(variant, self.pace_permille);
-            let found = memory.age(patience_ms, now_ms);
-            if let Ok(index) = u32::try_from(at) {
-                self.note(VariantIdx(index), found);
-            }
-        }
-    }
-
-    /// How late starts are on most pools; asked only once one is overdue.
-    fn pace_permille(&self, now_ms: u64) -> u64 {
-        let all = || self.world.variants.iter().zip(&self.variants);
-        let overdue = |(variant, seen): (&Variant, &VariantMemory)| {
-            seen.pending.total() > 0 && seen.pending.overdue(now_ms, seen.patience_ms(variant, 1_000)) > 0
-        };
-        if !all().any(overdue) {
-            return 1_000;
-        }
-        let late = |seen: &VariantMemory| seen.pending.oldest_ms(now_ms).filter(|_| seen.dry.is_none());
-        startup::pace(
-            &self.world,
-            all().map(|(variant, seen)| (variant, &seen.startup, late(seen))),
-            now_ms,
-        )
-    }
-
     fn variant(&mut self, variant: VariantIdx) -> Option<&mut VariantMemory> {
         self.variants.get_mut(variant.0 as usize)
     }
 
-    fn note(&mut self, variant: VariantIdx, trigger: Option<Trigger>) {
+    pub(super) fn note(&mut self, variant: VariantIdx, trigger: Option<Trigger>) {
         let stage = self
             .world
             .variants
@@ -680,6 +668,12 @@ impl State {
             self.stages.push(memory);
         }
         learn::carry(&mut self.world, &mut self.variants);
+        self.due.replace(&self.world);
+        self.latency.keep_only(&self.world);
+        self.offered.clear();
+        self.offered.resize(self.world.stages.len(), Offer::default());
+        self.late.clear();
+        self.late.resize(self.world.pipelines.len(), false);
         self.plan = None;
         self.worlds += 1;
         (self.proposal, self.gap_ppm) = (None, None);

@@ -18,7 +18,7 @@ use super::spend::{Spend, Sum, exceeded, together};
 use super::state::{State, VariantMemory};
 use super::verify::{Books, Observed};
 use super::way::{Waits, Way, way};
-use super::world::{Event, Mode, Pipeline, PoolIdx, Stage, StageIdx, VariantIdx};
+use super::world::{Event, Mode, Pipeline, PoolIdx, StageIdx, VariantIdx};
 
 /// The period of what a stage may shrink by.
 pub(super) const MINUTE_MS: u64 = 60_000;
@@ -35,25 +35,45 @@ pub fn step(state: &mut State, events: &[Event], now_ms: u64) -> Vec<Decision> {
     for event in events {
         state.absorb(event, now_ms);
     }
+    state.due.begin(now_ms);
     state.age(now_ms);
     state.violations.clear();
-    state.wake_ms = None;
     sense::sense(state, now_ms);
-    replan(state, now_ms);
+    let planned_anew = replan(state, now_ms);
     let Some(plan) = state.plan.take() else {
+        state.wake_ms = state.due.end(true);
         return Vec::new();
     };
-    let decisions = act(state, &plan, now_ms);
+    let decisions = if planned_anew || state.due.moved || is_restless(state, &plan) {
+        act(state, &plan, now_ms)
+    } else {
+        rest(state, &plan, now_ms);
+        Vec::new()
+    };
     state.plan = Some(plan);
+    state.wake_ms = state.due.end(!decisions.is_empty());
+    // Allowances are spent: what is planned next must know.
+    for decision in &decisions {
+        state.look_at(decision.stage.0 as usize);
+    }
     decisions
 }
 
-impl State {
-    pub(super) fn wake(&mut self, at_ms: Option<u64>) {
-        self.wake_ms = match (self.wake_ms, at_ms) {
-            (Some(old), Some(new)) => Some(old.min(new)),
-            (old, new) => old.or(new),
-        };
+/// Whether a stage that this step looks at is not where the plan wants it, or waits for room.
+fn is_restless(state: &State, plan: &Plan) -> bool {
+    state.due.stages().into_iter().any(|at| {
+        let range = variants_of(&state.world, at);
+        let seen = state.variants.get(range.clone()).unwrap_or_default().iter();
+        let planned = plan.counts.get(range).unwrap_or_default();
+        let differs = seen.zip(planned).any(|(seen, &planned)| seen.desired() != planned);
+        differs || state.stages.get(at).is_none_or(|memory| memory.pinned)
+    })
+}
+
+/// Everybody is where the plan wants them and nothing has moved: only what is said of them may be new.
+fn rest(state: &mut State, plan: &Plan, now_ms: u64) {
+    for at in state.due.stages() {
+        act_stage(state, &mut Context::at_rest(plan, now_ms), at, None);
     }
 }
 
@@ -61,17 +81,36 @@ pub(super) fn mode(pipeline: Option<&Pipeline>) -> Mode {
     pipeline.map_or(Mode::Paused, |pipeline| pipeline.mode)
 }
 
-fn replan(state: &mut State, now_ms: u64) {
-    let aside = |stage: &Stage| mode(state.world.pipelines.get(stage.pipeline.0 as usize)) == Mode::Advisory;
-    let asks: Vec<Ask> = (state.world.stages.iter().zip(&state.stages).enumerate())
-        .map(|(at, (stage, memory))| Ask {
-            aside: aside(stage),
-            found: !state.changed,
-            guessed: state.saturated(at),
-            ..memory.ask
-        })
-        .collect();
+/// What a stage asks of the plan.
+fn ask(state: &State, at: usize) -> Option<Ask> {
+    let (stage, memory) = state.world.stages.get(at).zip(state.stages.get(at))?;
+    Some(Ask {
+        aside: mode(state.world.pipelines.get(stage.pipeline.0 as usize)) == Mode::Advisory,
+        found: !state.changed,
+        guessed: state.saturated(at),
+        ..memory.ask
+    })
+}
+
+/// Makes the plan anew if anything differs that it was made from; says whether it did.
+fn replan(state: &mut State, now_ms: u64) -> bool {
     let bounds_changed = sense::bound(state, now_ms);
+    // Where there is enough for all, what lasts of a demand plays no part.
+    let crowded = state.plan.as_ref().is_some_and(|plan| plan.crowded);
+    let asked = |ask: &Ask| Ask {
+        sustained: if crowded { ask.sustained } else { 0 },
+        ..*ask
+    };
+    // Of the others nothing is new.
+    let found = state.planned_asks.first().is_none_or(|ask| ask.found != state.changed);
+    let due = state.due.stages();
+    let known = |at: usize| ask(state, at).map(|ask| asked(&ask)) == state.planned_asks.get(at).map(asked);
+    let same = found && state.planned_asks.len() == state.stages.len() && due.into_iter().all(known);
+    let unchanged = same && !bounds_changed && state.proposal.is_none();
+    if unchanged && !state.due.moved && state.plan.is_some() {
+        return false;
+    }
+    let asks: Vec<Ask> = (0..state.stages.len()).filter_map(|at| ask(state, at)).collect();
     let bounds: Vec<Bound> = state.variants.iter().map(|memory| memory.bound).collect();
     let current: Vec<u32> = state.variants.iter().map(VariantMemory::desired).collect();
     let previous: Vec<u32> = (state.variants.iter().zip(&current))
@@ -79,18 +118,17 @@ fn replan(state: &mut State, now_ms: u64) {
         .collect();
     // Once a plan is reached, it is made once more from there: what runs is what a restart would start from.
     let reached = |plan: &Plan| plan.counts == current && state.planned_from != current;
-    let proposal = state.proposal.take();
-    // Where there is enough for all, what lasts of a demand plays no part.
-    let crowded = state.plan.as_ref().is_some_and(|plan| plan.crowded);
-    let asked = |ask: &Ask| Ask {
-        sustained: if crowded { ask.sustained } else { 0 },
-        ..*ask
-    };
-    let same = asks.iter().map(asked).eq(state.planned_asks.iter().map(asked));
-    let unchanged = same && !bounds_changed && proposal.is_none();
     if unchanged && state.plan.as_ref().is_some_and(|plan| !reached(plan)) {
-        return;
+        return false;
     }
+    let proposal = state.proposal.take();
+    let last = state.plan.as_ref().filter(|plan| !plan.crowded);
+    let as_before: Vec<bool> = match last {
+        Some(_) => (0..asks.len())
+            .map(|at| is_as_before(state, at, &asks, &current))
+            .collect(),
+        None => Vec::new(),
+    };
     let problem = Problem {
         world: &state.world,
         asks: &asks,
@@ -98,6 +136,7 @@ fn replan(state: &mut State, now_ms: u64) {
         current: &current,
         previous: &previous,
         proposal: proposal.as_ref().map(|(counts, _)| counts.as_slice()),
+        last: last.map(|plan| (plan, as_before.as_slice())),
     };
     let plan = plan::plan(&problem, &mut state.oracle);
     match proposal {
@@ -115,6 +154,18 @@ fn replan(state: &mut State, now_ms: u64) {
     state.plan = Some(plan);
     state.planned_asks = asks;
     state.planned_from = current;
+    true
+}
+
+/// Whether a stage's part of the last plan was made from what there is now. Bounds change only where a step looks.
+fn is_as_before(state: &State, at: usize, asks: &[Ask], current: &[u32]) -> bool {
+    let Some(stage) = state.world.stages.get(at) else {
+        return false;
+    };
+    let range = variants_of(&state.world, at);
+    !state.due.is_marked(stage.pipeline.0 as usize)
+        && asks.get(at) == state.planned_asks.get(at)
+        && current.get(range.clone()) == state.planned_from.get(range)
 }
 
 /// Moves, guards, check and report, stage by stage, the most important first.
@@ -172,7 +223,7 @@ fn act(state: &mut State, plan: &Plan, now_ms: u64) -> Vec<Decision> {
             if let Some(memory) = state.stages.get_mut(waits.stage).filter(|memory| !memory.pinned) {
                 memory.pinned = true;
                 memory.try_with(left, &room);
-                state.wake_ms = Some(now_ms.saturating_add(1));
+                state.wake(waits.stage, Some(now_ms.saturating_add(1)));
             }
         }
     }
@@ -180,6 +231,7 @@ fn act(state: &mut State, plan: &Plan, now_ms: u64) -> Vec<Decision> {
 }
 
 /// Where the plan wants growth that has not come yet.
+#[derive(Default)]
 struct Waited {
     pools: Vec<bool>,
     /// Pipelines with a ceiling, own or shared.
@@ -249,6 +301,22 @@ struct Context<'a> {
     now_ms: u64,
 }
 
+impl<'a> Context<'a> {
+    /// For stages that write nothing.
+    fn at_rest(plan: &'a Plan, now_ms: u64) -> Self {
+        Self {
+            plan,
+            waited: Waited::default(),
+            ledger: Ledger::default(),
+            over: Vec::new(),
+            costs: Vec::new(),
+            books: Books::default(),
+            waiting: Vec::new(),
+            now_ms,
+        }
+    }
+}
+
 /// Stages by priority, then by the share of their demand that is not served now.
 fn queue(state: &State) -> Vec<usize> {
     use std::cmp::Reverse;
@@ -289,7 +357,7 @@ fn empty_report() -> StageReport {
         unserved_millis: 0,
         hold: None,
         reason: Reason::Cheapest,
-        signal_age_ms: None,
+        signal_taken_ms: None,
         signals_fresh: false,
         below_hint: false,
         not_used: Vec::new(),
@@ -547,7 +615,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize, way: Optio
     report.unserved_millis = context.plan.values.get(at).map_or(0, |value| value.unserved);
     report.hold = guard::hold(&input);
     report.reason = reason;
-    report.signal_age_ms = senses.taken_ms.map(|taken_ms| now_ms.saturating_sub(taken_ms));
+    report.signal_taken_ms = senses.taken_ms;
     report.signals_fresh = senses.fresh;
     report.silent = senses.silent;
     report.below_hint = declared
@@ -564,6 +632,6 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize, way: Optio
     if let Some(slot) = state.reports.get_mut(at) {
         *slot = report;
     }
-    state.wake(expires.into_iter().flatten().min());
+    state.wake(at, expires.into_iter().flatten().min());
     decided.map(|(decision, _)| decision)
 }

@@ -14,7 +14,7 @@ use crate::numbers::{self, Draws, summary};
 
 const SEED: u64 = 0x00C0_4E5E;
 const POOLS: u32 = 5;
-const STAGES: [u32; 2] = [60, 600];
+const STAGES: [u32; 3] = [60, 600, 6_000];
 const STAGES_PER_PIPELINE: u32 = 6;
 const ROUNDS: usize = 21;
 /// Requests a replica handles at once.

@@ -105,7 +105,8 @@ impl Rebalancer {
             }
         }
         let report = self.state.report(decision.stage);
-        let signal_age_ms = report.and_then(|report| report.signal_age_ms);
+        let taken_ms = report.and_then(|report| report.signal_taken_ms);
+        let signal_age_ms = taken_ms.map(|taken_ms| decision.at_ms.saturating_sub(taken_ms));
         let driver = report.and_then(|report| report.driver);
         let summary = view::summarize(decision, driver, &self.index, self.ctx.epoch, self.ctx.clock.wall());
         tracing::info!(

@@ -359,7 +359,7 @@ fn report() -> StageReport {
         unserved_millis: 0,
         hold: None,
         reason: Reason::Cheapest,
-        signal_age_ms: Some(400),
+        signal_taken_ms: Some(400),
         signals_fresh: true,
         silent: 0,
         below_hint: false,

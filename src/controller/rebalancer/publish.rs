@@ -24,12 +24,14 @@ impl Rebalancer {
         }
         let none = VecDeque::new();
         for (at, id) in (0_u32..).zip(&self.index.pipelines) {
-            let sample = view::sample(PipelineIdx(at), &self.index, &self.state, |variant| view::Have {
-                desired: self.child(variant).map_or(0, |child| child.desired),
-                ready: self
-                    .index
-                    .variant(variant)
-                    .map_or(0, |found| self.pods.ready(&found.variant_id)),
+            let sample = view::sample(PipelineIdx(at), &self.index, &self.state, now_ms, |variant| {
+                view::Have {
+                    desired: self.child(variant).map_or(0, |child| child.desired),
+                    ready: self
+                        .index
+                        .variant(variant)
+                        .map_or(0, |found| self.pods.ready(&found.variant_id)),
+                }
             });
             self.ctx.metrics.set_pipeline(&id.namespace, &id.name, sample);
         }

@@ -203,7 +203,7 @@ fn stage(
         bottleneck,
         hold: report.hold,
         reason: report.reason,
-        signals: match (report.signals_fresh, report.signal_age_ms) {
+        signals: match (report.signals_fresh, report.signal_taken_ms) {
             (true, _) => Signals::Fresh,
             (false, Some(_)) => Signals::Stale,
             (false, None) => Signals::Unseen,
@@ -288,6 +288,7 @@ pub fn sample(
     pipeline: PipelineIdx,
     index: &Index,
     state: &State,
+    now_ms: u64,
     have: impl Fn(VariantIdx) -> Have,
 ) -> PipelineSample {
     let world = state.world();
@@ -340,7 +341,9 @@ pub fn sample(
             unserved_millis: report
                 .filter(|report| report.demand_millis.is_some())
                 .map(|report| report.unserved_millis),
-            signal_age_ms: report.and_then(|report| report.signal_age_ms),
+            signal_age_ms: report
+                .and_then(|report| report.signal_taken_ms)
+                .map(|taken_ms| now_ms.saturating_sub(taken_ms)),
             signals_fresh: report.map(|report| report.signals_fresh),
             below_preferred_tier: report.map(|report| report.below_hint),
             reason: report.map(|report| reason_word(report.reason)),
