@@ -1,4 +1,4 @@
-//! B3: joint plans beside HiGHS and simpler planners, in milliseconds and in cost.
+//! B3: joint plans beside `HiGHS` and simpler planners, in milliseconds and in cost.
 
 use super::PlotError;
 use super::axis::{Axis, Scale, written};

@@ -8,9 +8,9 @@
 //! Floors of late stages must not fall to the demand of early ones. That is rare, so it is looked at afterwards: if a
 //! floor is missed, everything is built again with all floors set aside first.
 
-use super::dual::Evaluation;
+use super::dual::{Evaluation, add_usage};
 use super::instance::{Instance, RESOURCES, SHORT};
-use super::oracle::{Ask, Oracle, extra};
+use super::oracle::{Ask, Oracle, UNKNOWN, extra};
 use super::plan::Plan;
 
 /// Builds the plan from what stages do at `prices`.
@@ -25,13 +25,19 @@ pub(super) fn build(
     let crowd = crowd(instance, answers);
     let order = order(instance, prices, answers, &crowd, oracles);
     let Some(oracle) = oracles.first_mut() else { return };
-    // Whoever uses nothing that is over its room fits, whatever the order; in their own order they are fast to walk.
-    for (at, &crowded) in crowd.iter().enumerate() {
-        if !crowded {
+    // Whoever uses nothing that is over its room fits, whatever the order, and so do those of the crowd who fit without the
+    // last; in their own order they are fast to walk.
+    let last = last(instance, answers, &order);
+    let mut waits = vec![false; instance.stages.len()];
+    for &at in last {
+        waits[at as usize] = true;
+    }
+    for (at, &waits) in waits.iter().enumerate() {
+        if !waits {
             give(instance, at, prices, answers, oracle, plan);
         }
     }
-    for &at in &order {
+    for &at in last {
         give(instance, at as usize, prices, answers, oracle, plan);
     }
     let missed = (0..instance.stages.len()).any(|at| plan.values[at] >= SHORT && answers.values[at] < SHORT);
@@ -64,6 +70,29 @@ fn crowd(instance: &Instance, answers: &Evaluation) -> Vec<bool> {
         }));
     }
     crowd
+}
+
+/// So many of the end of `order` that all others fit side by side.
+fn last<'a>(instance: &Instance, answers: &Evaluation, order: &'a [u32]) -> &'a [u32] {
+    let mut left = answers.usage.clone();
+    let mut from = order.len();
+    let fits = |left: &[i128]| {
+        left.iter()
+            .zip(&instance.room)
+            .all(|(&used, &room)| used <= i128::from(room))
+    };
+    while from > 0 && !fits(&left) {
+        let more = (order.len() / 16).max(order.len() - from).clamp(1, from);
+        let mut taken = vec![0; left.len()];
+        for &at in &order[from - more..from] {
+            let options = &instance.stages[at as usize].options;
+            let counts = &answers.counts[options.start as usize..options.end as usize];
+            add_usage(instance, at as usize, counts, &mut taken);
+        }
+        left.iter_mut().zip(taken).for_each(|(left, taken)| *left -= taken);
+        from -= more;
+    }
+    &order[from..]
 }
 
 /// All stages by class; inside a class those in `order` first, in that order.
@@ -196,7 +225,7 @@ fn oracles_in_use(stages: usize, share: usize) -> usize {
     stages.div_ceil(share).max(1)
 }
 
-/// What stages lose if nothing that has a price is to be had.
+/// What stages lose if nothing that has a price is to be had: what the answer to the prices has shown of that, or asked for.
 #[expect(clippy::too_many_arguments, reason = "a part of a loop that runs on several threads")]
 fn regret(
     instance: &Instance,
@@ -213,6 +242,10 @@ fn regret(
             continue;
         }
         let stage = &instance.stages[at];
+        if answers.asides[at] != UNKNOWN {
+            *regret = answers.asides[at].saturating_sub(answers.values[at]);
+            continue;
+        }
         let options = stage.options.start as usize..stage.options.end as usize;
         let counts = &answers.counts[options.clone()];
         let mut taken = options.zip(counts).filter(|&(_, &count)| count > 0);
@@ -230,3 +263,6 @@ fn regret(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -131,21 +131,24 @@ fn ceil(value: i128, scale: u32) -> i128 {
     -((-value) >> scale)
 }
 
-/// Puts a solution together. `bound` is scaled.
-pub(super) fn publish(instance: &Instance, prices: &[u64], plan: &Plan, bound: i128, effort: Effort) -> Solution {
-    let mut solution = Solution {
-        counts: vec![0; instance.options()],
-        unserved: vec![0; instance.stages()],
-        short: vec![0; instance.stages()],
-        prices: priced(instance, prices),
-        ..Solution::default()
-    };
+/// Puts a solution together. `bound` is scaled, `constants` the sum over stages.
+pub(super) fn publish(
+    instance: &Instance,
+    prices: &[u64],
+    plan: &Plan,
+    bound: i128,
+    constants: i128,
+    effort: Effort,
+    solution: &mut Solution,
+) {
+    solution.counts.resize(instance.options(), 0);
+    solution.unserved.resize(instance.stages(), 0);
+    solution.short.resize(instance.stages(), 0);
+    solution.prices = priced(instance, prices);
     for at in 0..instance.stages() {
-        copy(instance, plan, at, &mut solution);
+        copy(instance, plan, at, solution);
     }
-    let constants = instance.stages.iter().map(Instance::constant).sum();
-    sum_up(instance, plan, bound, constants, effort, &mut solution);
-    solution
+    sum_up(instance, plan, bound, constants, effort, solution);
 }
 
 /// Copies the counts of one stage.

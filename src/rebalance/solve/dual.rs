@@ -26,6 +26,8 @@ pub(super) struct Evaluation {
     pub(super) usage: Vec<i128>,
     /// `V_s(λ)` by stage, scaled, without its constant.
     pub(super) values: Vec<i64>,
+    /// [`Oracle::aside`] by stage.
+    pub(super) asides: Vec<i64>,
     /// Replicas by option.
     pub(super) counts: Vec<u32>,
 }
@@ -106,35 +108,41 @@ pub(super) fn evaluate_front(
     out: &mut Evaluation,
 ) {
     out.values.resize(instance.stages.len(), 0);
+    out.asides.resize(instance.stages.len(), 0);
     out.counts.resize(instance.options(), 0);
     out.usage.clear();
     out.usage.resize(instance.room.len(), 0);
     let share = stages.div_ceil(oracles.len().max(1)).max(1);
     let mut parts = Vec::with_capacity(oracles.len());
-    let (mut values, mut counts, mut from) = (out.values.as_mut_slice(), out.counts.as_mut_slice(), 0);
+    let (mut values, mut asides) = (out.values.as_mut_slice(), out.asides.as_mut_slice());
+    let (mut counts, mut from) = (out.counts.as_mut_slice(), 0);
     for oracle in oracles.iter_mut() {
         let to = (from + share).min(stages);
         if from >= to {
             break;
         }
         let options = instance.stages[to - 1].options.end - instance.stages[from].options.start;
-        let (here, rest) = values.split_at_mut(to - from);
+        let (values_here, values_rest) = values.split_at_mut(to - from);
+        let (asides_here, asides_rest) = asides.split_at_mut(to - from);
         let (counts_here, counts_rest) = counts.split_at_mut(options as usize);
-        parts.push((from, oracle, here, counts_here));
-        (values, counts, from) = (rest, counts_rest, to);
+        let answers = Part {
+            values: values_here,
+            asides: asides_here,
+            counts: counts_here,
+        };
+        parts.push((from, oracle, answers));
+        (values, asides, counts, from) = (values_rest, asides_rest, counts_rest, to);
     }
     let mut sums: Vec<(i128, Vec<i128>)> = Vec::with_capacity(parts.len());
     if parts.len() == 1 {
-        for (from, oracle, values, counts) in parts {
-            sums.push(part(instance, prices, from, oracle, values, counts));
+        for (from, oracle, answers) in parts {
+            sums.push(part(instance, prices, from, oracle, answers));
         }
     } else {
         std::thread::scope(|scope| {
             let started: Vec<_> = parts
                 .into_iter()
-                .map(|(from, oracle, values, counts)| {
-                    scope.spawn(move || part(instance, prices, from, oracle, values, counts))
-                })
+                .map(|(from, oracle, answers)| scope.spawn(move || part(instance, prices, from, oracle, answers)))
                 .collect();
             sums.extend(started.into_iter().filter_map(|thread| thread.join().ok()));
         });
@@ -159,22 +167,23 @@ pub(super) fn evaluate_front(
     out.bound = total.saturating_sub(rent);
 }
 
-fn part(
-    instance: &Instance,
-    prices: &[u64],
-    from: usize,
-    oracle: &mut Oracle,
-    values: &mut [i64],
-    counts: &mut [u32],
-) -> (i128, Vec<i128>) {
+/// Where the answers of stages in a row go.
+struct Part<'a> {
+    values: &'a mut [i64],
+    asides: &'a mut [i64],
+    counts: &'a mut [u32],
+}
+
+fn part(instance: &Instance, prices: &[u64], from: usize, oracle: &mut Oracle, answers: Part<'_>) -> (i128, Vec<i128>) {
     let ask = Ask {
         prices,
         ..Ask::default()
     };
     let (mut sum, mut usage) = (0_i128, vec![0; instance.room.len()]);
-    let mut rest = counts;
-    for (at, value) in (from..).zip(values) {
+    let mut rest = answers.counts;
+    for ((at, value), aside) in (from..).zip(answers.values).zip(answers.asides) {
         *value = oracle.solve(instance, at, &ask).bound;
+        *aside = oracle.aside;
         sum += i128::from(*value) + Instance::constant(&instance.stages[at]);
         let (here, after) = rest.split_at_mut(oracle.counts.len());
         here.copy_from_slice(&oracle.counts);

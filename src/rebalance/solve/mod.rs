@@ -158,8 +158,10 @@ const FINISHING_NS: u64 = 60;
 /// Stages of that sample.
 const SAMPLE: usize = 2_048;
 /// Where there are many stages, prices are polished on so many of them first, in so many passes.
-const FRONT: usize = 4_000;
-const FRONT_PASSES: u32 = 14;
+const FRONT: (usize, u32) = (4_000, 14);
+/// The same where there are very many: some stages are so large that a few thousand misjudge what all use of a pool by a
+/// tenth, and each hundredth of that is room that stays empty or stages that must go elsewhere.
+const FRONTS: [(usize, u32); 2] = [(4_000, 6), (10_000, 3)];
 
 /// What is kept from one solve to the next: scratch space, prices, the plan.
 #[derive(Clone, Debug, Default)]
@@ -196,6 +198,12 @@ pub fn solve(
     settings: &Settings,
     go_on: &mut dyn FnMut() -> bool,
 ) -> Solution {
+    find(instance, memory, settings, go_on);
+    memory.solution.clone()
+}
+
+/// The same; the solution stays where [`resolve`] goes on from it.
+fn find(instance: &Instance, memory: &mut Memory, settings: &Settings, go_on: &mut dyn FnMut() -> bool) {
     let mut effort = Effort::default();
     start_over(instance, memory, settings);
     find_prices(instance, memory, settings, &mut effort, go_on);
@@ -206,6 +214,9 @@ pub fn solve(
         plan,
         oracles,
         improve,
+        constant,
+        bound_gap,
+        solution,
         ..
     } = memory;
     build(instance, prices, answers, oracles, plan);
@@ -231,6 +242,7 @@ pub fn solve(
             plan,
             oracles,
             improve,
+            *constant,
             &mut effort,
             go_on,
         );
@@ -254,9 +266,8 @@ pub fn solve(
         (tries, rest) = (rest, 0);
     }
     effort.nodes = oracles.iter().map(|oracle| oracle.nodes).sum();
-    let solution = certificate::publish(instance, prices, plan, bound, effort);
-    warm::remember(instance, memory, &solution);
-    solution
+    certificate::publish(instance, prices, plan, bound, *constant, effort, solution);
+    *bound_gap = solution.gap_ppm.unwrap_or(u64::MAX / 2);
 }
 
 /// The prices alone, of what is short: what more room in it would save, and the plan forgotten.
@@ -284,6 +295,10 @@ fn start_over(instance: &Instance, memory: &mut Memory, settings: &Settings) {
     }
     memory.prices.clear();
     memory.prices.resize(instance.room.len(), 0);
+    memory.constants.clear();
+    memory.constants.extend(instance.stages.iter().map(Instance::constant));
+    memory.constant = memory.constants.iter().sum();
+    memory.steering.ready = false;
 }
 
 /// Finds prices with a good bound; leaves them, what stages do at them, and what stages would do without any.
@@ -322,21 +337,21 @@ fn find_prices(
         smooth.load(instance, short.as_ref().unwrap_or(&answers.usage));
         let mut point = vec![0.0; smooth.len()];
         smooth.descend(&mut point, 1.0, 0.01);
-        if instance.stages() > 2 * FRONT {
+        let fronts: &[(usize, u32)] = match instance.stages() {
+            stages if stages > MANY => &FRONTS,
+            stages if stages > 2 * FRONT.0 => &[FRONT],
+            _ => &[],
+        };
+        if !fronts.is_empty() {
             smooth.publish(instance, &point, prices);
-            evaluate_front(instance, prices, FRONT, oracles, answers);
-            polish(
-                instance,
-                FRONT_PASSES,
-                FRONT,
-                smooth,
-                prices,
-                answers,
-                trial,
-                oracles,
-                effort,
-                go_on,
-            );
+            for &(stages, passes) in fronts {
+                evaluate_front(instance, prices, stages, oracles, answers);
+                // What is nearly full takes part before it is full.
+                smooth.load(instance, &answers.usage);
+                polish(
+                    instance, passes, stages, smooth, prices, answers, trial, oracles, effort, go_on,
+                );
+            }
             point = smooth.read(instance, prices);
             answers.bound = i128::MIN;
         }
@@ -345,7 +360,7 @@ fn find_prices(
             evaluate(instance, prices, oracles, trial);
             effort.evaluations += 1;
             // What was displaced may crowd pools that had room before.
-            if trial.fits(instance) || !smooth.load(instance, &trial.usage) {
+            if !smooth.lacks(instance, &trial.usage) || !smooth.load(instance, &trial.usage) {
                 break;
             }
             point = smooth.read(instance, prices);
@@ -468,11 +483,11 @@ fn better(
     plan: &mut Plan,
     oracles: &mut [Oracle],
     improve: &mut Improve,
+    constant: i128,
     effort: &mut Effort,
     go_on: &mut dyn FnMut() -> bool,
 ) {
     let Some(oracle) = oracles.first_mut() else { return };
-    let constant: i128 = instance.stages.iter().map(Instance::constant).sum();
     let mut total = plan.total() + constant;
     let good = |total: i128| certificate::gap_ppm(total, answers.bound).is_some_and(|gap| gap <= settings.gap_ppm);
     if good(total) || !go_on() {

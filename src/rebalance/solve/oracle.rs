@@ -55,11 +55,16 @@ pub(super) struct Answer {
     pub(super) bound: i64,
 }
 
+/// [`Oracle::aside`] where nobody has looked.
+pub(super) const UNKNOWN: i64 = i64::MIN;
+
 /// Scratch of the search, kept between calls so that they do not allocate.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Oracle {
     /// Replicas by option of the stage, on top of what stays anyway.
     pub(super) counts: Vec<u32>,
+    /// What the last stage would cost from one option that uses nothing with a price, or unserved; or [`UNKNOWN`].
+    pub(super) aside: i64,
     pub(super) search: Search,
     pub(super) uppers: Vec<u32>,
     pub(super) extras: Vec<i64>,
@@ -143,10 +148,12 @@ impl Oracle {
             max: stage.max,
         };
         self.search.begin();
+        self.aside = UNKNOWN;
         if let Some(answer) = self.quick(instance, stage, &need, ask.start) {
             self.nodes += u64::from(self.search.nodes);
             return answer;
         }
+        self.aside = UNKNOWN;
         self.nodes += u64::from(self.search.nodes);
         self.search.begin();
         let mut answer = if stage.uniform {

@@ -15,7 +15,7 @@
 //! If what comes out keeps floors, ceiling and limits, it is the optimum with them, too. If not, nothing is claimed, and
 //! [`oracle`](super::oracle) searches with all constraints.
 
-use super::instance::{Instance, PRICE_MAX, Stage};
+use super::instance::{Instance, PRICE_MAX, SHORT, Stage};
 use super::oracle::{Answer, Oracle};
 use super::search::{Item, Need, product};
 
@@ -88,12 +88,19 @@ impl Oracle {
         let mut best = need.penalty * demand;
         let mut source = Source::Nothing;
         let (mut price, mut capacity) = (need.penalty, 1);
-        let mut at = 0;
+        let short = |count: i64, reliable: bool| {
+            let here = u32::try_from(count).unwrap_or(u32::MAX);
+            let floor = need.min.saturating_sub(here);
+            let reliable = need.reliable_min.saturating_sub(if reliable { here } else { 0 });
+            SHORT * i64::from(floor.max(reliable))
+        };
+        let (mut at, mut aside) = (0, best.saturating_add(short(0, true)));
         while let Some(first) = self.lines.get(at) {
             let option = first.option;
-            let (mut left, mut cost) = (demand, 0);
+            let (mut left, mut cost, mut taken) = (demand, 0, 0);
             while let Some(line) = self.lines.get(at).filter(|line| line.option == option) {
                 let count = cover(line, left);
+                taken += count;
                 cost += line.price * count;
                 left -= line.capacity * count;
                 if product(line.price, capacity) < product(price, line.capacity) {
@@ -105,7 +112,12 @@ impl Oracle {
             if cost < best {
                 (best, source) = (cost, Source::Option(option));
             }
+            if cost < aside && self.extras[option as usize] == 0 {
+                let reliable = instance.reliable[stage.options.start as usize + option as usize];
+                aside = aside.min(cost.saturating_add(short(taken, reliable)));
+            }
         }
+        self.aside = aside;
         if stage.runs {
             self.take_current(instance, stage);
             let current = self.cost_of_counts(need);

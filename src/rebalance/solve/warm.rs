@@ -11,7 +11,7 @@
 use super::certificate::{self, Effort, Solution};
 use super::instance::Instance;
 use super::oracle::Ask;
-use super::{Memory, Settings, bottleneck, build, solve};
+use super::{Memory, Settings, bottleneck, build, find};
 
 /// Growth of the gap that the last prices may cause, millionths.
 const DRIFT_PPM: u64 = 1_000;
@@ -31,7 +31,7 @@ pub fn resolve<'a>(
         && memory.constants.len() == instance.stages()
         && memory.prices.len() == instance.room.len();
     if !known {
-        memory.solution = solve(instance, memory, settings, go_on);
+        find(instance, memory, settings, go_on);
         return &memory.solution;
     }
     place_anew(instance, memory, changed);
@@ -40,7 +40,7 @@ pub fn resolve<'a>(
         .gap_ppm
         .is_none_or(|gap| gap > memory.bound_gap.saturating_add(DRIFT_PPM));
     if drifted && go_on() {
-        memory.solution = solve(instance, memory, settings, go_on);
+        find(instance, memory, settings, go_on);
     }
     &memory.solution
 }
@@ -119,14 +119,4 @@ fn place_anew(instance: &Instance, memory: &mut Memory, changed: &[usize]) {
         ..Effort::default()
     };
     certificate::sum_up(instance, plan, answers.bound, *constant, effort, solution);
-}
-
-/// Remembers what `resolve` needs of a full solve.
-pub(super) fn remember(instance: &Instance, memory: &mut Memory, solution: &Solution) {
-    memory.steering.ready = false;
-    memory.constants.clear();
-    memory.constants.extend(instance.stages.iter().map(Instance::constant));
-    memory.constant = memory.constants.iter().sum();
-    memory.bound_gap = solution.gap_ppm.unwrap_or(u64::MAX / 2);
-    memory.solution.clone_from(solution);
 }
