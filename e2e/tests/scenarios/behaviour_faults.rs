@@ -6,7 +6,7 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use tiercel::api::tiered_pipeline::DecisionSummary;
-use tiercel_e2e::fleet::{Fault, Metrics, Target};
+use tiercel_e2e::fleet::{Behaviour, Behaviours, Exposition, Fault, Metrics, Target};
 use tiercel_e2e::nodes::{GRAVITON, X86};
 use tiercel_e2e::wait::eventually;
 
@@ -14,11 +14,12 @@ use crate::behaviour::{SHAPE, Scene, server, serving};
 use crate::suite::Suite;
 use crate::support::PATIENCE;
 
-pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 8] {
+pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 9] {
     crate::scenarios![suite, behaviour_faults:
         nothing_shrinks_whatever_is_wrong_with_the_metrics_of_idle_servers,
         nothing_shrinks_on_negative_numbers,
         nothing_shrinks_on_numbers_that_stand_still_under_load,
+        nothing_shrinks_on_a_page_that_stopped_moving_at_rest,
         nothing_shrinks_on_pages_of_before_nor_on_numbers_in_another_unit,
         lost_signals_leave_a_stage_what_it_declares_for_that_and_nothing_before_its_time,
         one_pod_that_says_nothing_runs_takes_nothing_from_the_others,
@@ -179,6 +180,39 @@ pub(crate) async fn nothing_shrinks_on_pages_of_before_nor_on_numbers_in_another
             panic!("not done within the load: {}", scene.history())
         }
     }
+    scene.bounds_held();
+}
+
+/// An idle server and a stuck exporter both show no work. But this page counts its own scrapes: it moved while nothing was to do.
+pub(crate) async fn nothing_shrinks_on_a_page_that_stopped_moving_at_rest(suite: &Suite) {
+    let playing = Behaviours::new(Behaviour::http(10.0, 8).showing(Exposition::HttpOpenTelemetry));
+    let scene = Scene::shared(suite, &[], playing).await;
+    scene.tiered.space.nodes(&X86, 1).await;
+    scene.tiered.cpu_pool("x86", &[(SHAPE, "x86")]).await;
+    let check = |min: u32| {
+        let mut stage = server("check", min, 4);
+        stage["signal"]["preset"] = json!("http");
+        stage["container"]["ports"][0]["containerPort"] = json!(8080);
+        stage
+    };
+    scene.tiered.create("chat", &[check(3)]).await;
+    scene.settles("chat", "check", &[("x86", 3)]).await;
+    scene.tiered.says("chat", "SignalsAvailable", "True", "Fresh").await;
+    // Half a minute of rest, and as many scrapes after it as show that the page moves all the same.
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    scene.tiered.says("chat", "SignalsAvailable", "True", "Fresh").await;
+    scene.fleet.inject(Target::All, Fault::Metrics(Metrics::Frozen));
+    let message = scene
+        .tiered
+        .says("chat", "SignalsAvailable", "False", "MetricsStale")
+        .await;
+    assert!(message.contains("'check'"), "{message}");
+    scene.edit("chat", json!({"spec": {"stages": [check(1)]}})).await;
+    // Longer than the window.
+    scene.stays("chat", "check", Duration::from_secs(12)).await;
+    scene.fleet.heal(&Target::All);
+    scene.settles("chat", "check", &[("x86", 1)]).await;
+    scene.tiered.says("chat", "SignalsAvailable", "True", "Fresh").await;
     scene.bounds_held();
 }
 
