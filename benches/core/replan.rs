@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tiercel::rebalance::solve::generate::{Dice, Fleet, fleet};
 use tiercel::rebalance::solve::rows::{Rows, StageRow};
-use tiercel::rebalance::solve::{Instance, Memory, Settings, Solution, Traffic, resolve, solve};
+use tiercel::rebalance::solve::{Instance, Memory, Settings, Solution, Traffic, resolve, searching, solve};
 
 use crate::result::{median, spread};
 
@@ -162,7 +162,8 @@ impl World {
         let instance = Instance::new(&rows);
         let layout_ms = start.elapsed().as_secs_f64() * 1e3;
         let start = Instant::now();
-        let mut go_on = || start.elapsed() < self.budget;
+        let slice = searching(instance.options(), self.budget);
+        let mut go_on = || start.elapsed() < slice;
         let solution = solve(&instance, &mut Memory::default(), &Settings::default(), &mut go_on);
         let ms = start.elapsed().as_secs_f64() * 1e3;
         self.sample(&rows, &solution, ms, layout_ms, Some(0))
