@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// One pod may be Ready, and another leave for it, before the controller manager has said either: it writes the statuses of
-/// two Deployments one after the other, in any order. Readiness that seems to be short for no longer is no violation.
+/// two Deployments one after the other, in any order. What one Deployment lacks and another makes up for so soon was not short.
 const STATUS_LAG: Duration = Duration::from_millis(100);
 
 /// One stage of one pipeline.
@@ -86,6 +86,8 @@ struct Stage {
     revision: u64,
     /// Bounds that were kept since they were set.
     kept: BTreeMap<Kind, bool>,
+    /// Pool of the Deployment whose status went below the floor of Ready replicas.
+    short_by: Option<String>,
 }
 
 /// Everything seen.
@@ -152,7 +154,7 @@ impl Ledger {
         self.listing = false;
         let keys: Vec<_> = self.stages.keys().cloned().collect();
         for key in keys {
-            self.judge(at, &key);
+            self.judge(at, &key, None);
         }
     }
 
@@ -198,7 +200,7 @@ impl Ledger {
                 }
             }
             stage.bounds = *bounds;
-            self.judge(at, &key);
+            self.judge(at, &key, None);
         }
     }
 
@@ -228,7 +230,7 @@ impl Ledger {
     }
 
     fn note(&mut self, sample: Sample, changed: bool) {
-        let (at, key) = (sample.at, sample.key.clone());
+        let (at, key, pool) = (sample.at, sample.key.clone(), sample.pool.clone());
         if let Some(stage) = self.stages.get_mut(&key) {
             stage.revision = stage.revision.max(sample.revision);
         }
@@ -236,11 +238,12 @@ impl Ledger {
             self.samples.push(sample);
         }
         if !self.listing {
-            self.judge(at, &key);
+            self.judge(at, &key, Some(pool));
         }
     }
 
-    fn judge(&mut self, at: Duration, key: &StageKey) {
+    /// `by`: the pool whose Deployment has changed, if one has.
+    fn judge(&mut self, at: Duration, key: &StageKey, by: Option<String>) {
         let cost = self.cost_micros(&key.namespace, &key.pipeline);
         let Some(stage) = self.stages.get_mut(key) else { return };
         let spec = stage.now.values().map(|sample| sample.spec).sum();
@@ -262,7 +265,11 @@ impl Ledger {
             if kept && !keeps {
                 crossed.push((kind, seen, bound));
             }
-            if kind == Kind::ReadyFloor && keeps && !kept {
+            if kind == Kind::ReadyFloor && kept && !keeps {
+                stage.short_by.clone_from(&by);
+            }
+            let by_another = by.is_some() && stage.short_by.is_some() && by != stage.short_by;
+            if kind == Kind::ReadyFloor && keeps && !kept && by_another {
                 let told_late =
                     |it: &Violation| it.kind == kind && it.key == *key && it.at + STATUS_LAG >= at && it.bound == bound;
                 self.violations.retain(|it| !told_late(it));

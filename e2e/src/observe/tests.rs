@@ -135,6 +135,15 @@ fn readiness_that_two_statuses_tell_one_after_the_other_is_no_shortage() {
         world.scale("b", 2);
         assert_eq!(world.kinds(), kinds, "{late_ms} ms");
     }
+    let mut world = World::new();
+    world.scale("a", 2);
+    world.scale_with("a", 2, 1, 1);
+    world.scale("a", 2);
+    assert_eq!(
+        world.kinds(),
+        [Kind::ReadyFloor],
+        "its own replica was away, however short"
+    );
 }
 
 #[test]

@@ -183,7 +183,8 @@ pub(crate) async fn nothing_shrinks_on_pages_of_before_nor_on_numbers_in_another
     scene.bounds_held();
 }
 
-/// An idle server and a stuck exporter both show no work. But this page counts its own scrapes: it moved while nothing was to do.
+/// An idle server and a stuck exporter both show no work. But this page counts its own scrapes: it moved while nothing was
+/// to do.
 pub(crate) async fn nothing_shrinks_on_a_page_that_stopped_moving_at_rest(suite: &Suite) {
     let playing = Behaviours::new(Behaviour::http(10.0, 8).showing(Exposition::HttpOpenTelemetry));
     let scene = Scene::shared(suite, &[], playing).await;
