@@ -238,12 +238,12 @@ impl Ledger {
             self.samples.push(sample);
         }
         if !self.listing {
-            self.judge(at, &key, Some(pool));
+            self.judge(at, &key, Some(&pool));
         }
     }
 
     /// `by`: the pool whose Deployment has changed, if one has.
-    fn judge(&mut self, at: Duration, key: &StageKey, by: Option<String>) {
+    fn judge(&mut self, at: Duration, key: &StageKey, by: Option<&str>) {
         let cost = self.cost_micros(&key.namespace, &key.pipeline);
         let Some(stage) = self.stages.get_mut(key) else { return };
         let spec = stage.now.values().map(|sample| sample.spec).sum();
@@ -266,9 +266,9 @@ impl Ledger {
                 crossed.push((kind, seen, bound));
             }
             if kind == Kind::ReadyFloor && kept && !keeps {
-                stage.short_by.clone_from(&by);
+                stage.short_by = by.map(str::to_owned);
             }
-            let by_another = by.is_some() && stage.short_by.is_some() && by != stage.short_by;
+            let by_another = by.is_some() && stage.short_by.is_some() && by != stage.short_by.as_deref();
             if kind == Kind::ReadyFloor && keeps && !kept && by_another {
                 let told_late =
                     |it: &Violation| it.kind == kind && it.key == *key && it.at + STATUS_LAG >= at && it.bound == bound;
