@@ -7,13 +7,14 @@
 //! # Exact in floating point
 //!
 //! Demand is a ceiling of a quotient of integers, and there are no vector instructions for that, but for `f64` there are.
-//! The result is the same to the last bit, on every platform:
+//! Both quotients of a row share their denominator `d`, so one division does for both. The result is the same to the last
+//! bit, on every platform:
 //!
-//! * Numerators and denominators are integers below 2^52, so every product here is exact.
-//! * For integers `n < 2^52` and `d`, the quotient rounds to a whole number only if it is one: otherwise it is at least
-//!   `1/d` away from any, and rounding moves it by at most `n/d · 2^-53`, which is less. So the ceiling of the rounded
-//!   quotient is the ceiling of the quotient.
-//! * Adding and subtracting 2^52 rounds to the nearest integer; one more where that is below gives the ceiling.
+//! * `⌈n/d⌉` is the whole number nearest to `x = (n + (d-1)/2) / d`, and `x` is at least `1/2d` away from where the nearest
+//!   one changes: `(n - 1/2) / d` is as far from any whole number, and `x` is half above it.
+//! * Numerators are integers and `n + d/2 < 2^51`, so all up to `n + (d-1)/2` is exact. Its product with the rounded `1/d`
+//!   is rounded twice, each time by at most `2^-53` of it: off by less than `(n + d/2)/d · 2^-52 < 1/2d`.
+//! * Adding 2^52 rounds to the nearest integer, which the last bits of the sum then are.
 //!
 //! Only addition, subtraction, multiplication, division and comparison are used, each rounded as IEEE 754 says; Rust fuses
 //! none of them. So it does not matter either that processors with wider vectors get a version of their own.
@@ -25,8 +26,9 @@
 //! | quantity | below |
 //! | --- | --- |
 //! | replicas that did not report, slots, target | 2^16 |
+//! | slots × target | 2^31 |
 //! | utilization × replicas that reported; capacity of a replica, queue and rate, thousandths | 2^31 |
-//! | utilization × replicas × capacity × slots, and the other products | 2^52 |
+//! | utilization × replicas × capacity × slots, and the other products | 2^51 |
 //! | demand, thousandths | 2^31 |
 //!
 //! # Who calls it
@@ -43,7 +45,8 @@ use super::world::{Reading, Stage, Variant};
 
 /// From here on, an `f64` has no fractions.
 const WHOLE: f64 = 4_503_599_627_370_496.0;
-const WHOLE_BITS: u32 = 52;
+/// Numerators are below this.
+const PRODUCT_BITS: u32 = 51;
 /// Results are below this.
 const DEMAND_BITS: u32 = 31;
 
@@ -153,13 +156,14 @@ fn row(stage: &Stage, variant: &Variant, reading: &Reading) -> Option<Row> {
     };
     let wide = |value: i32| u128::from(value.unsigned_abs());
     let slots = u128::from(row.slots);
+    let share = i32::try_from(slots * u128::from(row.target)).ok()?;
     let served = wide(row.used) * wide(row.capacity) * slots;
     let rate = wide(row.rate) * 1_000 * slots;
     let waits = wide(row.queue) * wide(row.capacity);
     let silent = u128::from(row.silent) * wide(row.capacity) * 1_000 * slots;
     // What is above this is out of range in the numerator or in the result, which is at most the sum.
-    let most = (1 << WHOLE_BITS).min((u128::from(row.target) * slots) << DEMAND_BITS);
-    (served.max(rate).max(waits) + silent + 2 * u128::from(row.target) * slots < most).then_some(row)
+    let most = (1 << PRODUCT_BITS).min(wide(share) << DEMAND_BITS);
+    (served.max(rate).max(waits) + silent + 2 * wide(share) < most).then_some(row)
 }
 
 /// Demand of every row into `out`. Allocates only when `out` is smaller than the columns.
@@ -182,17 +186,18 @@ fn pass(columns: &Columns, low: &mut [u32], high: &mut [u32]) {
     let queue = &columns.queue[..rows];
     let rate = &columns.rate[..rows];
     for at in 0..rows {
+        let share = f64::from(i32::from(slots[at]) * i32::from(target[at]));
         let slots = f64::from(slots[at]);
-        let target = f64::from(target[at]);
         let capacity = f64::from(capacity[at]);
         let served = f64::from(used[at]) * capacity;
         let rate = f64::from(rate[at]) * 1_000.0;
         let waits = f64::from(queue[at]) * capacity;
         let shown = larger(larger(served, rate) * slots, waits);
-        let silent = f64::from(silent[at]) * capacity * 1_000.0;
-        let proven = ceiling(shown / (slots * target));
-        low[at] = whole(proven);
-        high[at] = whole(proven + ceiling(silent / target));
+        let silent = f64::from(silent[at]) * 1_000.0 * capacity * slots;
+        let (inverse, half) = (1.0 / share, share * 0.5 - 0.5);
+        let proven = ceiling(shown, half, inverse);
+        low[at] = proven;
+        high[at] = proven.wrapping_add(ceiling(silent, half, inverse));
     }
 }
 
@@ -201,18 +206,11 @@ fn larger(a: f64, b: f64) -> f64 {
     if a > b { a } else { b }
 }
 
-/// For 0 ≤ `value` < 2^51.
-#[inline]
-fn ceiling(value: f64) -> f64 {
-    let nearest = (value + WHOLE) - WHOLE;
-    nearest + if nearest < value { 1.0 } else { 0.0 }
-}
-
-/// A whole number below 2^32 as an integer: the last bits of its sum with 2^52.
+/// `n / d`, rounded up, of whole numbers, given `(d - 1) / 2` and `1 / d`: see "Exact in floating point".
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "the last 32 bits are what is asked for")]
-fn whole(value: f64) -> u32 {
-    (value + WHOLE).to_bits() as u32
+fn ceiling(n: f64, half: f64, inverse: f64) -> u32 {
+    ((n + half) * inverse + WHOLE).to_bits() as u32
 }
 
 #[cfg(test)]
@@ -345,15 +343,16 @@ mod tests {
 
     #[test]
     fn whole_quotients_and_those_just_beside_them_are_told_apart() {
-        // The largest numerators in range, over all targets: a quotient that is rounded to a whole number would show.
-        for target in 1_u64..=2_000 {
-            let n = ((1_u64 << 52) - 1) / target * target;
-            for n in [n - 1, n, n + 1].into_iter().filter(|n| n / target < 1 << 51) {
+        // The largest numerators in range, over small, middling and large denominators: a quotient that is rounded across a
+        // whole number would show.
+        let large = (0..31).flat_map(|bits| [(1_u64 << bits) - 1, 1 << bits, (1 << bits) + 1]);
+        for d in (1_u64..=20_000).chain(large).filter(|d| (1..1 << 31).contains(d)) {
+            let most = ((1_u64 << PRODUCT_BITS) - 2 * d).min(d << DEMAND_BITS) / d * d;
+            for n in [0, 1, d - 1, d, d + 1, most - d + 1, most - 1, most] {
                 #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
-                let quotient = n as f64 / target as f64;
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole")]
-                let up = ceiling(quotient) as u64;
-                assert_eq!(up, n.div_ceil(target), "{n} / {target}");
+                let (numerator, share) = (n as f64, d as f64);
+                let up = ceiling(numerator, share * 0.5 - 0.5, 1.0 / share);
+                assert_eq!(u64::from(up), n.div_ceil(d), "{n} / {d}");
             }
         }
     }
