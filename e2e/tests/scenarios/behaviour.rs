@@ -184,6 +184,14 @@ impl Scene {
         all
     }
 
+    /// When Ready replicas of a stage on one pool changed, and to what.
+    pub(crate) fn ready_on(&self, pipeline: &str, stage: &str, pool: &str) -> Vec<(Duration, i64)> {
+        let all = self.samples().into_iter();
+        all.filter(|it| it.key.pipeline == pipeline && it.key.stage == stage && self.short(&it.pool) == pool)
+            .map(|it| (it.at, it.ready))
+            .collect()
+    }
+
     fn samples(&self) -> Vec<Sample> {
         let ledger = self.observer.snapshot();
         let own = ledger.samples().iter();
@@ -338,6 +346,11 @@ impl Scene {
     pub(crate) async fn load_into(&self, recorder: Arc<Recorder>, pipeline: &str, rate: &[(u64, f64)]) -> Summary {
         let object = serde_json::to_value(self.tiered.pipeline(pipeline).await).unwrap();
         let route = Route::of_pipeline(&object).unwrap();
+        self.load_along(recorder, route, rate).await
+    }
+
+    /// The same along stages that need not be what the pipeline declares.
+    pub(crate) async fn load_along(&self, recorder: Arc<Recorder>, route: Route, rate: &[(u64, f64)]) -> Summary {
         let rate = Rate::points(rate.iter().map(|(at, per_s)| (Duration::from_secs(*at), *per_s)));
         let trace = rate.trace(Spacing::Regular, SIZE.0, SIZE.1);
         drive(route, &trace, self.fleet.directory(), DriveOptions::default(), recorder).await

@@ -18,6 +18,7 @@ mod adapters;
 mod admission;
 mod behaviour;
 mod behaviour_busy;
+mod behaviour_chain;
 mod behaviour_faults;
 mod behaviour_learning;
 mod behaviour_load;
@@ -81,6 +82,7 @@ fn main() {
     trials.extend(behaviour_learning::scenarios(&suite));
     trials.extend(admission::scenarios(&suite));
     trials.extend(behaviour_busy::scenarios(&suite));
+    trials.extend(behaviour_chain::scenarios(&suite));
     trials.extend(behaviour_faults::scenarios(&suite));
     trials.extend(behaviour_load::scenarios(&suite));
     trials.extend(behaviour_sources::scenarios(&suite));
