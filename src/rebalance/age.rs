@@ -2,7 +2,8 @@
 
 use super::plan::variants_of;
 use super::startup;
-use super::state::{State, VariantMemory};
+use super::state::State;
+use super::variant_memory::VariantMemory;
 use super::world::VariantIdx;
 
 impl State {

@@ -3,8 +3,8 @@
 
 use super::bug::{Bug, seeded};
 use super::demand::{self, Range};
-use super::state::VariantMemory;
 use super::sustained::unhurried;
+use super::variant_memory::VariantMemory;
 use super::world::{Also, Reading, Stage, Variant};
 
 /// Utilization below which a server's own noise may lie where everything that counts requests says that there are none,

@@ -6,8 +6,10 @@ use super::demand;
 use super::fanout;
 use super::learn::estimate::SPAN;
 use super::plan::variants_of;
-use super::state::{StageMemory, State, VariantMemory};
+use super::stage_memory::StageMemory;
+use super::state::State;
 use super::step::{HOUR_MS, MINUTE_MS};
+use super::variant_memory::VariantMemory;
 use super::world::{DryReason, Learned, Reading, Stage, StageIdx, Variant, VariantIdx};
 
 /// What a stage went by in the last step.

@@ -74,7 +74,8 @@ use super::bug::{Bug, seeded};
 use super::decision::Trigger;
 use super::demand::{self, Rescale};
 use super::plan::variants_of;
-use super::state::{State, VariantMemory};
+use super::state::State;
+use super::variant_memory::VariantMemory;
 use super::world::{Reading, Variant};
 
 /// An interval is at least so long.

@@ -11,7 +11,8 @@
 //!
 //! # One step
 //!
-//! 1. `state`: events are absorbed. Nothing is decided while they are; what runs is observed, never stored progress. `due`:
+//! 1. `state`, with a `stage_memory` and a `variant_memory` each: events are absorbed. Nothing is decided while they are; what
+//!    runs is observed, never stored progress. `age`: what time alone changes. `due`:
 //!    from here on only pipelines are looked at that an event concerns, or that asked to be woken by now.
 //! 2. `learn` and `fanout`: what replicas serve and how stages call each other is learned from readings that are whole, and
 //!    put in force rarely. Within a step there is one capacity for everything.
@@ -19,11 +20,11 @@
 //!    stages of a pipeline in the same step. `average`: it is averaged over twice the time that replicas take to start
 //!    (`startup`, learned), and what stands out by more than noise is followed at once. It is held still inside the
 //!    tolerance and the windows. `latency` raises it where a pipeline's end-to-end objective asks for headroom.
-//! 4. `plan`: if any input of the plan changed, the joint plan is made anew from `oracle` answers. What runs is
+//! 4. `bound` and `plan`: how far each variant may go, and if any input of the plan changed, the joint plan is made anew from `oracle` answers. What runs is
 //!    priced a little lower than what would be new, which makes plans stay: if `x` is the cheapest cover when `n` runs,
 //!    then `x` is also the cheapest when anything between `n` and `x` runs, because a coordinate's discount grows by at
 //!    most what was added to it. So a shift is never turned around by its own progress.
-//! 5. `moves`: the writes that are safe now. Growth goes first; replicas that serve go when those that replace them
+//! 5. `act` and `moves`: stage by stage, the most important first, the writes that are safe now. Growth goes first; replicas that serve go when those that replace them
 //!    are Ready; room and budget are counted for old and new side by side.
 //! 6. `verify`: every decision is checked by code that shares nothing with the planner.
 //! 7. `guard`, `report`: why the rest does not happen now, and why each pool is not used more.
@@ -75,9 +76,11 @@
 //! plan is made anew, or in which replicas change, looks at all. A plan takes one oracle call per stage if all fits side by
 //! side, about six if not.
 
+mod act;
 mod age;
 mod also;
 mod average;
+mod bound;
 mod bug;
 #[cfg(test)]
 mod campaign;
@@ -117,6 +120,7 @@ mod sense;
 mod sim;
 pub mod solve;
 mod spend;
+mod stage_memory;
 mod startup;
 mod state;
 mod step;
@@ -124,7 +128,9 @@ mod sustained;
 pub mod sweep;
 #[cfg(test)]
 mod tests;
+mod variant_memory;
 mod verify;
+mod waited;
 mod way;
 pub mod world;
 

@@ -431,7 +431,7 @@ pub(super) fn writes(mode: Mode) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::sim::{Faults, Random, Sim, random_world};
-    use super::super::state::VariantMemory;
+    use super::super::variant_memory::VariantMemory;
     use super::*;
 
     /// Changes of load, pools, others' hands and edits, while events come one pipeline at a time.

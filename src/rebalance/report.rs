@@ -5,7 +5,8 @@ use super::demand;
 use super::oracle::Value;
 use super::plan::{Plan, price, variants_of};
 use super::spend::Spend;
-use super::state::{StageMemory, VariantMemory};
+use super::stage_memory::StageMemory;
+use super::variant_memory::VariantMemory;
 use super::world::{Stage, Variant, World};
 
 /// What shaped a stage's plan, and why each of its variants is not used more.

@@ -282,7 +282,7 @@ impl Sim {
     /// What the core believes to be asked for before it decides. Writes of the same step go out together, so those that
     /// are observed by now are what counts.
     fn note_before(&mut self) {
-        let believed = |(&desired, memory): (&u32, &super::state::VariantMemory)| {
+        let believed = |(&desired, memory): (&u32, &super::variant_memory::VariantMemory)| {
             if memory.in_flight() {
                 memory.desired().max(desired)
             } else {

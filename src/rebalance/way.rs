@@ -102,7 +102,7 @@ impl<'a> Knot<'a> {
         self.state
             .variants
             .get(at)
-            .map_or(0, super::state::VariantMemory::ready)
+            .map_or(0, super::variant_memory::VariantMemory::ready)
     }
 
     fn planned(&self, at: usize) -> u32 {

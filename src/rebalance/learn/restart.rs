@@ -4,7 +4,8 @@ use super::estimate::Estimate;
 use super::{Capacity, take_up};
 use crate::rebalance::decision::VariantLearned;
 use crate::rebalance::fanout;
-use crate::rebalance::state::{State, VariantMemory};
+use crate::rebalance::state::State;
+use crate::rebalance::variant_memory::VariantMemory;
 use crate::rebalance::world::{Learned, Stage, Subject, Variant, World};
 
 /// Puts what is known of variants in force in a new world. Where something else is declared now, nothing is known.
