@@ -149,8 +149,15 @@ impl Search<'_, '_> {
         if !self.bound(&mut left, &mut at, &mut known, tries, &mut seen) || !self.lists.shrink(&mut left) {
             return;
         }
-        // Nothing to split: it has been weighed.
-        let Some(split) = self.split(&left, &seen) else { return };
+        let Some(split) = self.split(&left, &seen) else {
+            // One combination. What shrank last may have left it so that nobody has weighed it; whether it fits is what shrinking
+            // it once more tells.
+            if self.lists.shrink(&mut left) {
+                let picks: Vec<u32> = left.iter().flatten().copied().collect();
+                self.weigh(&picks);
+            }
+            return;
+        };
         let list = std::mem::take(&mut left[split.stage]);
         let of = |choice: &u32| self.lists.choices[split.stage].counts(*choice as usize)[split.option];
         let (low, high): (Vec<u32>, Vec<u32>) = list.into_iter().partition(|choice| of(choice) <= split.most);
