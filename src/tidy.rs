@@ -214,6 +214,7 @@ fn clocks_are_read_in_few_places() {
         "controller/clock.rs",
         "controller/compute_pool.rs",
         "controller/view/watch.rs",
+        "controller/warm_buffer.rs",
         "signals/scraper",
     ];
     let concerned = |path: &str| !is_test(path) && !allowed.iter().any(|place| path.contains(place));
@@ -234,6 +235,7 @@ fn writes_happen_where_they_are_expected() {
         "rebalancer/writes.rs",
         "controller/lease.rs",
         "controller/events.rs",
+        "controller/warm_buffer.rs",
         "rebalancer/execute.rs",
     ];
     let words = [

@@ -287,6 +287,19 @@ pub struct Elastic {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "quantities")]
     pub node_allocatable: BTreeMap<String, Quantity>,
+    /// Keeps room on nodes that are up for bursts that are faster than a node comes; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_buffer: Option<WarmBuffer>,
+}
+
+/// Room that is kept for bursts: as much as the largest burst of any one stage took within the last hour while a node would have
+/// come. It is held by placeholder pods that yield to replicas at once and make the cluster's autoscaler bring nodes in their place.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WarmBuffer {
+    /// Most nodes' worth of room that is kept.
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_nodes: i32,
 }
 
 const fn provision_seconds() -> i32 {
@@ -387,11 +400,32 @@ pub struct ComputePoolStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 24))]
     pub shadow_price: Option<String>,
+    /// Room that is kept for bursts; absent while none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_buffer: Option<WarmBufferStatus>,
     /// Conditions: `Ready` and `CapacityAvailable`; `Reconciling` and `Stalled` only while true.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// Room that is kept for bursts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WarmBufferStatus {
+    /// Placeholder pods that are wanted.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub placeholders: i32,
+    /// Of these, the ones that hold room on a node.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub held: i32,
+    /// What one of them requests, such as '4 cpu, 16Gi memory, 1 nvidia.com/gpu'.
+    #[schemars(length(max = 320))]
+    pub each: String,
+    /// Whose burst it is for, and why so much is kept.
+    #[schemars(length(max = 1024))]
+    pub reason: String,
 }
 
 /// Capacity of one resource over the usable nodes of a pool.

@@ -28,6 +28,11 @@ pub const PART_OF: &str = "app.kubernetes.io/part-of";
 pub const COMPONENT: &str = "app.kubernetes.io/component";
 /// Value of [`MANAGED_BY`].
 pub const MANAGER: &str = "tiercel";
+/// Value of [`COMPONENT`] on what holds room for bursts.
+pub const WARM_BUFFER: &str = "warm-buffer";
+/// Priority class of the pods that hold room for bursts. It is below that of any replica, so a pod that has it yields to them,
+/// whoever made it.
+pub const WARM_BUFFER_CLASS: &str = "tiercel-warm-buffer";
 
 /// Fingerprint of what tiercel last applied to a child: a difference means that something was taken out of the spec.
 pub const APPLIED: &str = "tiercel.dev/applied";

@@ -16,6 +16,7 @@ use crate::controller::clients::{self, Clients, Limits};
 use crate::controller::clock::Clock;
 use crate::controller::lease::{Leader, Leadership};
 use crate::controller::run::{self as controller, Ground, Settings};
+use crate::controller::warm_buffer;
 use crate::controller::watch::{self as watches, watch_everything};
 use crate::explain::ask::Asker;
 use crate::signals::address::{AddressRules, Network, NetworkError};
@@ -36,7 +37,7 @@ pub struct Arguments {
     /// Name of the Lease.
     #[arg(long, env = "TIERCEL_LEASE_NAME", default_value = "tiercel", value_name = "NAME")]
     lease_name: String,
-    /// Namespace of the Lease.
+    /// Namespace of the Lease, and of the pods that hold room for bursts.
     #[arg(
         long,
         env = "TIERCEL_LEASE_NAMESPACE",
@@ -88,6 +89,14 @@ pub struct Arguments {
     /// start.
     #[arg(long, env = "TIERCEL_PRESETS", value_name = "DIR")]
     presets: Option<PathBuf>,
+    /// Image of the pods that hold room for bursts on pools with a `warmBuffer`: one that does nothing and ends when told to.
+    #[arg(
+        long,
+        env = "TIERCEL_PLACEHOLDER_IMAGE",
+        default_value = "registry.k8s.io/pause:3.10",
+        value_name = "IMAGE"
+    )]
+    placeholder_image: String,
     /// Let pipelines name Secrets of their namespace in `env` and `volumes`.
     #[arg(long, env = "TIERCEL_ALLOW_SECRETS")]
     allow_secrets: bool,
@@ -274,6 +283,10 @@ async fn lead_or_wait(arguments: Arguments) -> Result<(), Error> {
         ),
         sources: Arc::new(sources),
         decision_log: arguments.decision_log,
+        warm_buffer: warm_buffer::Settings {
+            namespace: arguments.lease_namespace.clone(),
+            image: arguments.placeholder_image,
+        },
         instance: host(),
         asker,
     };

@@ -28,7 +28,8 @@ use crate::rebalance::world::Resources;
 
 /// What each pool offers, in the order of `pools`.
 ///
-/// A pod counts as tiercel's as [`PodView::variant_id`] says, as of others otherwise. A node that several pools select
+/// A pod counts as tiercel's as [`PodView::variant_id`] says, as of others otherwise; one that only holds room for bursts takes
+/// none. A node that several pools select
 /// belongs to the oldest of them (creation, then UID); the others get [`Problem::PoolsOverlap`] and no capacity, so
 /// nothing counts twice.
 pub fn observe(pools: &[Arc<ComputePool>], nodes: &[Arc<NodeView>], pods: &[Arc<PodView>]) -> Vec<PoolObservation> {
@@ -108,6 +109,7 @@ struct Load {
     daemons: Amounts,
     tiercel: Amounts,
     replicas: u32,
+    placeholders: u32,
 }
 
 fn loads(pods: &[Arc<PodView>]) -> HashMap<&str, Load> {
@@ -117,7 +119,9 @@ fn loads(pods: &[Arc<PodView>]) -> HashMap<&str, Load> {
             continue;
         };
         let load = loads.entry(node).or_default();
-        if pod.variant_id().is_some() {
+        if pod.spec.yields {
+            load.placeholders += 1;
+        } else if pod.variant_id().is_some() {
             load.tiercel = load.tiercel.plus(&pod.spec.requests);
             load.replicas += u32::from(pod.metadata.deletion_timestamp.is_none());
         } else {
@@ -140,10 +144,11 @@ fn observe_pool(
     let spec = &pool.spec;
     let nodes: Vec<&NodeView> = members.iter().map(|member| member.node).collect();
     let ours = members.iter().filter(|member| member.ours);
-    let replicas = ours
+    let (replicas, placeholders) = ours
         .filter_map(|member| load(loads, member.node))
-        .map(|load| load.replicas)
-        .sum();
+        .fold((0, 0), |(replicas, placeholders), load| {
+            (replicas + load.replicas, placeholders + load.placeholders)
+        });
     let device = spec.device.as_ref().map(|device| device.resource_name.clone());
     let percent = u32::try_from(spec.reserve_percent).unwrap_or(0);
     let count = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
@@ -172,6 +177,8 @@ fn observe_pool(
         provision_ms: 0,
         totals: Totals::default(),
         replicas,
+        warm_nodes: 0,
+        placeholders,
         problem,
         device,
     };
@@ -204,6 +211,8 @@ fn observe_pool(
         observation.elastic_nodes = u32::try_from(elastic.max_nodes).unwrap_or(0).saturating_sub(count);
         // The next node will carry the same daemons as those there are.
         observation.elastic_room = minus(minus(shape, daemons), reserve(shape, percent));
+        let warm = elastic.warm_buffer.as_ref().map_or(0, |warm| warm.max_nodes);
+        observation.warm_nodes = u32::try_from(warm).unwrap_or(0);
         observation.provision_ms = u64::try_from(elastic.provision_seconds).unwrap_or(0) * 1_000;
     }
     observation

@@ -31,7 +31,7 @@ use super::capacity::{PoolObservation, observe};
 use super::events::Events;
 use super::events::table::POOL;
 use super::own_writes::OwnWrites;
-use super::report::ShadowPrices;
+use super::report::{Kept, ShadowPrices};
 use super::spans;
 use super::status_write;
 use super::view::{NodeView, PodView, coalesced, watcher_config};
@@ -60,6 +60,8 @@ pub struct Context {
     pub pods: Store<PodView>,
     /// What the rebalancer says about room that is short.
     pub prices: ShadowPrices,
+    /// What room is to be kept for bursts.
+    pub kept: Kept,
     /// Tells people.
     pub events: Events,
     /// Where the numbers of pools are shown.
@@ -83,7 +85,7 @@ impl Context {
     pub fn new(
         client: Client,
         (pools, nodes, pods): (Store<DeserializeGuard<ComputePool>>, Store<NodeView>, Store<PodView>),
-        prices: ShadowPrices,
+        (prices, kept): (ShadowPrices, Kept),
         events: Events,
         metrics: Metrics,
     ) -> Self {
@@ -93,6 +95,7 @@ impl Context {
             nodes,
             pods,
             prices,
+            kept,
             events,
             metrics,
             own: OwnWrites::default(),
@@ -172,7 +175,8 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ComputePool>>, ctx: Arc<Cont
     });
     let own = ctx.own.after(&pool.metadata);
     let previous = own.as_ref().or(pool.status.as_ref());
-    let status = compute_status(pool, observation, &ctx.prices, previous, &now());
+    let room = ctx.kept.on(&observation.name);
+    let status = compute_status(pool, observation, &ctx.prices, room.as_ref(), previous, &now());
     ctx.metrics
         .set_pool(&observation.name, sample(observation, &ctx.prices, &status.conditions));
     let before = previous.map(|status| status.conditions.as_slice());
@@ -341,9 +345,13 @@ pub async fn run(
         () = shutdown.clone() => return,
     }
     let api = Api::<DeserializeGuard<ComputePool>>::all(watches);
+    let rooms = coalesced(ctx.kept.rooms.clone(), LOOK_EVERY);
+    let troubles = coalesced(ctx.kept.troubles.clone(), LOOK_EVERY);
     Controller::new(api, watcher_config())
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
         .reconcile_all_on(coalesced(changed, LOOK_EVERY))
+        .reconcile_all_on(rooms)
+        .reconcile_all_on(troubles)
         .graceful_shutdown_on(shutdown)
         .run(caught, error_policy, ctx)
         .for_each(|pass| {

@@ -22,6 +22,7 @@ pub mod status_write;
 pub mod stores;
 mod token_bucket;
 pub mod view;
+pub mod warm_buffer;
 pub mod watch;
 
 pub use token_bucket::Rate;

@@ -2,8 +2,10 @@
 //! reconciler; views of the same record.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::watch;
 
 use crate::api::tiered_pipeline::{DecisionSummary, Learned};
 use crate::rebalance::decision::{HoldReason, Lack, NotUsed, Reason};
@@ -197,6 +199,43 @@ impl ShadowPrices {
             + gib * u128::from(node.memory_kib) / (1 << 20)
             + device * u128::from(node.device_millis) / 1_000;
         u64::try_from(micros).ok()
+    }
+}
+
+/// Room that is to be kept on a pool for bursts: so many times so much.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WarmRoom {
+    /// What one placeholder requests.
+    pub part: Resources,
+    /// Placeholders.
+    pub parts: u32,
+    /// Whose burst it is for, and why so much is kept.
+    pub reason: String,
+}
+
+/// By the pool's name. Written by the rebalancer, read by the pools' reconciler and by who keeps the room.
+pub type WarmRooms = BTreeMap<String, WarmRoom>;
+
+/// Why the room of a pool is not held, by the pool's name. Written by who holds it.
+pub type WarmTroubles = BTreeMap<String, String>;
+
+/// What is known of rooms that are kept.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// What is wanted.
+    pub rooms: watch::Receiver<Arc<WarmRooms>>,
+    /// What is refused.
+    pub troubles: watch::Receiver<Arc<WarmTroubles>>,
+}
+
+impl Kept {
+    /// What is to be kept on a pool. Whatever is wrong is among the reasons.
+    pub fn on(&self, pool: &str) -> Option<WarmRoom> {
+        let mut room = self.rooms.borrow().get(pool)?.clone();
+        if let Some(trouble) = self.troubles.borrow().get(pool) {
+            let _ = write!(room.reason, "; it is not held: {trouble}");
+        }
+        Some(room)
     }
 }
 

@@ -14,10 +14,13 @@ use super::events::Events;
 use super::outcome::Outcomes;
 use super::own_writes::OwnWrites;
 use super::pools::Look;
-use super::rebalancer::{self, record::DecisionLog};
-use super::report::{ShadowPrices, Views};
+use super::rebalancer::{
+    self,
+    record::{DecisionLog, Written},
+};
+use super::report::{Kept, ShadowPrices, Views};
 use super::watch::{Pipeline, Watched};
-use super::{compute_pool, pipeline};
+use super::{compute_pool, pipeline, warm_buffer};
 use crate::explain::ask::Asker;
 use crate::signals::scraper::{ScrapeConfig, Scraper};
 use crate::signals::sources::Sources;
@@ -42,6 +45,8 @@ pub struct Settings {
     pub sources: Arc<Sources>,
     /// Where decisions are logged.
     pub decision_log: Option<PathBuf>,
+    /// What holds room for bursts.
+    pub warm_buffer: warm_buffer::Settings,
     /// Name of this instance, for events.
     pub instance: String,
     /// Who asks why.
@@ -92,16 +97,14 @@ pub async fn lead(
         capacity,
         mut tasks,
     } = watched;
-    let (log, recorded) = match settings.decision_log {
-        None => (None, None),
-        Some(path) => {
-            let opened = DecisionLog::open(&path, metrics.clone());
-            let (log, recorded) = opened.map_err(|source| Error { path, source })?;
-            (Some(log), Some(recorded))
-        }
-    };
+    let opened = settings.decision_log.map(|path| {
+        let opened = DecisionLog::open(&path, metrics.clone());
+        opened.map_err(|source| Error { path, source })
+    });
+    let (log, recorded) = opened.transpose()?.unzip();
     let views = Views::default();
     let prices = ShadowPrices::default();
+    let (rooms, kept) = watch::channel(Arc::default());
     let (look, looks) = watch::channel(Arc::new(Look::default()));
     let (stopping, stopped) = watch::channel(false);
     let (events, telling) = Events::start(
@@ -116,6 +119,7 @@ pub async fn lead(
         stores: stores.clone(),
         views: views.clone(),
         prices: prices.clone(),
+        rooms,
         events: events.clone(),
         wake: wake.0,
         look,
@@ -152,8 +156,18 @@ pub async fn lead(
         [changes(looks), changes(all)],
         stopped.clone(),
     ));
+    let (trouble, troubles) = watch::channel(Arc::default());
+    let holding = tokio::spawn(warm_buffer::run(
+        clients.calls.clone(),
+        settings.warm_buffer,
+        stores.pools.clone(),
+        (kept.clone(), capacity.clone()),
+        trouble,
+        stopped.clone(),
+    ));
     let seen = (stores.pools, stores.nodes, stores.pods);
-    let pools = compute_pool::Context::new(clients.calls, seen, prices, events, metrics);
+    let told = (prices, Kept { rooms: kept, troubles });
+    let pools = compute_pool::Context::new(clients.calls, seen, told, events, metrics);
     let pools = tokio::spawn(compute_pool::run(
         Arc::new(pools),
         clients.watch,
@@ -163,19 +177,24 @@ pub async fn lead(
 
     stop.await;
     stopping.send_replace(true);
-    let ended = tokio::time::timeout(DRAIN, async {
-        let _ = futures::join!(passes, pools, rebalancer);
+    let under_way = async {
+        let _ = futures::join!(passes, pools, holding, rebalancer);
         let _ = telling.await;
-    });
-    if ended.await.is_err() {
+    };
+    drain(under_way, recorded).await;
+    tasks.shutdown().await;
+    Ok(())
+}
+
+/// Waits for what is under way, and for the decision log: neither for ever.
+async fn drain(under_way: impl Future<Output = ()>, recorded: Option<Written>) {
+    if tokio::time::timeout(DRAIN, under_way).await.is_err() {
         tracing::warn!("passes or writes did not end within {}s", DRAIN.as_secs());
     }
     if let Some(recorded) = recorded {
         // A disk that stands still keeps nobody from ending.
         let _ = tokio::time::timeout(FLUSH, recorded).await;
     }
-    tasks.shutdown().await;
-    Ok(())
 }
 
 /// Reconciles pipelines as they are woken. The store is fed by our own watch, whose events arrive as references.

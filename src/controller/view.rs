@@ -80,6 +80,8 @@ pub struct PodSpecView {
     pub node_name: Option<Box<str>>,
     /// What the scheduler reserves for it: the larger of its start-up and its running phase, plus overhead.
     pub requests: Amounts,
+    /// Only holds room for bursts, and yields to any replica: see [`labels::WARM_BUFFER_CLASS`].
+    pub yields: bool,
     /// Shares the node's network, and with it the node's address.
     pub host_network: bool,
     /// Ports of the first container.

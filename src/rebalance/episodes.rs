@@ -156,6 +156,11 @@ fn no_write_breaks_a_promise_in_any_of_many_short_episodes() {
                     if seed > episodes || broken.lock().unwrap().len() >= BROKEN_MAX {
                         break;
                     }
+                    // A soak takes an hour: twenty lines tell how far it is.
+                    if episodes > EPISODES && seed.is_multiple_of(episodes / 20) {
+                        let (passed_s, found) = (start.elapsed().as_secs(), broken.lock().unwrap().len());
+                        println!("{seed} of {episodes} episodes after {passed_s} s, {found} broken");
+                    }
                     let (violations, decided) = episode(seed);
                     writes.fetch_add(decided, Ordering::Relaxed);
                     if let Some(first) = violations.first() {

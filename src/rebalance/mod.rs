@@ -20,6 +20,7 @@
 //!    stages of a pipeline in the same step. `average`: it is averaged over twice the time that replicas take to start
 //!    (`startup`, learned), and what stands out by more than noise is followed at once. It is held still inside the
 //!    tolerance and the windows. `latency` raises it where a pipeline's end-to-end objective asks for headroom.
+//!    `burst` remembers how it rises where a pool keeps room for that; it decides nothing.
 //! 4. `bound` and `plan`: how far each variant may go, and if any input of the plan changed, the joint plan is made anew from `oracle` answers. What runs is
 //!    priced a little lower than what would be new, which makes plans stay: if `x` is the cheapest cover when `n` runs,
 //!    then `x` is also the cheapest when anything between `n` and `x` runs, because a coordinate's discount grows by at
@@ -82,6 +83,7 @@ mod also;
 mod average;
 mod bound;
 mod bug;
+pub mod burst;
 #[cfg(test)]
 mod campaign;
 pub mod decision;

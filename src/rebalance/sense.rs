@@ -3,6 +3,7 @@
 
 use super::also;
 use super::bug::{Bug, seeded};
+use super::burst;
 use super::decision::{Driver, Trigger};
 use super::demand::{self, Range, Signal};
 use super::fanout;
@@ -98,6 +99,7 @@ pub(super) fn sense(state: &mut State, now_ms: u64) {
     }
     state.offered = offered;
     latency::keep(state);
+    burst::note(state, &due, now_ms);
 }
 
 #[expect(

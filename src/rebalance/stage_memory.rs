@@ -1,6 +1,7 @@
 //! What is remembered of a stage between two steps.
 
 use super::average::Average;
+use super::burst::Burst;
 use super::decision::{Driver, Trigger};
 use super::demand::{Level, Rescale};
 use super::fanout::FanOut;
@@ -44,6 +45,8 @@ pub(super) struct StageMemory {
     pub(super) senses: Senses,
     /// What is learned of calls per request.
     pub(super) fan_out: Option<Box<FanOut>>,
+    /// How its demand rises, where room is kept for that.
+    pub(super) burst: Option<Box<Burst>>,
 }
 
 /// What the last demand pass found out about a stage.
@@ -119,6 +122,9 @@ impl StageMemory {
         self.sustained.rescale(ratio);
         self.ask.need.demand = ratio.of(self.ask.need.demand);
         self.ask.sustained = ratio.of(self.ask.sustained);
+        if let Some(burst) = &mut self.burst {
+            burst.scale(|value| ratio.of(value));
+        }
     }
 
     /// What was decided before this moment binds nothing that comes after.
@@ -149,6 +155,7 @@ impl Default for StageMemory {
             advised: None,
             senses: Senses::default(),
             fan_out: None,
+            burst: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::also;
+use super::burst::Keep;
 use super::decision::{StageReport, Trigger};
 use super::due::Due;
 use super::edit::Before;
@@ -47,6 +48,8 @@ pub struct State {
     /// Nothing is learned of readings, see [`State::unlearning`].
     pub(super) unlearning: bool,
     pub(super) oracle: Oracle,
+    /// On which pools room is kept for bursts.
+    pub(super) keeps: Vec<Keep>,
     /// What pipelines take together of ceilings that they share, as last decided on.
     pub(super) together: Vec<Sum>,
     /// Latency objectives, and what they add to demand.

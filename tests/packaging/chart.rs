@@ -199,6 +199,7 @@ fn values_become_the_flags_of_run() {
             "--log-filter=info,tiercel::controller=debug",
             "--reconcile-concurrency=64",
             "--kube-writes-per-second=200",
+            "--placeholder-image=registry.example.com/mirrored/pause:3.9",
             "--sources=/etc/tiercel/sources/sources.yaml",
             "--decision-log=/var/log/tiercel/decisions.log",
             "--presets=/etc/tiercel/presets",

@@ -47,6 +47,14 @@ app.kubernetes.io/part-of: tiercel
 {{- end -}}
 {{- end -}}
 
+{{/* Image of the pods that hold room for bursts. */}}
+{{- define "tiercel.placeholderImage" -}}
+{{- $image := .Values.warmBuffer.image -}}
+{{- $registry := default $image.registry .Values.global.imageRegistry -}}
+{{- $name := ternary $image.repository (printf "%s/%s" $registry $image.repository) (empty $registry) -}}
+{{- printf "%s:%s" $name $image.tag -}}
+{{- end -}}
+
 {{/* What the operator may do in every namespace that it serves: one list for the ClusterRole and for the Roles. */}}
 {{- define "tiercel.namespacedRules" -}}
 - apiGroups: [tiercel.dev]

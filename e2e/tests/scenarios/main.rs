@@ -17,6 +17,7 @@
 mod adapters;
 mod admission;
 mod behaviour;
+mod behaviour_burst;
 mod behaviour_busy;
 mod behaviour_chain;
 mod behaviour_faults;
@@ -82,6 +83,7 @@ fn main() {
     trials.extend(behaviour_learning::scenarios(&suite));
     trials.extend(admission::scenarios(&suite));
     trials.extend(behaviour_busy::scenarios(&suite));
+    trials.extend(behaviour_burst::scenarios(&suite));
     trials.extend(behaviour_chain::scenarios(&suite));
     trials.extend(behaviour_faults::scenarios(&suite));
     trials.extend(behaviour_load::scenarios(&suite));

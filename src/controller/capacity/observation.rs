@@ -48,6 +48,10 @@ pub struct PoolObservation {
     pub totals: Totals,
     /// Replicas of pipelines on the pool's nodes, usable or not; those being deleted are not counted.
     pub replicas: u32,
+    /// Most nodes' worth of room that is kept for bursts.
+    pub warm_nodes: u32,
+    /// Pods on the pool's nodes that hold such room. They yield to replicas, so they take none.
+    pub placeholders: u32,
     /// Why the pool gives no capacity at all.
     pub problem: Option<Problem>,
 }

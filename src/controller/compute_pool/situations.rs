@@ -21,7 +21,14 @@ fn told(world: &World) -> Value {
     let (pool, observation) = (world.pools.last().unwrap(), observed.last().unwrap());
     let now = Time(jiff::Timestamp::UNIX_EPOCH);
     let mut pool = (**pool).clone();
-    pool.status = Some(compute_status(&pool, observation, &ShadowPrices::default(), None, &now));
+    pool.status = Some(compute_status(
+        &pool,
+        observation,
+        &ShadowPrices::default(),
+        None,
+        None,
+        &now,
+    ));
     serde_json::to_value(pool).unwrap()
 }
 

@@ -8,6 +8,7 @@ use super::*;
 use crate::api::conditions::{Reason, Type};
 use crate::controller::capacity::fixtures::World;
 use crate::controller::clock::Clock;
+use crate::controller::report::WarmRoom;
 use crate::fixtures::ScriptedApi;
 use crate::telemetry::Exposition;
 
@@ -22,6 +23,7 @@ fn status_of(world: &World) -> ComputePoolStatus {
         &world.pools[index],
         &observed[index],
         &ShadowPrices::default(),
+        None,
         None,
         &at(1),
     )
@@ -237,12 +239,20 @@ fn numbers_are_quantities_and_money() {
 #[test]
 fn transition_times_move_with_the_status_only_and_passing_conditions_go() {
     let empty = world(json!({}));
-    let first = compute_status(&empty.pools[0], &empty.only(), &ShadowPrices::default(), None, &at(1));
+    let first = compute_status(
+        &empty.pools[0],
+        &empty.only(),
+        &ShadowPrices::default(),
+        None,
+        None,
+        &at(1),
+    );
     let filled = world(json!({})).node("n", "a", json!({}));
     let second = compute_status(
         &filled.pools[0],
         &filled.only(),
         &ShadowPrices::default(),
+        None,
         Some(&first),
         &at(2),
     );
@@ -258,6 +268,7 @@ fn transition_times_move_with_the_status_only_and_passing_conditions_go() {
         &grown.pools[0],
         &grown.only(),
         &ShadowPrices::default(),
+        None,
         Some(&second),
         &at(3),
     );
@@ -268,6 +279,59 @@ fn transition_times_move_with_the_status_only_and_passing_conditions_go() {
             .all(|condition| condition.last_transition_time == at(2))
     );
     assert_ne!(message(&third, Type::Ready), message(&second, Type::Ready));
+}
+
+#[test]
+fn placeholders_take_no_room_because_they_yield_to_replicas() {
+    let buffered =
+        || world(json!({"elastic": {"maxNodes": 3, "warmBuffer": {"maxNodes": 2}}})).node("n", "a", json!({}));
+    let yields = json!({"spec": {"priorityClassName": "tiercel-warm-buffer"}});
+    let (with, without) = (buffered().foreign("n", "6", "8Gi", yields).only(), buffered().only());
+    assert_eq!((with.placeholders, with.warm_nodes), (1, 2));
+    assert_eq!((with.totals, with.capacity()), (without.totals, without.capacity()));
+}
+
+#[test]
+fn room_for_bursts_is_told_with_what_it_is_for_and_what_of_it_is_held() {
+    let yields = json!({"spec": {"priorityClassName": "tiercel-warm-buffer"}});
+    let world = world(json!({}))
+        .node("n", "a", json!({}))
+        .foreign("n", "1", "2Gi", yields);
+    let (rooms, wanted) = watch::channel(Arc::default());
+    let (trouble, troubles) = watch::channel(Arc::default());
+    let kept = Kept {
+        rooms: wanted,
+        troubles,
+    };
+    let status = |kept: &Kept| {
+        let room = kept.on("a");
+        compute_status(
+            &world.pools[0],
+            &world.only(),
+            &ShadowPrices::default(),
+            room.as_ref(),
+            None,
+            &at(1),
+        )
+    };
+    assert_eq!(status(&kept).warm_buffer, None);
+    let part = crate::rebalance::world::Resources {
+        cpu_millis: 1_000,
+        memory_kib: 2 << 20,
+        device_millis: 0,
+    };
+    let reason = "stage 's' bursts".to_owned();
+    let room = WarmRoom { part, parts: 3, reason };
+    rooms.send_replace(Arc::new([("a".to_owned(), room)].into()));
+    let told = status(&kept).warm_buffer.unwrap();
+    assert_eq!((told.placeholders, told.held), (3, 1));
+    assert_eq!(
+        (told.each.as_str(), told.reason.as_str()),
+        ("1 cpu, 2Gi memory", "stage 's' bursts")
+    );
+    trouble.send_replace(Arc::new([("a".to_owned(), "no such namespace".to_owned())].into()));
+    let told = status(&kept).warm_buffer.unwrap();
+    assert_eq!(told.reason, "stage 's' bursts; it is not held: no such namespace");
 }
 
 #[test]
@@ -329,12 +393,20 @@ fn telling(world: &World, told: Client) -> (Arc<Context>, Handle<Request<Body>, 
         Arc::new(Context::new(
             client,
             (pools, nodes, pods),
-            ShadowPrices::default(),
+            (ShadowPrices::default(), kept()),
             events,
             Metrics::default(),
         )),
         handle,
     )
+}
+
+/// Nothing is to be kept.
+fn kept() -> Kept {
+    Kept {
+        rooms: watch::channel(Arc::default()).1,
+        troubles: watch::channel(Arc::default()).1,
+    }
 }
 
 /// Takes over what the other context remembers: the world changed, the operator did not.

@@ -47,7 +47,7 @@ use super::pipeline::dereference::dereference;
 use super::pipeline::validate::validate;
 use super::pipeline::validated::ValidatedPipeline;
 use super::pools::Look;
-use super::report::{ShadowPrices, Views};
+use super::report::{ShadowPrices, Views, WarmRooms};
 use super::stores::Stores;
 use super::view::{Change, PodView};
 use crate::api::tiered_pipeline::DecisionSummary;
@@ -111,6 +111,8 @@ pub struct Context {
     pub views: Views,
     /// What the pools' reconciler reads.
     pub prices: ShadowPrices,
+    /// Where the room is shown that is to be kept for bursts.
+    pub rooms: watch::Sender<Arc<WarmRooms>>,
     /// Tells people.
     pub events: Events,
     /// Wakes the reconciler of one pipeline.
@@ -510,6 +512,7 @@ impl Rebalancer {
         if first {
             self.unlooked = index.pipelines.iter().map(|id| id.uid.clone()).collect();
         }
+        self.state.keep_rooms(index.keeps.clone());
         let before = std::mem::replace(&mut self.index, index).pipelines;
         self.ctx.look.send_if_modified(|known| {
             let differs = !known.places_like(&look) || self.views_built_ms == 0;

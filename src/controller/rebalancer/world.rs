@@ -10,6 +10,7 @@ use crate::api::compute_pool::Tier;
 use crate::api::names;
 use crate::api::stage;
 use crate::api::tiered_pipeline::Mode;
+use crate::rebalance::burst::Keep;
 use crate::rebalance::world::{
     self, Also, Ceilings, Edge, Key, OnSignalLoss, Pipeline, PipelineIdx, Pool, PoolIdx, Resources, Stage, StageIdx,
     Traffic, Variant, VariantIdx, World,
@@ -26,6 +27,8 @@ const PREFERRED_PERMILLE: u32 = 1_000;
 pub struct Index {
     /// Names by [`PoolIdx`]; of pools that exist.
     pub pools: Vec<String>,
+    /// Where room is kept for bursts.
+    pub keeps: Vec<Keep>,
     /// By [`PipelineIdx`].
     pub pipelines: Vec<PipelineId>,
     /// Namespaces by their place among the world's shared ceilings.
@@ -146,6 +149,7 @@ impl<'a> Builder<'a> {
                 .pools
                 .insert(observation.name.as_str().into(), (at, Some(observation)));
             builder.index.pools.push(observation.name.clone());
+            builder.index.keeps.extend(keep(at, observation));
             builder.world.pools.push(pool(observation));
         }
         builder
@@ -207,6 +211,11 @@ impl<'a> Builder<'a> {
     ) {
         let (name, pool, observation) = self.pool(&stage_pool.pool);
         let at = VariantIdx(count(self.world.variants.len()));
+        if let Some(keep) = self.index.keeps.iter_mut().find(|keep| keep.pool == pool) {
+            let provision_ms = observation.map_or(0, |observation| observation.provision_ms);
+            let startup_ms = u64::from(stage_pool.startup_seconds) * 1_000;
+            keep.within_ms = keep.within_ms.max(provision_ms + startup_ms);
+        }
         let variant = variant(pipeline, valid, stage_pool, stage, (pool, observation));
         self.world.variants.push(variant);
         let reference = reference(pipeline, valid, stage_pool, stage, (name, observation));
@@ -337,6 +346,15 @@ fn also(&(preset, target_percent): &(&'static Preset, u32)) -> Also {
         reading_age_ms_max: preset.answer_freshness_ms(),
         sees_waiting: preset.sees_waiting() && preset.is_of_stages(),
     }
+}
+
+fn keep(pool: PoolIdx, observation: &PoolObservation) -> Option<Keep> {
+    (observation.warm_nodes > 0).then_some(Keep {
+        pool,
+        node: observation.elastic_room,
+        nodes: observation.warm_nodes,
+        within_ms: observation.provision_ms,
+    })
 }
 
 fn variant(

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::amounts::{self, Amounts, RawQuantities, RawRequests};
 use super::{NodeStatusView, Phase, PodSpecView, PodStatusView, Port, Stop};
+use crate::api::labels;
 
 /// Longest text kept of a message, bytes.
 const MESSAGE_BYTES_MAX: usize = 512;
@@ -13,6 +14,7 @@ const MESSAGE_BYTES_MAX: usize = 512;
 #[serde(rename_all = "camelCase")]
 pub(super) struct RawPodSpec {
     node_name: Option<Box<str>>,
+    priority_class_name: Option<Box<str>>,
     #[serde(default)]
     host_network: bool,
     #[serde(default)]
@@ -42,6 +44,7 @@ impl From<RawPodSpec> for PodSpecView {
         Self {
             node_name: raw.node_name.filter(|name| !name.is_empty()),
             requests,
+            yields: raw.priority_class_name.as_deref() == Some(labels::WARM_BUFFER_CLASS),
             host_network: raw.host_network,
             ports: ports.unwrap_or_default().into_boxed_slice(),
         }

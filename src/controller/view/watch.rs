@@ -116,7 +116,10 @@ where
 
 /// One item per change, but not more often than `every`: the first at once, what comes in between as one at the end.
 /// Ends when the sender is gone.
-pub fn coalesced(changed: watch::Receiver<()>, every: Duration) -> impl Stream<Item = ()> + Send + use<> {
+pub fn coalesced<T: Send + Sync + 'static>(
+    changed: watch::Receiver<T>,
+    every: Duration,
+) -> impl Stream<Item = ()> + Send + use<T> {
     stream::unfold((changed, None), move |(mut changed, last)| async move {
         if let Some(last) = last {
             tokio::time::sleep_until(last + every).await;

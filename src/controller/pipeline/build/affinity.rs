@@ -6,13 +6,11 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::super::validated::Fit;
-use crate::api::compute_pool::{Architecture, TolerationOperator};
+use crate::api::compute_pool::{Architecture, ComputePoolSpec, TolerationOperator};
 use crate::api::labels;
 
 /// Required node affinity: every label of the pool, and its architecture where that is known.
-pub(super) fn require(fit: &Fit) -> Affinity {
-    let spec = &fit.pool.spec;
+pub(in crate::controller) fn require(spec: &ComputePoolSpec) -> Affinity {
     let requirement = |key: &str, operator: &str, values: Vec<String>| NodeSelectorRequirement {
         key: key.to_owned(),
         operator: operator.to_owned(),
@@ -54,8 +52,7 @@ pub(super) fn require(fit: &Fit) -> Affinity {
 }
 
 /// The pool's tolerations, and the customary one of Arm nodes.
-pub(super) fn tolerations(fit: &Fit) -> Vec<Toleration> {
-    let spec = &fit.pool.spec;
+pub(in crate::controller) fn tolerations(spec: &ComputePoolSpec) -> Vec<Toleration> {
     let mut all: Vec<Toleration> = spec
         .tolerations
         .iter()

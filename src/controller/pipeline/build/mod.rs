@@ -1,6 +1,6 @@
 //! Pure: the children of a pipeline. Same input, same bytes.
 
-mod affinity;
+pub(in crate::controller) mod affinity;
 mod deployment;
 mod meta;
 mod pdb;

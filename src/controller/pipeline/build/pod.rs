@@ -31,8 +31,8 @@ pub(super) fn spec(
     let drain = stage.pace.drain_seconds;
     let volumes: Vec<Volume> = fit.container.volumes.iter().map(volume).collect();
     PodSpec {
-        affinity: Some(affinity::require(fit)),
-        tolerations: some(affinity::tolerations(fit)),
+        affinity: Some(affinity::require(&fit.pool.spec)),
+        tolerations: some(affinity::tolerations(&fit.pool.spec)),
         topology_spread_constraints: Some(affinity::spread(selector)),
         runtime_class_name: fit.pool.spec.runtime_class_name.clone(),
         service_account_name: Some(names::service_account(&pipeline.id.name, &pipeline.id.uid)),
