@@ -420,9 +420,10 @@ pub struct WarmBufferStatus {
     /// Of these, the ones that hold room on a node.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub held: i32,
-    /// What one of them requests, such as '4 cpu, 16Gi memory, 1 nvidia.com/gpu'.
-    #[schemars(length(max = 320))]
-    pub each: String,
+    /// What one of them requests.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "quantities")]
+    pub requests: BTreeMap<String, Quantity>,
     /// Whose burst it is for, and why so much is kept.
     #[schemars(length(max = 1024))]
     pub reason: String,

@@ -176,7 +176,7 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ComputePool>>, ctx: Arc<Cont
     let own = ctx.own.after(&pool.metadata);
     let previous = own.as_ref().or(pool.status.as_ref());
     let room = ctx.kept.on(&observation.name);
-    let status = compute_status(pool, observation, &ctx.prices, room.as_ref(), previous, &now());
+    let status = compute_status(pool, observation, &ctx.prices, &room, previous, &now());
     ctx.metrics
         .set_pool(&observation.name, sample(observation, &ctx.prices, &status.conditions));
     let before = previous.map(|status| status.conditions.as_slice());

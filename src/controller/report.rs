@@ -222,20 +222,36 @@ pub type WarmTroubles = BTreeMap<String, String>;
 /// What is known of rooms that are kept.
 #[derive(Clone, Debug)]
 pub struct Kept {
-    /// What is wanted.
-    pub rooms: watch::Receiver<Arc<WarmRooms>>,
+    /// What is wanted; absent until the rebalancer has looked.
+    pub rooms: watch::Receiver<Option<Arc<WarmRooms>>>,
     /// What is refused.
     pub troubles: watch::Receiver<Arc<WarmTroubles>>,
 }
 
+/// What is to be kept on one pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Nobody has looked yet.
+    Unknown,
+    /// Nothing.
+    None,
+    /// So much.
+    Wanted(WarmRoom),
+}
+
 impl Kept {
     /// What is to be kept on a pool. Whatever is wrong is among the reasons.
-    pub fn on(&self, pool: &str) -> Option<WarmRoom> {
-        let mut room = self.rooms.borrow().get(pool)?.clone();
+    pub fn on(&self, pool: &str) -> Room {
+        let Some(rooms) = self.rooms.borrow().clone() else {
+            return Room::Unknown;
+        };
+        let Some(mut room) = rooms.get(pool).cloned() else {
+            return Room::None;
+        };
         if let Some(trouble) = self.troubles.borrow().get(pool) {
             let _ = write!(room.reason, "; it is not held: {trouble}");
         }
-        Some(room)
+        Room::Wanted(room)
     }
 }
 

@@ -104,7 +104,7 @@ pub async fn lead(
     let (log, recorded) = opened.transpose()?.unzip();
     let views = Views::default();
     let prices = ShadowPrices::default();
-    let (rooms, kept) = watch::channel(Arc::default());
+    let (rooms, kept) = watch::channel(None);
     let (look, looks) = watch::channel(Arc::new(Look::default()));
     let (stopping, stopped) = watch::channel(false);
     let (events, telling) = Events::start(

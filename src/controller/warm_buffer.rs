@@ -66,7 +66,7 @@ pub async fn run(
     client: Client,
     settings: Settings,
     pools: Store<DeserializeGuard<ComputePool>>,
-    (rooms, changed): (watch::Receiver<Arc<WarmRooms>>, watch::Receiver<()>),
+    (rooms, changed): (watch::Receiver<Option<Arc<WarmRooms>>>, watch::Receiver<()>),
     troubles: watch::Sender<Arc<WarmTroubles>>,
     mut stopped: watch::Receiver<bool>,
 ) {
@@ -80,7 +80,14 @@ pub async fn run(
     // What another process left behind is looked for once, whatever is wanted.
     let (mut first, mut compare_at) = (true, Instant::now());
     loop {
-        let wanted = wanted(&settings, &pools, &rooms.borrow().clone());
+        let Some(rooms) = rooms.borrow().clone() else {
+            tokio::select! {
+                look = looks.next() => if look.is_none() { return },
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+            }
+            continue;
+        };
+        let wanted = wanted(&settings, &pools, &rooms);
         if Instant::now() >= compare_at {
             compare_at = Instant::now() + COMPARE_EVERY;
             if first || !held.is_empty() || !wanted.is_empty() {

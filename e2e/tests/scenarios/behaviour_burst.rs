@@ -61,7 +61,7 @@ pub(crate) async fn room_for_a_burst_that_has_been_is_kept_and_yields_to_the_nex
     );
     let stage = format!("stage 'generate' of pipeline '{}/chat'", scene.tiered.namespace());
     assert!(buffer.reason.contains(&stage), "{buffer:?}");
-    assert_eq!(buffer.each, "1589m cpu, 256Mi memory");
+    assert_eq!(json!(buffer.requests), json!({"cpu": "1589m", "memory": "256Mi"}));
 
     // Now the node is full, but for what yields.
     let left = NODE - REPLICA * (1 + u32::try_from(buffer.placeholders).unwrap());

@@ -8,7 +8,7 @@ use crate::api::conditions::Type;
 use crate::controller::capacity::fixtures::World;
 use crate::controller::events::table::{self, POOL};
 use crate::controller::recorded;
-use crate::controller::report::ShadowPrices;
+use crate::controller::report::{Room, ShadowPrices};
 
 /// A pool `a` with `patch` merged in.
 fn pool(patch: Value) -> World {
@@ -25,7 +25,7 @@ fn told(world: &World) -> Value {
         &pool,
         observation,
         &ShadowPrices::default(),
-        None,
+        &Room::None,
         None,
         &now,
     ));

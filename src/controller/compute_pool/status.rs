@@ -5,10 +5,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::api::ComputePool;
 use crate::api::compute_pool::{ComputePoolStatus, ResourceCapacity, WarmBufferStatus};
 use crate::api::conditions::{self, New, Reason, Status, Type};
+use crate::api::container::Quantity;
 use crate::api::decimal::money;
 use crate::controller::capacity::arithmetic::{has_room, minus};
 use crate::controller::capacity::{NodeRoom, PoolObservation, Problem, summary};
-use crate::controller::report::{ShadowPrices, WarmRoom};
+use crate::controller::report::{Room, ShadowPrices, WarmRoom};
 use crate::rebalance::world::Resources;
 
 /// The status that `observation` asks for. Transition times come from `previous` where a condition's status stays.
@@ -16,7 +17,7 @@ pub fn compute_status(
     pool: &ComputePool,
     observation: &PoolObservation,
     prices: &ShadowPrices,
-    room: Option<&WarmRoom>,
+    room: &Room,
     previous: Option<&ComputePoolStatus>,
     now: &Time,
 ) -> ComputePoolStatus {
@@ -34,7 +35,11 @@ pub fn compute_status(
         shadow_price: (observation.shape)
             .and_then(|node| prices.of_node(&observation.name, &node))
             .map(money),
-        warm_buffer: warm_buffer(observation, room),
+        warm_buffer: match room {
+            Room::Unknown => previous.and_then(|status| status.warm_buffer.clone()),
+            Room::None => None,
+            Room::Wanted(room) => Some(warm_buffer(observation, room)),
+        },
         conditions: {
             let mut conditions = previous.map(|status| status.conditions.clone()).unwrap_or_default();
             let ready = ready(observation);
@@ -226,18 +231,15 @@ fn capacity(observation: &PoolObservation) -> Vec<ResourceCapacity> {
 }
 
 /// Room that is to be kept, and what of it is.
-fn warm_buffer(observation: &PoolObservation, room: Option<&WarmRoom>) -> Option<WarmBufferStatus> {
-    let room = room?;
-    let each = rows(observation).into_iter().filter(|row| (row.of)(room.part) > 0);
-    let each: Vec<String> = each
-        .map(|row| format!("{} {}", (row.quantity)((row.of)(room.part)), row.name))
-        .collect();
-    Some(WarmBufferStatus {
+fn warm_buffer(observation: &PoolObservation, room: &WarmRoom) -> WarmBufferStatus {
+    let requests = rows(observation).into_iter().filter(|row| (row.of)(room.part) > 0);
+    let requests = requests.map(|row| (row.name.to_owned(), Quantity((row.quantity)((row.of)(room.part)))));
+    WarmBufferStatus {
         placeholders: bounded(room.parts, 1_000_000),
         held: bounded(observation.placeholders, 1_000_000),
-        each: each.join(", "),
+        requests: requests.collect(),
         reason: room.reason.clone(),
-    })
+    }
 }
 
 /// What is free of the scarcest resource: `3 of 8 nvidia.com/gpu`. Scarce is what is mostly requested, whatever the

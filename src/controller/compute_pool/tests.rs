@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 use tower_test::mock::{Handle, pair};
 
 use super::*;
+use crate::api::compute_pool::WarmBufferStatus;
 use crate::api::conditions::{Reason, Type};
 use crate::controller::capacity::fixtures::World;
 use crate::controller::clock::Clock;
-use crate::controller::report::WarmRoom;
+use crate::controller::report::{Room, WarmRoom};
 use crate::fixtures::ScriptedApi;
 use crate::telemetry::Exposition;
 
@@ -23,7 +24,7 @@ fn status_of(world: &World) -> ComputePoolStatus {
         &world.pools[index],
         &observed[index],
         &ShadowPrices::default(),
-        None,
+        &Room::None,
         None,
         &at(1),
     )
@@ -243,7 +244,7 @@ fn transition_times_move_with_the_status_only_and_passing_conditions_go() {
         &empty.pools[0],
         &empty.only(),
         &ShadowPrices::default(),
-        None,
+        &Room::None,
         None,
         &at(1),
     );
@@ -252,7 +253,7 @@ fn transition_times_move_with_the_status_only_and_passing_conditions_go() {
         &filled.pools[0],
         &filled.only(),
         &ShadowPrices::default(),
-        None,
+        &Room::None,
         Some(&first),
         &at(2),
     );
@@ -268,7 +269,7 @@ fn transition_times_move_with_the_status_only_and_passing_conditions_go() {
         &grown.pools[0],
         &grown.only(),
         &ShadowPrices::default(),
-        None,
+        &Room::None,
         Some(&second),
         &at(3),
     );
@@ -297,7 +298,7 @@ fn room_for_bursts_is_told_with_what_it_is_for_and_what_of_it_is_held() {
     let world = world(json!({}))
         .node("n", "a", json!({}))
         .foreign("n", "1", "2Gi", yields);
-    let (rooms, wanted) = watch::channel(Arc::default());
+    let (rooms, wanted) = watch::channel(Some(Arc::default()));
     let (trouble, troubles) = watch::channel(Arc::default());
     let kept = Kept {
         rooms: wanted,
@@ -309,12 +310,26 @@ fn room_for_bursts_is_told_with_what_it_is_for_and_what_of_it_is_held() {
             &world.pools[0],
             &world.only(),
             &ShadowPrices::default(),
-            room.as_ref(),
+            &room,
             None,
             &at(1),
         )
     };
     assert_eq!(status(&kept).warm_buffer, None);
+    let before = ComputePoolStatus {
+        warm_buffer: Some(WarmBufferStatus::default()),
+        ..ComputePoolStatus::default()
+    };
+    let seen = world.only();
+    let unknown = compute_status(
+        &world.pools[0],
+        &seen,
+        &ShadowPrices::default(),
+        &Room::Unknown,
+        Some(&before),
+        &at(1),
+    );
+    assert_eq!(unknown.warm_buffer, before.warm_buffer, "nobody has looked yet");
     let part = crate::rebalance::world::Resources {
         cpu_millis: 1_000,
         memory_kib: 2 << 20,
@@ -322,13 +337,11 @@ fn room_for_bursts_is_told_with_what_it_is_for_and_what_of_it_is_held() {
     };
     let reason = "stage 's' bursts".to_owned();
     let room = WarmRoom { part, parts: 3, reason };
-    rooms.send_replace(Arc::new([("a".to_owned(), room)].into()));
+    rooms.send_replace(Some(Arc::new([("a".to_owned(), room)].into())));
     let told = status(&kept).warm_buffer.unwrap();
     assert_eq!((told.placeholders, told.held), (3, 1));
-    assert_eq!(
-        (told.each.as_str(), told.reason.as_str()),
-        ("1 cpu, 2Gi memory", "stage 's' bursts")
-    );
+    assert_eq!(json!(told.requests), json!({"cpu": "1", "memory": "2Gi"}));
+    assert_eq!(told.reason, "stage 's' bursts");
     trouble.send_replace(Arc::new([("a".to_owned(), "no such namespace".to_owned())].into()));
     let told = status(&kept).warm_buffer.unwrap();
     assert_eq!(told.reason, "stage 's' bursts; it is not held: no such namespace");
@@ -404,7 +417,7 @@ fn telling(world: &World, told: Client) -> (Arc<Context>, Handle<Request<Body>, 
 /// Nothing is to be kept.
 fn kept() -> Kept {
     Kept {
-        rooms: watch::channel(Arc::default()).1,
+        rooms: watch::channel(None).1,
         troubles: watch::channel(Arc::default()).1,
     }
 }

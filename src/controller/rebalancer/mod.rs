@@ -18,6 +18,7 @@ mod targets;
 mod turns;
 mod usage;
 pub mod view;
+mod warm;
 pub mod world;
 pub mod writes;
 
@@ -112,7 +113,7 @@ pub struct Context {
     /// What the pools' reconciler reads.
     pub prices: ShadowPrices,
     /// Where the room is shown that is to be kept for bursts.
-    pub rooms: watch::Sender<Arc<WarmRooms>>,
+    pub rooms: watch::Sender<Option<Arc<WarmRooms>>>,
     /// Tells people.
     pub events: Events,
     /// Wakes the reconciler of one pipeline.
@@ -169,6 +170,8 @@ struct Rebalancer {
     /// Pipelines that were there when the operator started and have not been looked at whole yet, by UID.
     unlooked: BTreeSet<String>,
     started_ms: u64,
+    /// Room that was kept before the start, by pool: bursts of the hour before are not known.
+    rooms_before: Option<WarmRooms>,
 }
 
 /// Runs until it is told to stop, and then until no write is under way.
@@ -209,6 +212,7 @@ pub async fn run(
         views_built_ms: 0,
         unlooked: BTreeSet::new(),
         started_ms: ctx.clock.now_ms(),
+        rooms_before: None,
         ctx,
     };
     let now_ms = loop_.ctx.clock.now_ms();
@@ -503,6 +507,8 @@ impl Rebalancer {
             self.take_over(&valid, &mut children, &mut missing, now_ms);
         }
         let (world, index) = builder.done();
+        let pools = &self.ctx.stores.pools;
+        (self.rooms_before).get_or_insert_with(|| warm::recalled(&pools.state(), &look.observed));
         (self.children, self.missing) = (children, missing);
         let deployments = index.variants.iter().zip(&self.children);
         self.pods.belong(deployments.filter_map(|(variant, child)| {

@@ -1,14 +1,11 @@
 //! What the rebalancer knows, handed to the reconcilers and to metrics.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use kube::runtime::reflector::ObjectRef;
 
-use super::super::pipeline::validated::PipelineId;
-use super::super::report::{PipelineView, Signals, WarmRoom, WarmRooms};
+use super::super::report::{PipelineView, Signals};
 use super::{Rebalancer, view};
-use crate::rebalance::burst::Room;
 use crate::rebalance::world::{PipelineIdx, StageIdx};
 
 /// How long a started operator waits for the first signals of a pipeline before it reports that there are none.
@@ -60,30 +57,6 @@ impl Rebalancer {
         }
     }
 
-    /// Tells what room is to be kept for bursts.
-    fn keep_rooms(&mut self, now_ms: u64) {
-        let rooms: WarmRooms = (self.state.rooms(now_ms).iter())
-            .filter_map(|room| {
-                let pool = self.index.pools.get(room.pool.0 as usize)?;
-                let stage = self.index.stage(room.stage)?;
-                let pipeline = self.index.pipeline(stage.pipeline)?;
-                let kept = WarmRoom {
-                    part: room.part,
-                    parts: room.parts,
-                    reason: why_kept(room, &stage.name, pipeline),
-                };
-                Some((pool.clone(), kept))
-            })
-            .collect();
-        self.ctx.rooms.send_if_modified(|known| {
-            let differs = **known != rooms;
-            if differs {
-                *known = Arc::new(rooms);
-            }
-            differs
-        });
-    }
-
     /// Of the stages without fresh signals, who says nothing and why.
     fn say_who_is_silent(&self, pipeline: PipelineIdx, view: &mut PipelineView, now_ms: u64) {
         for at in self.index.stages_of(pipeline) {
@@ -96,25 +69,6 @@ impl Rebalancer {
             }
         }
     }
-}
-
-/// For people: what room is kept for.
-fn why_kept(room: &Room, stage: &str, pipeline: &PipelineId) -> String {
-    let PipelineId { namespace, name, .. } = pipeline;
-    let replicas = match room.replicas {
-        1 => "1 replica".to_owned(),
-        many => format!("{many} replicas"),
-    };
-    let seconds = room.within_ms.div_ceil(1_000);
-    let less = if room.whole {
-        ""
-    } else {
-        "; `warmBuffer.maxNodes` allows no more"
-    };
-    format!(
-        "stage '{stage}' of pipeline '{namespace}/{name}' may need {replicas} more as suddenly as within the last hour, when its \
-         demand rose faster than a new replica on a new node starts ({seconds} s){less}"
-    )
 }
 
 /// Whether a view says what another operator would have said just before: signals of every stage have come, or the

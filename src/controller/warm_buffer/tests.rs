@@ -89,7 +89,7 @@ fn pods_without_devices_limit_nothing() {
 /// The keeper of one pool's room, and the server it talks to.
 struct Keeper {
     api: ScriptedApi,
-    rooms: watch::Sender<Arc<WarmRooms>>,
+    rooms: watch::Sender<Option<Arc<WarmRooms>>>,
     troubles: watch::Receiver<Arc<WarmTroubles>>,
     _changing: watch::Sender<()>,
     _stopping: watch::Sender<bool>,
@@ -101,7 +101,7 @@ fn keeper() -> Keeper {
     writer.apply_watcher_event(&Event::InitApply(DeserializeGuard(Ok(gpu_pool()))));
     writer.apply_watcher_event(&Event::InitDone);
     let (client, api) = ScriptedApi::new();
-    let (rooms, kept) = watch::channel(Arc::default());
+    let (rooms, kept) = watch::channel(None);
     let (changing, changed) = watch::channel(());
     let (trouble, troubles) = watch::channel(Arc::default());
     let (stopping, stopped) = watch::channel(false);
@@ -121,7 +121,7 @@ impl Keeper {
             0 => WarmRooms::new(),
             parts => WarmRooms::from([("gpu".to_owned(), room(parts))]),
         };
-        self.rooms.send_replace(Arc::new(rooms));
+        self.rooms.send_replace(Some(Arc::new(rooms)));
     }
 
     /// The next call, as method and number of placeholders.
@@ -166,6 +166,8 @@ fn stored(generation: i64) -> Value {
 #[tokio::test(start_paused = true)]
 async fn room_is_written_once_when_it_changes_and_taken_away_when_none_is_wanted() {
     let mut keeper = keeper();
+    keeper.nothing_for(60).await;
+    keeper.want(0);
     keeper.expect("GET", 200, &list(&[])).await;
     keeper.nothing_for(3_600).await;
     keeper.want(2);
@@ -207,6 +209,7 @@ async fn what_somebody_changed_or_deleted_is_written_again_within_minutes() {
 #[tokio::test(start_paused = true)]
 async fn what_another_process_left_is_deleted() {
     let mut keeper = keeper();
+    keeper.want(0);
     keeper.expect("GET", 200, &list(&[4])).await;
     keeper.expect("DELETE", 404, &status(404, "NotFound")).await;
     keeper.nothing_for(3_600).await;
