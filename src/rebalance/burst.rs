@@ -149,7 +149,10 @@ impl State {
 
     /// What room is to be kept now, by pool. Nothing where no demand rose within the hour, or none may rise again.
     pub fn rooms(&mut self, now_ms: u64) -> Vec<Room> {
-        let Some(plan) = self.plan.take().filter(|_| !self.keeps.is_empty()) else {
+        if self.keeps.is_empty() {
+            return Vec::new();
+        }
+        let Some(plan) = self.plan.take() else {
             return Vec::new();
         };
         let mut wanted: BTreeMap<u32, Vec<Wanted>> = BTreeMap::new();

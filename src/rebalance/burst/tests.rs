@@ -176,7 +176,9 @@ fn bursts_decide_nothing() {
     without.state.keep_rooms(Vec::new());
     for loads in [[6, 6], [14, 3], [2, 16], [5, 5]] {
         with.load(&loads, 90).rooms();
-        without.load(&loads, 90);
+        without.load(&loads, 90).rooms();
+        assert_eq!(without.state.plan, with.state.plan, "{loads:?}");
+        assert!(with.state.plan.is_some(), "asking for rooms leaves the plan in force");
         assert_eq!(with.fixture.replicas, without.fixture.replicas, "{loads:?}");
     }
 }
