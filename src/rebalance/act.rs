@@ -201,12 +201,12 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize, way: Optio
             capacity: demand::capacity(variant),
             price: price(variant),
             reliable,
-            dry: seen.dry.is_some(),
+            dry: seen.dry().is_some(),
             contested: context.waited.contests(variant.pool, pipeline),
         });
         let due = (seen.pending).overdue_ms(now_ms, seen.patience_ms(variant, state.pace_permille));
         let dry = seen
-            .dry
+            .dry()
             .map(|dry: Dry| dry.until_ms)
             .filter(|&until_ms| until_ms > now_ms);
         overdue_ms = [overdue_ms, due, dry, seen.grace_ms()].into_iter().flatten().min();
@@ -285,7 +285,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize, way: Optio
         let grows = moves.iter().any(|one| one.to > one.from);
         let probing = moves.iter().any(|one| {
             let memory = state.variants.get(one.variant.0 as usize);
-            one.to > one.from && memory.is_some_and(|memory| memory.dry.is_some_and(|dry| dry.probing(now_ms)))
+            one.to > one.from && memory.is_some_and(|memory| memory.dry().is_some_and(|dry| dry.probing(now_ms)))
         });
         let rejected = report
             .not_used

@@ -52,10 +52,10 @@ impl State {
             return 1_000;
         }
         let all = || self.world.variants.iter().zip(&self.variants);
-        let late = |seen: &VariantMemory| seen.pending.oldest_ms(now_ms).filter(|_| seen.dry.is_none());
+        let late = |seen: &VariantMemory| seen.pending.oldest_ms(now_ms).filter(|_| seen.dry().is_none());
         startup::pace(
             &self.world,
-            all().map(|(variant, seen)| (variant, &seen.startup, late(seen))),
+            all().map(|(variant, seen)| (variant, seen.startup(), late(seen))),
             now_ms,
         )
     }

@@ -5,6 +5,8 @@
 //! a mean `m` of requests by `√m`; three times that is noise without any history. And a spike that was there before, and that
 //! neither the average before it nor the one after it bore out, is noise from then on.
 
+use std::collections::VecDeque;
+
 use super::demand::{Range, Rescale, cut};
 
 /// Parts of a window.
@@ -46,13 +48,11 @@ impl Bucket {
     }
 }
 
-/// A sliding average in a ring of fixed size: nothing is allocated.
+/// A sliding average.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Average {
-    ring: [Bucket; BUCKETS],
-    /// Where the newest bucket is, and how many there are.
-    newest: usize,
-    len: usize,
+    /// Oldest first, at most [`BUCKETS`]. Most stages stand still, and then there is one.
+    buckets: VecDeque<Bucket>,
     taken_ms: Option<u64>,
     pub(super) mean: Option<Range>,
     /// A value that has not changed, and since when.
@@ -70,7 +70,7 @@ impl Average {
 
     /// What the values are measured in has changed.
     pub(super) fn rescale(&mut self, ratio: Rescale) {
-        for bucket in &mut self.ring {
+        for bucket in &mut self.buckets {
             bucket.mean = ratio.of_range(bucket.mean);
             bucket.peak = ratio.of(bucket.peak);
             bucket.before = ratio.of(bucket.before);
@@ -82,7 +82,8 @@ impl Average {
 
     /// The values come to an end; how noisy they were stays known.
     pub(super) fn pause(&mut self) {
-        (self.len, self.taken_ms, self.mean, self.still) = (0, None, None, None);
+        self.buckets.clear();
+        (self.taken_ms, self.mean, self.still) = (None, None, None);
     }
 
     /// Adds what is seen now and returns the average of the last `window_ms`. Without a window it is what is seen.
@@ -124,39 +125,34 @@ impl Average {
 
     /// All the window holds is one value.
     fn settle(&mut self, now_ms: u64, window_ms: u64, seen: Range) {
-        self.len = 1;
-        if let Some(only) = self.ring.get_mut(self.newest) {
-            *only = Bucket {
-                start_ms: now_ms,
-                span_ms: window_ms,
-                mean: seen,
-                peak: seen.low,
-                before: seen.low,
-            };
-        }
+        self.buckets.clear();
+        self.buckets.shrink_to(1);
+        self.buckets.push_back(Bucket {
+            start_ms: now_ms,
+            span_ms: window_ms,
+            mean: seen,
+            peak: seen.low,
+            before: seen.low,
+        });
     }
 
     fn enter(&mut self, now_ms: u64, window_ms: u64, span_ms: u64, seen: Range) {
         let width_ms = (window_ms / BUCKETS as u64).max(1);
         let average = self.mean.unwrap_or(seen).low;
         let open = self
-            .buckets()
-            .next()
+            .buckets
+            .back()
             .is_some_and(|newest| newest.span_ms < width_ms && now_ms < newest.start_ms.saturating_add(width_ms));
         if !open {
-            if self.len == BUCKETS {
+            if self.buckets.len() == BUCKETS {
                 self.drop_oldest();
             }
-            self.newest = (self.newest + 1) % BUCKETS;
-            self.len += 1;
-            if let Some(slot) = self.ring.get_mut(self.newest) {
-                *slot = Bucket {
-                    start_ms: now_ms.saturating_sub(span_ms),
-                    ..Bucket::default()
-                };
-            }
+            self.buckets.push_back(Bucket {
+                start_ms: now_ms.saturating_sub(span_ms),
+                ..Bucket::default()
+            });
         }
-        if let Some(newest) = self.ring.get_mut(self.newest) {
+        if let Some(newest) = self.buckets.back_mut() {
             newest.add(span_ms, seen, average);
         }
     }
@@ -164,11 +160,12 @@ impl Average {
     /// What is older than the window leaves it.
     fn leave(&mut self, window_ms: u64) {
         let whole_ms = self
-            .buckets()
+            .buckets
+            .iter()
             .fold(0_u64, |sum, bucket| sum.saturating_add(bucket.span_ms));
         let mut excess_ms = whole_ms.saturating_sub(window_ms);
         while excess_ms > 0 {
-            let Some(oldest) = self.ring.get_mut(oldest(self.newest, self.len)) else {
+            let Some(oldest) = self.buckets.front_mut() else {
                 return;
             };
             if oldest.span_ms > excess_ms {
@@ -182,12 +179,7 @@ impl Average {
 
     /// A spike that neither what came before nor what came after bears out is noise.
     fn drop_oldest(&mut self) {
-        let gone = self
-            .ring
-            .get(oldest(self.newest, self.len))
-            .copied()
-            .unwrap_or_default();
-        self.len = self.len.saturating_sub(1);
+        let gone = self.buckets.pop_front().unwrap_or_default();
         let after = self.sum().low;
         self.spikes.0 = self.spikes.0.max(gone.peak.saturating_sub(gone.before.max(after)));
     }
@@ -200,14 +192,9 @@ impl Average {
         }
     }
 
-    /// The newest first.
-    fn buckets(&self) -> impl Iterator<Item = &Bucket> {
-        (0..self.len).filter_map(|back| self.ring.get((self.newest + BUCKETS - back) % BUCKETS))
-    }
-
     fn sum(&self) -> Range {
         let (mut low, mut high, mut span_ms) = (0_u128, 0_u128, 0_u128);
-        for bucket in self.buckets() {
+        for bucket in &self.buckets {
             low += u128::from(bucket.mean.low) * u128::from(bucket.span_ms);
             high += u128::from(bucket.mean.high) * u128::from(bucket.span_ms);
             span_ms += u128::from(bucket.span_ms);
@@ -217,11 +204,6 @@ impl Average {
             high: cut(high / span_ms.max(1)),
         }
     }
-}
-
-/// Where the oldest of `len` buckets is.
-fn oldest(newest: usize, len: usize) -> usize {
-    (newest + BUCKETS + 1 - len.clamp(1, BUCKETS)) % BUCKETS
 }
 
 #[cfg(test)]

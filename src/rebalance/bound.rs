@@ -29,7 +29,7 @@ pub(super) fn bound(state: &mut State, now_ms: u64) -> bool {
             || stage.down_percent_per_minute == 0;
         let mut bounds: Vec<Bound> = Vec::with_capacity(declared.len());
         for (variant, seen) in declared.iter().zip(variants.iter()) {
-            let upper = match seen.dry {
+            let upper = match seen.dry() {
                 Some(dry) if dry.probing(now_ms) => dry.ready.max(seen.ready()).saturating_add(1),
                 Some(_) => seen.ready(),
                 None => {

@@ -95,7 +95,7 @@ impl State {
     /// Whether a stage adds nothing on a pool that did not deliver, but for one replica that tries again.
     pub fn is_dry(&self, variant: VariantIdx) -> bool {
         let seen = self.variants.get(variant.0 as usize);
-        seen.is_some_and(|seen| seen.dry.is_some())
+        seen.is_some_and(|seen| seen.dry().is_some())
     }
 
     /// What a stage went by, as of `now_ms`; absent for an index the world does not have.
@@ -160,7 +160,7 @@ impl State {
             HoldReason::MetricsStale => Some(memory.silent_since_ms?.saturating_add(stage.signal_loss_ms)),
             // Then a pool is tried again.
             HoldReason::NoCapacity => {
-                let dry = variants.filter_map(|(_, seen)| Some(seen.dry?.until_ms));
+                let dry = variants.filter_map(|(_, seen)| Some(seen.dry()?.until_ms));
                 dry.filter(|&until_ms| until_ms > now_ms).min()
             }
             // Then the pool counts as dry.
@@ -193,7 +193,7 @@ fn of_variant(variant: &Variant, seen: &VariantMemory) -> VariantAccount {
         reliable: false,
         room: 0,
         alone: 0,
-        dry: seen.dry.map(|dry| (dry.until_ms, dry.reason)),
+        dry: seen.dry().map(|dry| (dry.until_ms, dry.reason)),
     }
 }
 
@@ -208,7 +208,7 @@ fn needs(
     let mut needs = Vec::new();
     let mut add = |driver, asks| needs.push(Need { driver, asks });
     let fresh: Vec<(&Variant, Reading)> = (declared.iter().zip(seen))
-        .filter_map(|(variant, seen)| Some((variant, seen.reading?)))
+        .filter_map(|(variant, seen)| Some((variant, seen.reading()?)))
         .filter(|(_, reading)| now_ms.saturating_sub(reading.taken_ms) <= stage.reading_age_ms_max)
         .collect();
     let sum = |part: &dyn Fn(&Reading) -> Option<Reading>| {

@@ -19,6 +19,7 @@ use super::learn::estimate::{Estimate, Stride};
 use super::learn::{enough, follows, is_whole, settled_ms, steady};
 use super::plan::variants_of;
 use super::state::State;
+use super::variant_memory::VariantMemory;
 use super::world::{Edge, Key, Learned, Reading};
 
 /// Nothing that is learned here comes back on what it is learned from: it may go as far as it is found to be.
@@ -172,7 +173,7 @@ fn newest_ms(state: &State, at: usize) -> Option<u64> {
     let variants = state.variants.get(variants_of(&state.world, at))?;
     variants
         .iter()
-        .filter_map(|seen| seen.reading)
+        .filter_map(VariantMemory::reading)
         .map(|reading| reading.taken_ms)
         .max()
 }
@@ -201,7 +202,7 @@ fn seen(state: &State, at: usize, now_ms: u64) -> Option<Seen> {
         let fresh = |reading: &Reading| {
             now_ms.saturating_sub(reading.taken_ms) <= stage.reading_age_ms_max && reading.taken_ms >= settled_ms
         };
-        let reading = seen.reading.filter(fresh)?;
+        let reading = seen.reading().filter(fresh)?;
         let whole = is_whole(seen, variant, &reading) || seeded(Bug::FanOutFromQueue);
         let rate = reading.rate_millis.filter(|_| whole)?.min(super::demand::UNITS_MAX);
         let system = reading

@@ -13,7 +13,8 @@ pub(super) enum Extreme {
     Highest,
 }
 
-/// The extreme of a value over the last while, in at most `BUCKETS + 2` entries.
+/// The extreme of a value over the last while, in at most `BUCKETS + 2` entries. A bucket that a newer one outdoes can be the
+/// extreme no more and is forgotten: of a value that stands still one is left.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
     extreme: Extreme,
@@ -63,6 +64,11 @@ impl Window {
         match (merged, self.buckets.last_mut()) {
             (Some(merged), Some(last)) => last.1 = merged,
             _ => self.buckets.push((start, value)),
+        }
+        while let [.., (_, older), (_, newest)] = *self.buckets.as_slice()
+            && self.pick(older, newest) == newest
+        {
+            self.buckets.remove(self.buckets.len() - 2);
         }
         // Bounded even if the window is edited while it is in use.
         let surplus = self.buckets.len().saturating_sub(usize::from(BUCKETS) + 2);
@@ -226,6 +232,8 @@ pub(super) struct Dry {
     pause_ms: u64,
     /// Ready replicas when it was found dry: one more and it has recovered.
     pub(super) ready: u32,
+    /// Since when a probe may go.
+    pub(super) probe_since_ms: Option<u64>,
 }
 
 impl Dry {
@@ -236,6 +244,7 @@ impl Dry {
                 return Self {
                     reason,
                     ready: dry.ready.min(ready),
+                    probe_since_ms: None,
                     ..dry
                 };
             }
@@ -247,6 +256,7 @@ impl Dry {
             until_ms: now_ms.saturating_add(pause_ms),
             pause_ms,
             ready,
+            probe_since_ms: None,
         }
     }
 
@@ -257,6 +267,7 @@ impl Dry {
             until_ms: now_ms,
             pause_ms: DRY_MS_FIRST,
             ready: 0,
+            probe_since_ms: None,
         }
     }
 
@@ -268,5 +279,36 @@ impl Dry {
     /// Forgotten: nobody needed a probe for as long as the longest pause.
     pub(super) fn faded(&self, now_ms: u64) -> bool {
         now_ms >= self.until_ms.saturating_add(DRY_MS_LAST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sim::Random;
+    use super::*;
+
+    const WINDOW_MS: u64 = 64_000;
+
+    #[test]
+    fn a_window_knows_its_extreme_and_forgets_what_can_be_it_no_more() {
+        let width_ms = WINDOW_MS / u64::from(BUCKETS);
+        for extreme in [Extreme::Lowest, Extreme::Highest] {
+            let (mut window, mut random, mut all) = (Window::new(extreme), Random::new(7), Vec::new());
+            for second in 0..2_000 {
+                let (now_ms, value) = (second * 1_000, random.within(1, 50));
+                all.push((now_ms - now_ms % width_ms, value));
+                let inside = all.iter().filter(|(start, _)| start + width_ms + WINDOW_MS > now_ms);
+                let inside = inside.map(|&(_, value)| value);
+                let expected = match extreme {
+                    Extreme::Lowest => inside.min(),
+                    Extreme::Highest => inside.max(),
+                };
+                assert_eq!(Some(window.push(now_ms, WINDOW_MS, value)), expected);
+            }
+            for second in 2_000..2_100 {
+                window.push(second * 1_000, WINDOW_MS, 10);
+            }
+            assert_eq!(window.buckets.len(), 1, "it stands still");
+        }
     }
 }

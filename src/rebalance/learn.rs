@@ -276,17 +276,16 @@ pub(super) fn learn(state: &mut State, at: usize, now_ms: u64) {
     ) else {
         return;
     };
-    let news = |seen: &VariantMemory| seen.reading.filter(|reading| reading.taken_ms > seen.taught_ms);
-    if !variants.iter().any(|seen| news(seen).is_some()) {
+    if !variants.iter().any(|seen| seen.lesson().is_some()) {
         return;
     }
     let settled_ms = settled_ms(variants);
     let mut found: Vec<(usize, u64)> = Vec::new();
     for ((site, variant), seen) in range.zip(declared).zip(variants) {
-        let Some(reading) = news(seen) else {
+        let Some(reading) = seen.lesson() else {
             continue;
         };
-        seen.taught_ms = reading.taken_ms;
+        seen.taught();
         let fresh = now_ms.saturating_sub(reading.taken_ms) <= age_ms_max && reading.taken_ms >= settled_ms;
         if !fresh || variant.capacity_millis == 0 || !is_whole(seen, variant, &reading) {
             if let Some(capacity) = seen.capacity.as_mut() {
@@ -344,7 +343,9 @@ fn shown(state: &State, at: usize) -> Shown {
         return Shown { parts: Vec::new() };
     };
     let part = |(variant, seen): (&Variant, &VariantMemory)| {
-        let reading = seen.reading.filter(|reading| seen.ready() > 0 || reading.sampled > 0)?;
+        let reading = seen
+            .reading()
+            .filter(|reading| seen.ready() > 0 || reading.sampled > 0)?;
         let (measured, wide) = demand::worth(variant, &reading);
         (wide > 0).then_some((demand::capacity(variant), measured, wide))
     };

@@ -114,7 +114,7 @@ fn limit(
         return Some(NotUsed::Excluded);
     }
     if count >= memory.bound.upper
-        && let Some(dry) = memory.dry
+        && let Some(dry) = memory.dry()
     {
         return Some(NotUsed::DryUntil(dry.until_ms, dry.reason));
     }

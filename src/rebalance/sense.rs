@@ -150,7 +150,7 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
     let (mut partly, mut wholly) = (false, true);
     let newest_ms = variants
         .iter()
-        .filter_map(|seen| seen.reading)
+        .filter_map(VariantMemory::reading)
         .map(|reading| reading.taken_ms)
         .max();
     for (variant, seen) in declared.iter().zip(variants) {
@@ -160,10 +160,10 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
             startup_ms = seen.startup_ms(variant).max(startup_ms);
         }
         ready_total = ready_total.saturating_add(ready);
-        senses.taken_ms = senses.taken_ms.max(seen.reading.map(|reading| reading.taken_ms));
+        senses.taken_ms = senses.taken_ms.max(seen.reading().map(|reading| reading.taken_ms));
         let stale_ms = |taken_ms: u64| taken_ms.saturating_add(stage.reading_age_ms_max).saturating_add(1);
         let fresh = seen
-            .reading
+            .reading()
             .filter(|reading| now_ms < stale_ms(reading.taken_ms) || seeded(Bug::StaleIsFresh));
         match fresh {
             // Whoever left took the load along to the others: their newer readings have it.
@@ -184,7 +184,7 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
                     let rate = demand::rate(stage, &reading, load);
                     arriving = arriving.zip(rate).map(|(sum, rate)| sum.plus(rate));
                 }
-                idle &= seen.idle_readings
+                idle &= seen.idle_readings()
                     >= if seeded(Bug::IdleAtOnce) {
                         1
                     } else {

@@ -45,7 +45,7 @@ pub(super) const PACE_PERMILLE_MAX: u64 = 8_000;
 const RECENT_MS: u64 = 120_000;
 
 /// Start-up times of one variant.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Startup {
     /// The time that ratios are of; another one starts anew.
     declared_ms: u64,
@@ -61,6 +61,16 @@ pub(super) struct Startup {
 }
 
 impl Startup {
+    /// Nothing has been started yet.
+    pub(super) const NONE: Self = Self {
+        declared_ms: 0,
+        weights: [0; RATIOS.len()],
+        seen: 0,
+        recalled: (0, 0),
+        declared_counts: false,
+        last: None,
+    };
+
     /// A replica that was asked for got Ready after `took_ms`: how fast its pool is these minutes.
     pub(super) fn noted(&mut self, declared_ms: u64, took_ms: u64, now_ms: u64) {
         let expected_ms = self.expected_ms(declared_ms);
@@ -80,7 +90,7 @@ impl Startup {
             *self = Self {
                 declared_ms,
                 last: self.last,
-                ..Self::default()
+                ..Self::NONE
             };
             self.count_declared();
         }
@@ -130,7 +140,7 @@ impl Startup {
             declared_ms: declared_ms.max(1),
             seen: learned.samples,
             last: self.last,
-            ..Self::default()
+            ..Self::NONE
         };
         let weight = u16::try_from(learned.samples)
             .unwrap_or(u16::MAX)
@@ -183,6 +193,12 @@ impl Startup {
             }
         }
         declared_ms
+    }
+}
+
+impl Default for Startup {
+    fn default() -> Self {
+        Self::NONE
     }
 }
 

@@ -143,7 +143,7 @@ impl State {
             } => {
                 let startup_ms = self.declared_startup_ms(*variant);
                 if let Some(memory) = self.variant(*variant) {
-                    memory.startup.observe(startup_ms, *took_ms, *found);
+                    memory.started(startup_ms, *took_ms, *found);
                 }
             }
             Event::Leaving { variant, count } => {
@@ -181,7 +181,7 @@ impl State {
         let range = variants_of(&self.world, stage);
         let seen = self.variants.get(range.clone()).unwrap_or_default().iter();
         let mut pairs = self.world.variants.get(range).unwrap_or_default().iter().zip(seen);
-        pairs.any(|(variant, seen)| seen.reading.is_some_and(|reading| seen.saturated(variant, &reading)))
+        pairs.any(|(variant, seen)| seen.reading().is_some_and(|reading| seen.saturated(variant, &reading)))
     }
 
     fn variant(&mut self, variant: VariantIdx) -> Option<&mut VariantMemory> {

@@ -7,6 +7,7 @@ use super::{State, step};
 
 mod crowd;
 mod cycle;
+mod lean;
 mod shared;
 mod sleep;
 

@@ -12,7 +12,8 @@ use super::world::{DryReason, Learned, Reading, Variant};
 /// How long a write may take to be observed before what is observed counts again.
 const WRITE_GRACE_MS: u64 = 5_000;
 
-/// What is remembered of a variant.
+/// What is remembered of a variant. Most stages run on one or two of the pools that they may use: what only a variant that
+/// has run needs is apart.
 #[derive(Clone, Debug, Default)]
 pub(super) struct VariantMemory {
     /// Observed `spec.replicas`; absent until first seen.
@@ -25,24 +26,31 @@ pub(super) struct VariantMemory {
     /// A write that is not observed yet: the new value, and when it was decided.
     asked: Option<(u32, u64)>,
     pub(super) pending: Pending,
-    pub(super) startup: Startup,
+    /// Absent until a replica started.
+    startup: Option<Box<Startup>>,
     /// What is learned of a replica's capacity; absent until a reading teaches.
     pub(super) capacity: Option<Box<Capacity>>,
-    /// The newest reading that was looked at for that.
-    pub(super) taught_ms: u64,
-    pub(super) dry: Option<Dry>,
-    probe_since_ms: Option<u64>,
-    pub(super) reading: Option<Reading>,
+    dry: Option<Box<Dry>>,
+    heard: Option<Box<Heard>>,
     /// Readings by the signals beside the stage's own, in their order; as long as any was seen.
     pub(super) also: Vec<Option<Reading>>,
-    waiting_before: Option<u64>,
-    /// Idle readings in a row.
-    pub(super) idle_readings: u32,
     pub(super) bound: Bound,
     /// Its pool lost all it had while replicas ran there: one probe goes back first.
     lost: bool,
     /// What the last plan wanted here.
     pub(super) planned: Option<u32>,
+}
+
+/// What a variant's own signal said last.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    reading: Reading,
+    /// What waited at the reading before.
+    waiting_before: Option<u64>,
+    /// Idle readings in a row.
+    idle_readings: u32,
+    /// The newest reading that was looked at for what it teaches.
+    taught_ms: u64,
 }
 
 impl VariantMemory {
@@ -104,39 +112,83 @@ impl VariantMemory {
         self.pending.observe(now_ms, to.saturating_sub(self.ready), change);
     }
 
+    /// The newest reading.
+    pub(super) fn reading(&self) -> Option<Reading> {
+        self.heard.as_ref().map(|heard| heard.reading)
+    }
+
+    /// Idle readings in a row.
+    pub(super) fn idle_readings(&self) -> u32 {
+        self.heard.as_ref().map_or(0, |heard| heard.idle_readings)
+    }
+
+    /// The newest reading if it has not been looked at for what it teaches.
+    pub(super) fn lesson(&self) -> Option<Reading> {
+        let heard = self.heard.as_ref()?;
+        (heard.reading.taken_ms > heard.taught_ms).then_some(heard.reading)
+    }
+
+    /// The newest reading has been looked at.
+    pub(super) fn taught(&mut self) {
+        if let Some(heard) = &mut self.heard {
+            heard.taught_ms = heard.reading.taken_ms;
+        }
+    }
+
+    fn waiting_before(&self) -> Option<u64> {
+        self.heard.as_ref()?.waiting_before
+    }
+
+    /// Its pool does not deliver.
+    pub(super) fn dry(&self) -> Option<Dry> {
+        self.dry.as_deref().copied()
+    }
+
+    /// How long its replicas take to start.
+    pub(super) fn startup(&self) -> &Startup {
+        static NONE: Startup = Startup::NONE;
+        self.startup.as_deref().unwrap_or(&NONE)
+    }
+
+    /// See [`Startup::observe`].
+    pub(super) fn started(&mut self, declared_ms: u64, took_ms: u64, found: bool) {
+        let startup = self.startup.get_or_insert_default();
+        startup.observe(declared_ms, took_ms, found);
+    }
+
     /// Whether its demand is at least what is seen, and nobody can tell how much more.
     pub(super) fn saturated(&self, variant: &Variant, reading: &Reading) -> bool {
-        demand::saturated(variant, reading, self.waiting_before)
+        demand::saturated(variant, reading, self.waiting_before())
     }
 
     /// Demand that it may hide.
     pub(super) fn hidden(&self, variant: &Variant, reading: &Reading, shown: u64) -> u64 {
-        demand::hidden(variant, reading, self.waiting_before, shown)
+        demand::hidden(variant, reading, self.waiting_before(), shown)
     }
 
     /// Expected time from the creation of a pod to its first readiness, milliseconds.
     pub(super) fn startup_ms(&self, variant: &Variant) -> u64 {
-        self.startup.expected_ms(variant.startup_ms)
+        self.startup().expected_ms(variant.startup_ms)
     }
 
     /// What nine in ten starts take at most, milliseconds.
     pub(super) fn startup_slow_ms(&self, variant: &Variant) -> u64 {
-        self.startup.slow_ms(variant.startup_ms)
+        self.startup().slow_ms(variant.startup_ms)
     }
 
     /// After so long a pending replica is taken for not coming.
     pub(super) fn patience_ms(&self, variant: &Variant, pace_permille: u64) -> u64 {
-        self.startup.patience_ms(variant.startup_ms, pace_permille)
+        self.startup().patience_ms(variant.startup_ms, pace_permille)
     }
 
     /// The same, and what it rests on.
     pub(super) fn startup_learned(&self, declared_ms: u64) -> Learned {
-        self.startup.learned(declared_ms)
+        self.startup().learned(declared_ms)
     }
 
     /// Takes back what was learned of start-up times before a restart.
     pub(super) fn recall_startup(&mut self, declared_ms: u64, learned: &Learned) {
-        self.startup.recall(declared_ms, learned);
+        self.startup.get_or_insert_default().recall(declared_ms, learned);
     }
 
     pub(super) fn observe(&mut self, desired: u32, ready: u32, startup_ms: u64, now_ms: u64) -> Option<Trigger> {
@@ -169,11 +221,11 @@ impl VariantMemory {
             .observe(now_ms, self.desired().saturating_sub(ready), change);
         // What waits for room says nothing about starting.
         if let Some(took_ms) = took_ms.filter(|_| self.dry.is_none()) {
-            self.startup.noted(startup_ms, took_ms, now_ms);
+            let startup = self.startup.get_or_insert_default();
+            startup.noted(startup_ms, took_ms, now_ms);
         }
         if self.recovers(now_ms, more_ready) {
             self.dry = None;
-            self.probe_since_ms = None;
             found = found.or(Some(Trigger::CapacityGained));
         }
         found
@@ -198,20 +250,27 @@ impl VariantMemory {
             ..reading
         };
         // A reading is as old as its oldest part: while one pod is silent, those of the others come under the same time.
-        let newer = self.reading.is_none_or(|before| before.taken_ms < reading.taken_ms);
-        let other = self
-            .reading
-            .is_some_and(|before| before.taken_ms == reading.taken_ms && before != reading);
+        let before = self.reading();
+        let newer = before.is_none_or(|before| before.taken_ms < reading.taken_ms);
+        let other = before.is_some_and(|before| before.taken_ms == reading.taken_ms && before != reading);
         if !(newer || other) || !demand::speaks(&reading) {
             return;
         }
-        self.waiting_before = self.reading.and_then(|before| before.waiting_millis);
-        self.idle_readings = if demand::idle(&reading) {
-            self.idle_readings.saturating_add(u32::from(newer))
+        let idle_readings = if demand::idle(&reading) {
+            self.idle_readings().saturating_add(u32::from(newer))
         } else {
             0
         };
-        self.reading = Some(reading);
+        let heard = Heard {
+            reading,
+            waiting_before: before.and_then(|before| before.waiting_millis),
+            idle_readings,
+            taught_ms: self.heard.as_ref().map_or(0, |heard| heard.taught_ms),
+        };
+        match &mut self.heard {
+            Some(known) => **known = heard,
+            None => self.heard = Some(Box::new(heard)),
+        }
     }
 
     /// Its pool could take `before` replicas in all, and can take `after` now.
@@ -223,7 +282,7 @@ impl VariantMemory {
         // Replicas that got through it prove the pool better than a probe would.
         let gone = std::mem::take(&mut self.lost) && self.ready() == 0;
         if gone && self.dry.is_none() {
-            self.dry = Some(Dry::returning(now_ms));
+            self.dry = Some(Box::new(Dry::returning(now_ms)));
         } else if after > before
             && let Some(dry) = self.dry.as_mut().filter(|dry| dry.reason != DryReason::CannotStart)
         {
@@ -233,8 +292,7 @@ impl VariantMemory {
     }
 
     pub(super) fn dries(&mut self, reason: DryReason, now_ms: u64) {
-        self.dry = Some(Dry::again(self.dry, now_ms, reason, self.ready()));
-        self.probe_since_ms = None;
+        self.dry = Some(Box::new(Dry::again(self.dry(), now_ms, reason, self.ready())));
     }
 
     /// What time alone changes: writes that got lost, probes that do not come, memory that fades.
@@ -249,21 +307,21 @@ impl VariantMemory {
             let change = if fewer { Change::Withdrawn } else { Change::Found };
             self.pending.observe(now_ms, pending, change);
         }
-        let dry = self.dry?;
+        let dry = self.dry.as_mut()?;
         if dry.faded(now_ms) {
             self.dry = None;
-            self.probe_since_ms = None;
             return Some(Trigger::CapacityGained);
         }
         if !dry.probing(now_ms) {
             return None;
         }
-        if self.probe_since_ms.is_none() {
-            self.probe_since_ms = Some(now_ms);
+        if dry.probe_since_ms.is_none() {
+            dry.probe_since_ms = Some(now_ms);
             return Some(Trigger::CapacityGained);
         }
         if self.pending.overdue(now_ms, patience_ms) > 0 {
-            self.dries(dry.reason, now_ms);
+            let reason = dry.reason;
+            self.dries(reason, now_ms);
             return Some(Trigger::CapacityLost);
         }
         None
