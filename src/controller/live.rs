@@ -7,11 +7,12 @@
 mod body;
 mod store;
 mod wire;
+mod words;
 mod workload;
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -23,6 +24,7 @@ use serde_json::Value;
 use self::body::Body;
 pub use self::store::{Children, News, Writer};
 pub use self::wire::Wire;
+use self::words::Words;
 pub use self::workload::Workload;
 
 /// A kind that tiercel writes.
@@ -31,10 +33,20 @@ pub trait Kind:
 {
     /// What is read of it beside its identity.
     type Facts: for<'a> From<wire::Source<'a>> + Clone + fmt::Debug + Send + Sync + 'static;
+
+    /// A word of its facts that many have in common.
+    fn common_word(facts: &mut Self::Facts) -> Option<&mut Arc<str>> {
+        let _ = facts;
+        None
+    }
 }
 
 impl Kind for Deployment {
     type Facts = Workload;
+
+    fn common_word(facts: &mut Workload) -> Option<&mut Arc<str>> {
+        facts.writer.as_mut()
+    }
 }
 
 impl Kind for Service {
@@ -54,9 +66,9 @@ pub struct Live<K: Kind> {
     /// Its name.
     pub name: Box<str>,
     /// Its namespace.
-    pub namespace: Box<str>,
+    pub namespace: Arc<str>,
     /// Its UID; empty if it says none.
-    pub uid: Box<str>,
+    pub uid: Arc<str>,
     /// Its version; empty if it says none.
     pub resource_version: Box<str>,
     /// It is being deleted.
@@ -64,13 +76,13 @@ pub struct Live<K: Kind> {
     /// Who controls it.
     pub controller: Option<Controller>,
     /// The pipeline that its label names.
-    pub pipeline: Option<Box<str>>,
+    pub pipeline: Option<Arc<str>>,
     /// The stage that its label names.
-    pub stage: Option<Box<str>>,
+    pub stage: Option<Arc<str>>,
     /// The stage's identity that its label names.
-    pub stage_id: Option<Box<str>>,
+    pub stage_id: Option<Arc<str>>,
     /// The pool that its label names.
-    pub pool: Option<Box<str>>,
+    pub pool: Option<Arc<str>>,
     /// What is read of its kind.
     pub facts: K::Facts,
     body: Mutex<Body>,
@@ -81,9 +93,9 @@ pub struct Live<K: Kind> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Controller {
     /// The owner's name.
-    pub name: Box<str>,
+    pub name: Arc<str>,
     /// The owner's UID.
-    pub uid: Box<str>,
+    pub uid: Arc<str>,
 }
 
 impl<K: Kind> Live<K> {
@@ -96,6 +108,19 @@ impl<K: Kind> Live<K> {
     /// annotations.
     pub fn is_as(&self, fingerprint: u64, wanted: &Value) -> bool {
         self.body().is_as(fingerprint, wanted)
+    }
+
+    /// Shares with others what they say too.
+    fn share(&mut self, words: &mut Words) {
+        let labels = [&mut self.pipeline, &mut self.stage, &mut self.stage_id, &mut self.pool];
+        let owner = self
+            .controller
+            .iter_mut()
+            .flat_map(|owner| [&mut owner.name, &mut owner.uid]);
+        let all = labels.into_iter().flatten().chain(owner);
+        for word in all.chain(K::common_word(&mut self.facts)).chain([&mut self.namespace]) {
+            words.share(word);
+        }
     }
 
     /// Takes over what is known of an older version if it says the same; else packs what it says.

@@ -20,7 +20,7 @@ pub struct PipelineView {
     /// By stage name.
     pub stages: BTreeMap<String, StageView>,
     /// The last decisions, newest first.
-    pub decisions: VecDeque<DecisionSummary>,
+    pub decisions: VecDeque<Arc<DecisionSummary>>,
     /// What becomes of the latency objective; absent without one.
     pub objective: Option<Prospect>,
     /// What all pipelines of the namespace take while that is more than they may: millionths per hour, and milliwatts.

@@ -124,6 +124,16 @@ pub fn watch_pipelines(
     let stream = events.modify(|object: &mut DeserializeGuard<TieredPipeline>| {
         object.meta_mut().managed_fields = None;
         object.annotations_mut().retain(|key, _| key == labels::PAUSE);
+        // A list is read into twice the room it may need.
+        if let Ok(pipeline) = &mut object.0 {
+            pipeline.spec.stages.shrink_to_fit();
+            if let Some(status) = &mut pipeline.status {
+                status.stages.shrink_to_fit();
+                status.stages.iter_mut().for_each(|stage| stage.pools.shrink_to_fit());
+                status.decisions.shrink_to_fit();
+                status.conditions.shrink_to_fit();
+            }
+        }
     });
     (store, stream.reflect(writer))
 }

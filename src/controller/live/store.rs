@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 
-use super::{Kind, Live, Wire};
+use super::{Kind, Live, Wire, Words};
 
 /// The children of one kind, shared by everything that reads.
 pub struct Children<K: Kind> {
@@ -31,6 +31,7 @@ pub struct Writer<K: Kind> {
     shelf: Arc<RwLock<Shelf<K>>>,
     /// What a list has shown so far.
     listed: Shelf<K>,
+    words: Words,
     filled: watch::Sender<bool>,
 }
 
@@ -46,8 +47,8 @@ pub enum News<K: Kind> {
 }
 
 struct Shelf<K: Kind> {
-    places: HashMap<Box<str>, BTreeSet<ByName<K>>>,
-    owners: HashMap<Box<str>, Vec<Arc<Live<K>>>>,
+    places: HashMap<Arc<str>, BTreeSet<ByName<K>>>,
+    owners: HashMap<Arc<str>, Vec<Arc<Live<K>>>>,
 }
 
 impl<K: Kind> Default for Shelf<K> {
@@ -96,6 +97,7 @@ impl<K: Kind> Children<K> {
         let writer = Writer {
             shelf: Arc::clone(&shelf),
             listed: Shelf::default(),
+            words: Words::default(),
             filled: sender,
         };
         (Self { shelf, filled }, writer)
@@ -131,7 +133,8 @@ impl<K: Kind> Writer<K> {
     pub fn apply(&mut self, event: Event<Wire<K>>) -> News<K> {
         let write = || self.shelf.write().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Apply(wire) => {
+            Event::Apply(mut wire) => {
+                wire.live.share(&mut self.words);
                 let child = Arc::new(wire.live);
                 write().put(&child);
                 News::Of(child)
@@ -146,7 +149,8 @@ impl<K: Kind> Writer<K> {
                 News::None
             }
             Event::InitApply(wire) => {
-                let child = wire.live;
+                let mut child = wire.live;
+                child.share(&mut self.words);
                 {
                     let known = self.shelf.read().unwrap_or_else(PoisonError::into_inner);
                     child.settle(known.get(&child).map(AsRef::as_ref));

@@ -199,18 +199,21 @@ impl<'de, K: Kind> Deserialize<'de> for Live<K> {
         Ok(Self {
             facts: facts.into(),
             name: meta.name,
-            namespace: meta.namespace,
-            uid: meta.uid,
+            namespace: meta.namespace.into(),
+            uid: meta.uid.into(),
             resource_version: meta.resource_version,
             leaving: meta.deletion_timestamp.is_some(),
             controller: owners
                 .filter(|owner| owner.controller == Some(true))
-                .map(|RawOwner { name, uid, .. }| Controller { name, uid })
+                .map(|RawOwner { name, uid, .. }| Controller {
+                    name: name.into(),
+                    uid: uid.into(),
+                })
                 .next(),
-            pipeline: labels.remove(labels::PIPELINE),
-            stage: labels.remove(labels::STAGE),
-            stage_id: labels.remove(labels::STAGE_ID),
-            pool: labels.remove(labels::POOL),
+            pipeline: labels.remove(labels::PIPELINE).map(Into::into),
+            stage: labels.remove(labels::STAGE).map(Into::into),
+            stage_id: labels.remove(labels::STAGE_ID).map(Into::into),
+            pool: labels.remove(labels::POOL).map(Into::into),
             body: Mutex::new(Body::new(&Value::Object(object))),
             kind: PhantomData,
         })

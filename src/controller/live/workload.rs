@@ -1,5 +1,7 @@
 //! What is read of a Deployment: its replicas, and who writes them.
 
+use std::sync::Arc;
+
 use super::wire::Source;
 use crate::api::labels;
 
@@ -11,7 +13,7 @@ pub struct Workload {
     /// The rebalancer has claimed `spec.replicas`, as `managedFields` show.
     pub claimed: bool,
     /// The field manager that owns `spec.replicas`; of several, one that is not ours.
-    pub writer: Option<Box<str>>,
+    pub writer: Option<Arc<str>>,
     /// Generation of the spec.
     pub generation: Option<i64>,
     /// Generation that the status is about.

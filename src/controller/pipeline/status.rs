@@ -75,7 +75,7 @@ pub fn compute_status(
         stages,
         // A restarted operator has decided nothing yet; what was decided before it stays on record.
         decisions: match (view, previous) {
-            (Some(view), _) if !view.decisions.is_empty() => view.decisions.iter().cloned().collect(),
+            (Some(view), _) if !view.decisions.is_empty() => view.decisions.iter().map(|one| (**one).clone()).collect(),
             (_, Some(previous)) => previous.decisions.clone(),
             _ => Vec::new(),
         },

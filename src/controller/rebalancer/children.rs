@@ -1,6 +1,7 @@
 //! Pure: what is known of each Deployment's replicas, who wrote them last, and whether somebody else insists.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
 
@@ -17,7 +18,7 @@ const CONTEST_WINDOW_MS: u64 = 5 * 60_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Child {
     /// The Deployment's UID.
-    pub uid: Box<str>,
+    pub uid: Arc<str>,
     /// What it asks for, our own writes included once they are acknowledged: before that the core counts on them for
     /// nothing, or a shrink could be decided, and land, before the growth that it counts on.
     pub desired: u32,
@@ -56,7 +57,7 @@ impl Child {
     pub fn new(live: &Live<Deployment>) -> Self {
         let writer = live.facts.writer.as_deref();
         Self {
-            uid: live.uid.clone(),
+            uid: Arc::clone(&live.uid),
             desired: live.facts.desired,
             resource_version: live.resource_version.to_string(),
             claimed: live.facts.claimed,

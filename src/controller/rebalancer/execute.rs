@@ -1,5 +1,6 @@
 //! What follows from decisions: claims and writes sent off, their outcomes taken in.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinError;
@@ -136,7 +137,7 @@ impl Rebalancer {
         };
         let span = spans::decision(&inputs, &summary, decision.advisory);
         let recent = self.decisions.entry(id.uid).or_default();
-        recent.push_front(summary);
+        recent.push_front(Arc::new(summary));
         recent.truncate(DECISIONS_MAX);
         let order = Order::default();
         let priority = self.state.world().pipelines.get(pipeline.0 as usize);

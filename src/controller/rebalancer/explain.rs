@@ -46,7 +46,7 @@ impl Rebalancer {
                 time: self.ctx.clock.wall().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
                 gap_percent: self.state.certificate().0.map(|ppm| of_millionths(ppm) * 100.0),
                 stages: self.explained(PipelineIdx(at), &self.declared(id)),
-                decisions: decisions.into_iter().flatten().cloned().collect(),
+                decisions: decisions.into_iter().flatten().map(|one| (**one).clone()).collect(),
             }
         });
         let _ = question.answer.send(document);

@@ -145,7 +145,7 @@ struct Rebalancer {
     missing: Missing,
     pods: Pods,
     signals: Signals,
-    decisions: HashMap<String, VecDeque<DecisionSummary>>,
+    decisions: HashMap<String, VecDeque<Arc<DecisionSummary>>>,
     told_dry: BTreeMap<VariantIdx, u64>,
     /// The kubelet's last word for why pods did not start, by identity of the variant: it is told while the pool counts as dry
     /// for that, and the pods are long gone then.

@@ -74,9 +74,10 @@ struct Start {
 /// the variant's Deployment.
 #[derive(Debug, Default)]
 pub struct Pods {
-    by_variant: HashMap<String, BTreeMap<Arc<str>, Pod>>,
+    /// Most have one or none, and a node of a map has room for eleven.
+    by_variant: HashMap<String, BTreeMap<Arc<str>, Box<Pod>>>,
     /// UID of the Deployment of each variant that has one.
-    deployments: HashMap<Arc<str>, Box<str>>,
+    deployments: HashMap<Arc<str>, Arc<str>>,
     owners: Owners,
     /// Pods that cannot be placed or started, by variant and UID.
     troubled: BTreeSet<(String, Arc<str>)>,
@@ -94,7 +95,7 @@ impl Pods {
     }
 
     /// These are the variants' Deployments from now on, by UID.
-    pub fn belong(&mut self, deployments: impl Iterator<Item = (Arc<str>, Box<str>)>) {
+    pub fn belong(&mut self, deployments: impl Iterator<Item = (Arc<str>, Arc<str>)>) {
         self.deployments = deployments.collect();
     }
 
@@ -103,7 +104,7 @@ impl Pods {
         let (variant, uid) = (view.variant_id()?, view.uid()?);
         let pods = self.by_variant.entry(variant.to_owned()).or_default();
         let uid: Arc<str> = uid.into();
-        let known = pods.get(&uid);
+        let known = pods.get(&uid).map(AsRef::as_ref);
         let trouble = trouble(view).map(|reason| match known.and_then(|pod| pod.trouble) {
             Some((same, since)) if same == reason => (reason, since),
             _ => (reason, now_ms),
@@ -135,7 +136,7 @@ impl Pods {
         } else if !self.troubled.is_empty() {
             self.troubled.remove(&(variant.to_owned(), Arc::clone(&uid)));
         }
-        pods.insert(uid, pod);
+        pods.insert(uid, Box::new(pod));
         changed.then(|| variant.to_owned())
     }
 
@@ -208,8 +209,13 @@ impl Pods {
     /// The pods of a variant.
     pub fn of(&self, variant: &str) -> impl Iterator<Item = &Pod> {
         let deployment = self.deployments.get(variant);
-        let all = self.by_variant.get(variant).into_iter().flat_map(BTreeMap::values);
-        all.filter(move |pod| deployment.is_some_and(|uid| self.owners.own(uid, &pod.replica_set)))
+        let all = self
+            .by_variant
+            .get(variant)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .map(AsRef::as_ref);
+        all.filter(move |pod: &&Pod| deployment.is_some_and(|uid| self.owners.own(uid, &pod.replica_set)))
     }
 
     /// Ready pods of a variant.

@@ -110,7 +110,7 @@ pub fn view(
     pipeline: PipelineIdx,
     index: &Index,
     state: &State,
-    decisions: &VecDeque<DecisionSummary>,
+    decisions: &VecDeque<Arc<DecisionSummary>>,
     foreign: impl Fn(VariantIdx) -> Option<Foreign>,
 ) -> PipelineView {
     let of_pipeline = index.stages_of(pipeline).map(StageIdx);
