@@ -93,6 +93,8 @@ pub async fn run(
             if first || !held.is_empty() || !wanted.is_empty() {
                 match compare(&api, &mut held).await {
                     Ok(()) => first = false,
+                    // Whoever wants no room need not have the right to look for it.
+                    Err(error) if wanted.is_empty() => tracing::debug!(%error, "placeholders cannot be listed"),
                     Err(error) => {
                         tracing::warn!(
                             error = &error as &dyn std::error::Error,
@@ -158,7 +160,7 @@ async fn compare(api: &Api<Deployment>, held: &mut All) -> Result<(), kube::Erro
     Ok(())
 }
 
-/// Writes what is not held as wanted. Returns what was refused, by pool.
+/// Writes what is not held as wanted. Returns what was refused, by pool; what cannot be deleted, by its own name.
 async fn hold(api: &Api<Deployment>, wanted: BTreeMap<String, Deployment>, held: &mut All) -> WarmTroubles {
     let mut refused = WarmTroubles::new();
     let surplus: Vec<String> = held
@@ -176,6 +178,7 @@ async fn hold(api: &Api<Deployment>, wanted: BTreeMap<String, Deployment>, held:
                     error = &error as &dyn std::error::Error,
                     "placeholders cannot be deleted"
                 );
+                refused.insert(name, error.to_string());
                 continue;
             }
         }

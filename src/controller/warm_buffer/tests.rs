@@ -229,3 +229,12 @@ async fn a_refusal_is_told_and_tried_again() {
     keeper.troubles.changed().await.unwrap();
     assert!(keeper.troubles.borrow().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_wants_no_room_need_not_have_the_right_to_look_for_it() {
+    let mut keeper = keeper();
+    keeper.want(0);
+    keeper.expect("GET", 403, &status(403, "Forbidden")).await;
+    keeper.nothing_for(240).await;
+    assert!(keeper.troubles.borrow().is_empty());
+}
