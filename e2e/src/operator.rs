@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::command;
 use crate::controlplane::{self, Cluster};
 use crate::process::{self, Process, Remembered, Spec};
@@ -20,13 +22,8 @@ pub fn outside_values(cluster: &Cluster) -> String {
 /// The arguments that the installed chart gives its pod, with the metrics address moved to `127.0.0.1:port`: what runs
 /// outside is what would run inside.
 pub async fn arguments(cluster: &Cluster, namespace: &str, deployment: &str, port: u16) -> Result<Vec<String>, Error> {
-    let object = cluster
-        .kubectl()
-        .get(&["deployment", deployment, "-n", namespace])
-        .await?;
-    let args = object
-        .pointer("/spec/template/spec/containers/0/args")
-        .and_then(serde_json::Value::as_array);
+    let container = container(cluster, namespace, deployment).await?;
+    let args = container.get("args").and_then(Value::as_array);
     let args = args.ok_or_else(|| Error::NoArguments(deployment.to_owned()))?;
     let own = args
         .iter()
@@ -36,6 +33,25 @@ pub async fn arguments(cluster: &Cluster, namespace: &str, deployment: &str, por
             _ => arg.to_owned(),
         });
     Ok(own.collect())
+}
+
+/// The environment variables that it gives likewise: those with a value of their own.
+pub async fn environment(cluster: &Cluster, namespace: &str, deployment: &str) -> Result<Vec<(String, String)>, Error> {
+    let container = container(cluster, namespace, deployment).await?;
+    let variables = container.get("env").and_then(Value::as_array).into_iter().flatten();
+    let text = |of: &Value, key: &str| Some(of.get(key)?.as_str()?.to_owned());
+    Ok(variables
+        .filter_map(|it| Some((text(it, "name")?, text(it, "value")?)))
+        .collect())
+}
+
+async fn container(cluster: &Cluster, namespace: &str, deployment: &str) -> Result<Value, Error> {
+    let mut object = cluster
+        .kubectl()
+        .get(&["deployment", deployment, "-n", namespace])
+        .await?;
+    let container = object.pointer_mut("/spec/template/spec/containers/0");
+    Ok(container.map(Value::take).unwrap_or_default())
 }
 
 /// How to start the operator.

@@ -322,6 +322,27 @@ fn presets_are_mounted_where_the_flag_says_and_the_program_takes_them() {
 }
 
 #[test]
+fn free_memory_goes_back_at_once_unless_the_values_say_otherwise_and_no_variable_is_given_twice() {
+    let variables = |arguments: &[&str]| {
+        let rendered = documents(&template(arguments));
+        let deployment = find(&rendered, "Deployment tiercel-system/tiercel");
+        deployment["spec"]["template"]["spec"]["containers"][0]["env"].clone()
+    };
+    let at_once = json!({"name": "MIMALLOC_PURGE_DELAY", "value": "0"});
+    let more = "--set-json=extraEnv=[{\"name\": \"NO_PROXY\", \"value\": \"10.0.0.0/16\"}]";
+    let later = "--set-json=extraEnv=[{\"name\": \"MIMALLOC_PURGE_DELAY\", \"value\": \"1000\"}]";
+    assert_eq!(variables(&[]), json!([at_once]));
+    assert_eq!(
+        variables(&[more]),
+        json!([at_once, {"name": "NO_PROXY", "value": "10.0.0.0/16"}])
+    );
+    assert_eq!(
+        variables(&[later]),
+        json!([{"name": "MIMALLOC_PURGE_DELAY", "value": "1000"}])
+    );
+}
+
+#[test]
 fn an_image_is_named_by_digest_before_tag_and_by_the_global_registry_first() {
     let image = |arguments: &[&str]| {
         let rendered = documents(&template(arguments));

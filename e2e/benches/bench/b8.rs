@@ -49,7 +49,7 @@ pub(crate) async fn run() -> Result<Value, Failure> {
         .zip(&labels)
         .map(|(&pool, labels)| (&X86, pool, NODES, labels.as_slice()))
         .collect();
-    let ground = Ground::start(&nodes).await?;
+    let mut ground = Ground::start(&nodes).await?;
     ground.namespace(SPACE, 100).await?;
     // Every replica is scraped each second, as in earnest.
     let servers = Servers::start(ground.client.clone(), SPACE, LOW, Naming::Stage);
@@ -63,7 +63,7 @@ pub(crate) async fn run() -> Result<Value, Failure> {
         let pipelines = stages / STAGES_PER_PIPELINE;
         let more: Vec<_> = (applied..pipelines).map(pipeline).collect();
         applied = pipelines;
-        let row = rung(&ground, &servers, pipelines, &more).await;
+        let row = rung(&mut ground, &servers, pipelines, &more).await;
         // What was measured before is worth keeping.
         match row {
             Ok(row) => rows.push(row),
@@ -87,7 +87,7 @@ pub(crate) async fn run() -> Result<Value, Failure> {
     }))
 }
 
-async fn rung(ground: &Ground, servers: &Servers, pipelines: usize, more: &[Value]) -> Result<Value, Failure> {
+async fn rung(ground: &mut Ground, servers: &Servers, pipelines: usize, more: &[Value]) -> Result<Value, Failure> {
     let stages = pipelines * STAGES_PER_PIPELINE;
     let patience = PATIENCE + PATIENCE_PER_STAGE * u32::try_from(stages)?;
     let mut log = ground.audit()?;
@@ -138,6 +138,12 @@ async fn rung(ground: &Ground, servers: &Servers, pipelines: usize, more: &[Valu
         servers.set(&name(at), LOW);
     }
     ground.quiet(still, patience).await?;
+    // What building left behind is gone then: as an upgrade, or a node that is drained, leaves it.
+    ground.operator.stop();
+    ground.operator.restart()?;
+    tokio::time::sleep(still).await;
+    ground.quiet(still, patience).await?;
+    let restarted = window(ground, &mut log, "after a restart", || {}).await?;
     Ok(json!({
         "pipelines": pipelines,
         "stages": stages,
@@ -149,6 +155,7 @@ async fn rung(ground: &Ground, servers: &Servers, pipelines: usize, more: &[Valu
         "building_rss_kib_max": built.rss_kib_max,
         "converged": converged,
         "changing": changing,
+        "restarted": restarted,
     }))
 }
 

@@ -60,7 +60,9 @@ impl Ground {
             .install("tiercel", &chart, NAMESPACE, &values)
             .await?;
         let args = operator::arguments(&cluster, NAMESPACE, "tiercel", cluster.port(Port::Operator)).await?;
+        let mut env = operator::environment(&cluster, NAMESPACE, "tiercel").await?;
         let log = cluster.folder().join("decisions.jsonl").display().to_string();
+        env.push(("TIERCEL_DECISION_LOG".into(), log));
         let operator = Operator::start(
             &cluster,
             operator::Options {
@@ -69,7 +71,7 @@ impl Ground {
                 namespace: NAMESPACE.into(),
                 service_account: "tiercel".into(),
                 args,
-                env: vec![("TIERCEL_DECISION_LOG".into(), log)],
+                env,
                 outlives_parent: false,
             },
         )
