@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -27,6 +28,9 @@ use crate::telemetry::{self, Health, LogFormat, Metrics, Traces, TracesError, se
 
 /// How often the loop tells that it is alive.
 const BEAT: Duration = Duration::from_secs(5);
+/// Worker threads. A thousand stages take half a core, and each thread keeps memory of its own: a node of 64 cores must not make
+/// it 64.
+const WORKERS_MAX: usize = 4;
 
 /// Arguments of `tiercel run`. Every flag can be given as an environment variable `TIERCEL_…`.
 #[derive(Debug, clap::Args)]
@@ -181,7 +185,9 @@ fn now_ms() -> u64 {
 /// # Errors
 /// When it cannot start, or loses its watches.
 pub fn run(arguments: Arguments) -> Result<(), Error> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.min(WORKERS_MAX))
         .enable_all()
         .build()
         .map_err(Error::Runtime)?;

@@ -1,5 +1,6 @@
 //! The only part that talks to the API server: watches in, children, replicas and status out.
 
+mod by_name;
 pub mod capacity;
 pub mod clients;
 pub mod clock;

@@ -1,7 +1,7 @@
 //! Which Deployment a `ReplicaSet` belongs to, by UIDs: labels and names can be written by anybody, the owner reference of a
 //! `ReplicaSet` that a Deployment owns only by who may write what the Deployment's controller writes.
 //!
-//! There are as many as Deployments, so two UIDs are all that is kept of each.
+//! There are as many as Deployments, so two UIDs are all that is kept of each, as numbers.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +13,7 @@ use kube::Client;
 use kube::api::PartialObjectMeta;
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 use super::stores::scope;
@@ -20,11 +21,37 @@ use super::view::watcher_config;
 use super::watch::Ended;
 use crate::api::labels;
 
+/// A UUID as text: 32 digits in five groups.
+const UUID_BYTES: usize = 36;
 /// HTTP status of what the caller may not do.
 const FORBIDDEN: u16 = 403;
 
-/// Owners by the UID of what they own.
-type Known = HashMap<Box<str>, Box<str>>;
+/// Owners by what they own.
+type Known = HashMap<Uid, Uid>;
+
+/// A UID as a number: its hexadecimal digits, as the API server gives them; of any other text a digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Uid(u128);
+
+impl From<&str> for Uid {
+    fn from(text: &str) -> Self {
+        let fits = |(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        };
+        if text.len() == UUID_BYTES && text.bytes().enumerate().all(fits) {
+            let digits = text.chars().filter_map(|digit| digit.to_digit(16));
+            return Self(digits.fold(0, |number, digit| number << 4 | u128::from(digit)));
+        }
+        let digest = Sha256::digest(text.as_bytes());
+        Self(
+            digest
+                .iter()
+                .take(16)
+                .fold(0, |number, &byte| number << 8 | u128::from(byte)),
+        )
+    }
+}
 
 /// What is known of all `ReplicaSet`s of tiercel's Deployments. A handle: clones share everything.
 #[derive(Clone, Debug)]
@@ -52,7 +79,7 @@ impl Owners {
             return true;
         }
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(replica_set).is_some_and(|owner| &**owner == deployment)
+        known.get(&replica_set.into()) == Some(&deployment.into())
     }
 
     /// Waits until it has been filled once, or may not be.
@@ -121,14 +148,14 @@ impl Writer {
             }
             Event::Apply(one) => {
                 let (uid, owner) = owned(&one)?;
-                let before = self.owners.with(|known| known.insert(uid, owner.clone()));
+                let before = self.owners.with(|known| known.insert(uid, owner));
                 let new = before.is_none_or(|before| before != owner);
                 let variant = one.metadata.labels.as_ref()?.get(labels::VARIANT_ID)?;
                 return new.then(|| News::Of(variant.clone()));
             }
             Event::Delete(one) => {
                 if let Some(uid) = one.metadata.uid.as_deref() {
-                    self.owners.with(|known| known.remove(uid));
+                    self.owners.with(|known| known.remove(&uid.into()));
                 }
             }
         }
@@ -137,7 +164,7 @@ impl Writer {
 }
 
 /// A `ReplicaSet`'s UID and that of the Deployment that controls it.
-fn owned(one: &PartialObjectMeta<ReplicaSet>) -> Option<(Box<str>, Box<str>)> {
+fn owned(one: &PartialObjectMeta<ReplicaSet>) -> Option<(Uid, Uid)> {
     let owners = one.metadata.owner_references.as_deref().unwrap_or_default();
     let owner = owners.iter().find(|owner| owner.controller == Some(true))?;
     let by_deployment = owner.kind == "Deployment" && owner.api_version.starts_with("apps/");
@@ -200,6 +227,25 @@ mod tests {
         writer.apply(Event::Init);
         writer.apply(Event::InitDone);
         assert!(!owners.own("deployment-a", "one"));
+    }
+
+    #[test]
+    fn two_uids_are_one_number_only_if_they_are_one_text() {
+        let all = [
+            "0f7f9c5e-7d5b-4a35-9d6c-2d0f3f6d3f11",
+            "0f7f9c5e-7d5b-4a35-9d6c-2d0f3f6d3f12",
+            "0F7F9C5E-7D5B-4A35-9D6C-2D0F3F6D3F11",
+            "0f7f9c5e7d5b4a359d6c2d0f3f6d3f11",
+            "0f7f9c5e7d5b4a359d6c2d0f3f6d3f11----",
+            "0f7f9c5e-7d5b-4a35-9d6c-2d0f3f6d3f1",
+            "0f7f9c5e-7d5b-4a35-9d6c-2d0f3f6d3f1g",
+            "",
+            "0",
+            "00",
+        ];
+        let numbers = std::collections::HashSet::from(all.map(Uid::from));
+        assert_eq!(numbers.len(), all.len());
+        assert_eq!(Uid::from(all[0]), Uid(0x0f7f_9c5e_7d5b_4a35_9d6c_2d0f_3f6d_3f11));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::watch;
 
+use super::by_name::ByName;
 use crate::api::tiered_pipeline::{DecisionSummary, Learned};
 use crate::rebalance::decision::{HoldReason, Lack, NotUsed, Reason};
 use crate::rebalance::world::Resources;
@@ -18,7 +19,7 @@ pub const DECISIONS_MAX: usize = 5;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PipelineView {
     /// By stage name.
-    pub stages: BTreeMap<String, StageView>,
+    pub stages: ByName<StageView>,
     /// The last decisions, newest first.
     pub decisions: VecDeque<Arc<DecisionSummary>>,
     /// What becomes of the latency objective; absent without one.
@@ -35,16 +36,16 @@ pub enum Prospect {
     /// All replicas that are allowed would take about so many milliseconds.
     OutOfReach(u64),
     /// A stage does not declare what is needed.
-    Undeclared(String, Lack),
+    Undeclared(Arc<str>, Lack),
     /// The demand of a stage is not known.
-    Unseen(String),
+    Unseen(Arc<str>),
 }
 
 /// One stage as the rebalancer sees it. Nothing in it moves on every tick.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StageView {
     /// Wanted replicas by pool.
-    pub planned: BTreeMap<Arc<str>, u32>,
+    pub planned: ByName<u32>,
     /// The plan leaves demand unserved.
     pub short: bool,
     /// The pipeline's throughput is limited here.
@@ -60,11 +61,11 @@ pub struct StageView {
     /// Who says nothing fresh, and why; empty while all do.
     pub silence: Vec<Silence>,
     /// What was learned, by pool; observations rounded down to a power of two.
-    pub learned: BTreeMap<Arc<str>, PoolLearned>,
+    pub learned: ByName<PoolLearned>,
     /// Calls per request of its callers, as learned.
     pub calls: Option<Learned>,
     /// Why pools are not used more.
-    pub not_used: BTreeMap<Arc<str>, NotUsed>,
+    pub not_used: ByName<NotUsed>,
     /// Who else writes the replicas.
     pub foreign: Option<Foreign>,
 }

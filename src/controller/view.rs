@@ -12,29 +12,44 @@ mod watch;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
 use serde::Deserialize;
 
 pub use amounts::Amounts;
-use raw::{RawNodeStatus, RawPodSpec, RawPodStatus, RawStop};
+use raw::{RawNodeStatus, RawPod, RawPodSpec, RawPodStatus, RawStop};
 pub use watch::{Change, coalesced, watch_nodes, watch_pods, watch_pools, watcher_config};
-
-use crate::api::labels;
 
 /// A pod.
 #[derive(Clone, Debug, Default, Deserialize, kube::Resource)]
 #[resource(inherit = Pod)]
+#[serde(from = "RawPod")]
 pub struct PodView {
-    /// Identity, the label of its variant, owners, creation and deletion.
-    #[serde(default)]
+    /// Identity, creation and deletion. Labels and owner references are read into `controlled_by`, and dropped.
     pub metadata: ObjectMeta,
+    /// Who controls it.
+    pub controlled_by: ControlledBy,
     /// Where it is placed and what it requests.
-    #[serde(default)]
     pub spec: PodSpecView,
     /// How far it got.
-    #[serde(default)]
     pub status: PodStatusView,
+}
+
+/// Who controls a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ControlledBy {
+    /// A `ReplicaSet`, as every replica of a Deployment.
+    ReplicaSet {
+        /// Its UID.
+        uid: Box<str>,
+        /// The variant that the pod's label names.
+        variant: Option<Box<str>>,
+    },
+    /// A `DaemonSet`.
+    DaemonSet,
+    /// Somebody else, or nobody.
+    #[default]
+    Other,
 }
 
 impl PodView {
@@ -49,26 +64,23 @@ impl PodView {
     /// `ReplicaSet`, as every replica of a Deployment is. Whether that belongs to the variant's Deployment is known to the
     /// [`Owners`](super::owners::Owners), whom the reader that counts (the rebalancer) asks.
     pub fn variant_id(&self) -> Option<&str> {
-        self.replica_set()?;
-        let id = self.metadata.labels.as_ref()?.get(labels::VARIANT_ID)?;
-        Some(id)
+        match &self.controlled_by {
+            ControlledBy::ReplicaSet { variant, .. } => variant.as_deref(),
+            ControlledBy::DaemonSet | ControlledBy::Other => None,
+        }
     }
 
     /// UID of the `ReplicaSet` that controls the pod.
     pub fn replica_set(&self) -> Option<&str> {
-        let owner = self.controller()?;
-        let by_replica_set = owner.kind == "ReplicaSet" && owner.api_version.starts_with("apps/");
-        by_replica_set.then_some(owner.uid.as_str())
+        match &self.controlled_by {
+            ControlledBy::ReplicaSet { uid, .. } => Some(uid),
+            ControlledBy::DaemonSet | ControlledBy::Other => None,
+        }
     }
 
     /// Whether the pod belongs to its node rather than to the cluster: the next node of the pool will carry one too.
     pub fn is_daemon(&self) -> bool {
-        self.controller().is_some_and(|owner| owner.kind == "DaemonSet")
-    }
-
-    fn controller(&self) -> Option<&OwnerReference> {
-        let owners = self.metadata.owner_references.as_deref().unwrap_or_default();
-        owners.iter().find(|owner| owner.controller == Some(true))
+        self.controlled_by == ControlledBy::DaemonSet
     }
 }
 
@@ -230,13 +242,13 @@ pub(crate) trait Watched: Resource<DynamicType = ()> {
 impl Watched for PodView {
     fn strip(&mut self) {
         strip(&mut self.metadata);
-        if let Some(kept) = &mut self.metadata.labels {
-            kept.retain(|key, _| key == labels::VARIANT_ID);
-        }
     }
 
     fn reads_like(&self, other: &Self) -> bool {
-        alike(&self.metadata, &other.metadata) && self.spec == other.spec && self.status == other.status
+        alike(&self.metadata, &other.metadata)
+            && self.controlled_by == other.controlled_by
+            && self.spec == other.spec
+            && self.status == other.status
     }
 }
 

@@ -205,7 +205,7 @@ pub fn scenario(objects: Objects, given: &[Nodes]) -> Result<Scenario, Error> {
     let names = index.stages.iter();
     let stages: Vec<&ValidatedStage> = valid.iter().flat_map(|pipeline| &pipeline.stages).collect();
     let facts = names.zip(&stages).map(|(reference, stage)| StageFacts {
-        name: reference.name.clone(),
+        name: reference.name.to_string(),
         sized: stage.kind == Kind::Inference,
         drain_ms: u64::from(stage.pace.drain_seconds) * 1_000,
     });

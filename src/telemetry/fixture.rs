@@ -101,7 +101,7 @@ pub(crate) fn everything() -> Metrics {
     metrics.reacted(Duration::from_millis(7));
     metrics.scale_write("Acknowledged");
     metrics.scale_write_took(Duration::from_millis(4));
-    metrics.scaled(("ai", "agent"), "plan", &Arc::from("arm"), (5, 2));
+    metrics.scaled(("ai", "agent"), &Arc::from("plan"), &Arc::from("arm"), (5, 2));
     metrics.signal_error("vllm", "Timeout");
     metrics.event("Published");
     metrics.set_queue_depth("Notices", 4);

@@ -252,7 +252,7 @@ impl Metrics {
     }
 
     /// An acknowledged write moved replicas of a stage on a pool. `pipeline` is namespace and name.
-    pub fn scaled(&self, pipeline: (&str, &str), stage: &str, pool: &Arc<str>, (from, to): (u32, u32)) {
+    pub fn scaled(&self, pipeline: (&str, &str), stage: &Arc<str>, pool: &Arc<str>, (from, to): (u32, u32)) {
         let direction = if to >= from { "up" } else { "down" };
         let moved = to.abs_diff(from);
         self.0

@@ -214,7 +214,7 @@ fn series_grow_with_stages_and_pools_and_with_nothing_else() {
             stage.reason = Some(["Cheapest", "PoolFull", "PoolDry"][pass as usize % 3]);
         }
         metrics.set_pipeline("ai", "a", sample);
-        metrics.scaled(("ai", "a"), "plan", &Arc::from("arm"), (pass, pass + 1));
+        metrics.scaled(("ai", "a"), &Arc::from("plan"), &Arc::from("arm"), (pass, pass + 1));
     }
     assert_eq!(
         series(&metrics).len(),

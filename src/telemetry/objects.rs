@@ -63,13 +63,16 @@ pub(super) struct Objects {
 /// Namespace and name.
 type Key = (String, String);
 
+/// A stage's and a pool's name.
+type Variant = (Arc<str>, Arc<str>);
+
 #[derive(Debug, Default)]
 struct Samples {
     pipelines: BTreeMap<Key, PipelineSample>,
     /// Told by another controller than the sample; shown while there is a sample.
     conditions: BTreeMap<Key, Vec<(Word, bool)>>,
     /// Replicas moved since this process leads, by pipeline, then stage and pool.
-    moved: BTreeMap<Key, BTreeMap<(String, Arc<str>), u64>>,
+    moved: BTreeMap<Key, BTreeMap<Variant, u64>>,
     pools: BTreeMap<String, PoolSample>,
     series_count: usize,
     series_dropped: u64,
@@ -110,11 +113,11 @@ impl Objects {
         self.samples().conditions.insert(key, conditions);
     }
 
-    pub(super) fn moved(&self, (namespace, pipeline): (&str, &str), stage: &str, pool: &Arc<str>, count: u32) {
+    pub(super) fn moved(&self, (namespace, pipeline): (&str, &str), stage: &Arc<str>, pool: &Arc<str>, count: u32) {
         let key = (namespace.to_owned(), pipeline.to_owned());
         let mut samples = self.samples();
         let of_pipeline = samples.moved.entry(key).or_default();
-        *of_pipeline.entry((stage.to_owned(), Arc::clone(pool))).or_default() += u64::from(count);
+        *of_pipeline.entry((Arc::clone(stage), Arc::clone(pool))).or_default() += u64::from(count);
     }
 
     pub(super) fn set_pool(&self, pool: &str, sample: PoolSample) {
@@ -192,7 +195,7 @@ impl Samples {
         self.pipelines.iter().flat_map(|(key, sample)| {
             sample.stages.iter().map(move |stage| {
                 let mut labels = labels(key);
-                labels.push(("stage", stage.stage.as_str()));
+                labels.push(("stage", &*stage.stage));
                 (labels, stage)
             })
         })
@@ -214,8 +217,8 @@ impl Samples {
             sample.stages.iter().flat_map(move |stage| {
                 stage.variants.iter().map(move |variant| {
                     let mut labels = labels(key);
-                    labels.push(("stage", stage.stage.as_str()));
-                    let at = (stage.stage.clone(), Arc::clone(&variant.pool));
+                    labels.push(("stage", &*stage.stage));
+                    let at = (Arc::clone(&stage.stage), Arc::clone(&variant.pool));
                     let count = moved.and_then(|moved| moved.get(&at)).copied();
                     (on_pool(labels, variant), count.unwrap_or_default())
                 })

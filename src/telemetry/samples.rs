@@ -30,7 +30,7 @@ pub struct PipelineSample {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StageSample {
     /// Name within the pipeline.
-    pub stage: String,
+    pub stage: Arc<str>,
     /// Thousandths of the stage's unit; absent while no signal has been seen.
     pub demand_millis: Option<u64>,
     /// Part of it that the plan leaves unserved, thousandths.

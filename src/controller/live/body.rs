@@ -72,10 +72,16 @@ impl Body {
     }
 }
 
+/// A deflater is a third of a MiB of tables: one for all, while there is a list to pack.
+static DEFLATE: Mutex<Option<Compress>> = Mutex::new(None);
+
+/// Gives back what packing took.
+pub(super) fn packed_all() {
+    *DEFLATE.lock().unwrap_or_else(PoisonError::into_inner) = None;
+}
+
 /// Absent if it would not be smaller.
 fn packed(plain: &[u8]) -> Option<Box<[u8]>> {
-    /// A deflater is a quarter of a MiB of tables: one for all.
-    static DEFLATE: Mutex<Option<Compress>> = Mutex::new(None);
     let mut slot = DEFLATE.lock().unwrap_or_else(PoisonError::into_inner);
     let deflate = slot.get_or_insert_with(|| Compress::new(Compression::fast(), false));
     deflate.reset();

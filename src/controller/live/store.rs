@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 
+use super::body::packed_all;
 use super::{Kind, Live, Wire, Words};
 
 /// The children of one kind, shared by everything that reads.
@@ -137,6 +138,7 @@ impl<K: Kind> Writer<K> {
                 wire.live.share(&mut self.words);
                 let child = Arc::new(wire.live);
                 write().put(&child);
+                packed_all();
                 News::Of(child)
             }
             Event::Delete(wire) => {
@@ -163,6 +165,7 @@ impl<K: Kind> Writer<K> {
             Event::InitDone => {
                 let listed = std::mem::take(&mut self.listed);
                 *write() = listed;
+                packed_all();
                 self.filled.send_replace(true);
                 News::Everything
             }

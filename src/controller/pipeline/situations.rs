@@ -1,7 +1,5 @@
 //! What kstatus reads of a pipeline in every situation, and each of them as an object on record.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
@@ -13,6 +11,7 @@ use super::validate::validate;
 use super::verdict::dry_pools;
 use crate::api::conditions::Type;
 use crate::api::{TieredPipeline, TieredPipelineStatus, labels};
+use crate::controller::by_name::ByName;
 use crate::controller::capacity::fixtures::World;
 use crate::controller::events::table::{self, PIPELINE};
 use crate::controller::recorded;
@@ -38,12 +37,12 @@ fn running(raw: &TieredPipeline, ready: i32, patch: &Value) -> Found {
 /// The view of a pipeline whose only stage `serve` wants two replicas on pool `cpu`, and has nothing else to say than this.
 fn view(says: impl FnOnce(&mut StageView)) -> PipelineView {
     let mut serve = StageView {
-        planned: BTreeMap::from([("cpu".into(), 2)]),
+        planned: ByName::from([("cpu", 2)]),
         ..unremarkable()
     };
     says(&mut serve);
     PipelineView {
-        stages: [("serve".to_owned(), serve)].into(),
+        stages: [("serve", serve)].into(),
         ..PipelineView::default()
     }
 }
@@ -135,7 +134,7 @@ fn serving_anyway() -> Vec<Row> {
     let plain = |view: &PipelineView| steady(json!({}), view);
     let held = |hold: HoldReason| {
         plain(&view(|serve| {
-            serve.planned = BTreeMap::from([("cpu".into(), 3)]);
+            serve.planned = ByName::from([("cpu", 3)]);
             serve.hold = Some(hold);
         }))
     };
@@ -182,7 +181,12 @@ fn serving_anyway() -> Vec<Row> {
             "asleep",
             (
                 asleep.clone(),
-                status(&asleep, &none, &[], Some(&view(|serve| serve.planned.clear()))),
+                status(
+                    &asleep,
+                    &none,
+                    &[],
+                    Some(&view(|serve| serve.planned = ByName::default())),
+                ),
             ),
         ),
         ("replicas-owned-elsewhere", raw, foreign, "False ReplicasOwnedElsewhere"),
@@ -282,10 +286,10 @@ fn what_is_lost_in_any_situation_has_an_event_and_so_has_its_end() {
 
 #[test]
 fn dry_pools_are_named_with_their_stage_and_what_is_merely_full_is_not() {
-    let not_used = BTreeMap::from([
-        ("arm".into(), NotUsed::Full),
-        ("l4".into(), NotUsed::DryUntil(0, DryReason::Unschedulable)),
-        ("spot".into(), NotUsed::DryUntil(0, DryReason::Reclaimed)),
+    let not_used = ByName::from([
+        ("arm", NotUsed::Full),
+        ("l4", NotUsed::DryUntil(0, DryReason::Unschedulable)),
+        ("spot", NotUsed::DryUntil(0, DryReason::Reclaimed)),
     ]);
     assert_eq!(dry_pools(&view(|_| ())), None);
     assert_eq!(

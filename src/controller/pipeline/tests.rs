@@ -19,6 +19,7 @@ use super::dereference::{Found, pool_facts};
 use super::status::compute_status;
 use super::validate::validate;
 use crate::api::{TieredPipeline, TieredPipelineStatus};
+use crate::controller::by_name::ByName;
 use crate::controller::capacity::fixtures::{World, object};
 use crate::controller::live::Live;
 use crate::controller::rebalancer::view::driver_word;
@@ -181,7 +182,7 @@ fn the_children_of_a_pipeline_are_as_recorded() {
 /// A stage of which there is nothing to say.
 pub(super) fn unremarkable() -> StageView {
     StageView {
-        planned: BTreeMap::new(),
+        planned: ByName::default(),
         short: false,
         bottleneck: false,
         hold: None,
@@ -189,9 +190,9 @@ pub(super) fn unremarkable() -> StageView {
         signals: Signals::Fresh,
         missing: Vec::new(),
         silence: Vec::new(),
-        learned: BTreeMap::new(),
+        learned: ByName::default(),
         calls: None,
-        not_used: BTreeMap::new(),
+        not_used: ByName::default(),
         foreign: None,
     }
 }
@@ -225,15 +226,12 @@ fn a_latency_objective_says_what_becomes_of_it() {
         reach.starts_with("False OutOfReach: ") && reach.contains("about 1200 ms"),
         "{reach}"
     );
-    let lack = says(Some(Prospect::Undeclared(
-        "serve".to_owned(),
-        decision::Lack::Concurrency,
-    )));
+    let lack = says(Some(Prospect::Undeclared("serve".into(), decision::Lack::Concurrency)));
     assert!(
         lack.starts_with("Unknown NotDeclared: stage 'serve' declares no `capacity.concurrency`"),
         "{lack}"
     );
-    let silent = says(Some(Prospect::Unseen("serve".to_owned())));
+    let silent = says(Some(Prospect::Unseen("serve".into())));
     assert!(
         silent.starts_with("Unknown MetricsStale: the demand of stage 'serve'"),
         "{silent}"
@@ -265,7 +263,7 @@ fn a_stage_without_signals_tells_source_pods_age_and_reason() {
             ..unremarkable()
         };
         let view = PipelineView {
-            stages: [("serve".to_owned(), serve)].into(),
+            stages: [("serve", serve)].into(),
             ..PipelineView::default()
         };
         let status = status(&raw, &found, &[], Some(&view));
@@ -475,7 +473,7 @@ fn signals_beside_the_main_one_reach_the_core_with_their_own_targets() {
 fn a_signal_that_is_missing_beside_others_is_named() {
     let raw = rag(json!([stage("serve", json!({}))]), json!({}));
     let mut view = PipelineView {
-        stages: [("serve".to_owned(), unremarkable())].into(),
+        stages: [("serve", unremarkable())].into(),
         ..PipelineView::default()
     };
     let mut says = |missing| {

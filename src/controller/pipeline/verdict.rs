@@ -175,7 +175,7 @@ fn summary(
     }
     let foreign = view
         .into_iter()
-        .flat_map(|view| &view.stages)
+        .flat_map(|view| view.stages.iter())
         .find_map(|(name, stage)| match &stage.foreign {
             Some(Foreign::Autoscaler(manager)) => Some((name, manager)),
             _ => None,

@@ -113,7 +113,7 @@ impl Rebalancer {
         tracing::info!(
             namespace = id.namespace,
             pipeline = id.name,
-            stage = stage_name,
+            stage = &*stage_name,
             decision = summary.id,
             trigger = summary.trigger,
             reason = summary.reason,

@@ -70,10 +70,10 @@ impl Rebalancer {
         let of_pipeline = stages.filter(|(_, stage)| stage.pipeline == pipeline);
         let each = of_pipeline.filter_map(|(at, named)| {
             let (account, report) = (self.state.account(at, now_ms)?, self.state.report(at)?);
-            let caller = |stage| self.index.stage(stage).map(|stage| stage.name.clone());
-            let declared = declared.iter().find(|stage| stage.name == named.name);
+            let caller = |stage| self.index.stage(stage).map(|stage| stage.name.to_string());
+            let declared = declared.iter().find(|stage| *stage.name == *named.name);
             Some(Stage {
-                name: named.name.clone(),
+                name: named.name.to_string(),
                 signals: self.read(at, now_ms),
                 minimum_cost_per_hour: self.floor_cost(at).map(of_millionths),
                 pools: self.pools(at, (&account, report), declared, now_ms),

@@ -374,7 +374,7 @@ fn report() -> StageReport {
 fn numbers_of_the_core_are_told_in_whole_units() {
     let of = world::StageRef {
         pipeline: PipelineIdx(0),
-        name: "serve".to_owned(),
+        name: "serve".into(),
         also: vec![preset("psi")],
     };
     let told = stage(&account(), &report(), &of, |_| None, 10_000);

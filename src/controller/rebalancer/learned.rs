@@ -35,7 +35,7 @@ pub(super) fn recalled<'s>(
         status(stage.pipeline)?
             .stages
             .iter()
-            .find(|known| known.name == stage.name)
+            .find(|known| *known.name == *stage.name)
     };
     let mut events = Vec::new();
     let mut tell = |subject, record: Option<&OnRecord>| {
@@ -96,7 +96,7 @@ mod tests {
         };
         let stage = |pipeline| StageRef {
             pipeline: PipelineIdx(pipeline),
-            name: "serve".to_owned(),
+            name: "serve".into(),
             also: Vec::new(),
         };
         let variant = |stage, pool: &str| VariantRef {
@@ -123,7 +123,7 @@ mod tests {
         };
         let status = TieredPipelineStatus {
             stages: vec![StageStatus {
-                name: "serve".to_owned(),
+                name: "serve".into(),
                 calls_per_request: on_record(learned),
                 pools: vec![StagePoolStatus {
                     name: "arm".to_owned(),

@@ -75,5 +75,5 @@ impl Rebalancer {
 /// pipeline has been changed since. Until then what is on record stands.
 fn is_whole(view: &PipelineView) -> bool {
     !view.decisions.is_empty()
-        || !view.stages.is_empty() && view.stages.values().all(|stage| stage.signals != Signals::Unseen)
+        || !view.stages.is_empty() && view.stages.iter().all(|(_, stage)| stage.signals != Signals::Unseen)
 }

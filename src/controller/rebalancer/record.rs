@@ -33,7 +33,8 @@ const BLOCK_BYTES: usize = 1 << 16;
 /// An open decision log. Nothing in it waits.
 #[derive(Debug)]
 pub struct DecisionLog {
-    queue: SyncSender<Step>,
+    /// The queue has room for all from the start: for a pointer each.
+    queue: SyncSender<Box<Step>>,
     /// Parts in the queue.
     parts: Arc<AtomicUsize>,
     told: Vec<Value>,
@@ -115,14 +116,14 @@ impl DecisionLog {
         let parts = 1 + decisions.len() + events.iter().map(parts_of).sum::<usize>();
         let told = std::mem::take(&mut self.told);
         let waiting = self.parts.fetch_add(parts, Ordering::Relaxed);
-        let step = Step {
+        let step = Box::new(Step {
             now_ms,
             events,
             decisions,
             told,
             lost: self.lost,
             parts,
-        };
+        });
         // A single step is never too large, or no large world could ever be recorded.
         let fits = waiting == 0 || waiting.saturating_add(parts) <= QUEUE_PARTS;
         if fits && self.queue.try_send(step).is_ok() {
@@ -161,7 +162,7 @@ trait Disk: Send + 'static {
 }
 
 /// Takes steps off the queue and writes them, until nobody is left to send any.
-fn write_down(mut disk: impl Disk, steps: &Receiver<Step>, parts: &AtomicUsize, metrics: &Metrics) {
+fn write_down(mut disk: impl Disk, steps: &Receiver<Box<Step>>, parts: &AtomicUsize, metrics: &Metrics) {
     // A file needs a first line before any other: of a core that begins, then of one that goes on.
     let mut header = Some(false);
     let mut missing = Gap {

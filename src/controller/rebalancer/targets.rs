@@ -271,7 +271,7 @@ pub(super) fn stage_key(index: &Index, stage: StageIdx) -> Option<StageKey> {
     Some(StageKey {
         namespace: pipeline.namespace.as_str().into(),
         pipeline: pipeline.name.as_str().into(),
-        stage: stage.name.as_str().into(),
+        stage: Arc::clone(&stage.name),
     })
 }
 

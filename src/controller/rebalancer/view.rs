@@ -1,6 +1,6 @@
 //! Pure: what the core decided and reports, in names and sentences.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub fn summarize(
     epoch: i64,
     time: Timestamp,
 ) -> DecisionSummary {
-    let stage = index.stage(decision.stage).map_or("?", |stage| stage.name.as_str());
+    let stage = index.stage(decision.stage).map_or("?", |stage| &*stage.name);
     let moves: Vec<String> = decision
         .moves
         .iter()
@@ -114,8 +114,8 @@ pub fn view(
     foreign: impl Fn(VariantIdx) -> Option<Foreign>,
 ) -> PipelineView {
     let of_pipeline = index.stages_of(pipeline).map(StageIdx);
-    let reported: Vec<(&str, StageIdx, &StageReport)> = of_pipeline
-        .filter_map(|at| Some((index.stage(at)?.name.as_str(), at, state.report(at)?)))
+    let reported: Vec<(&Arc<str>, StageIdx, &StageReport)> = of_pipeline
+        .filter_map(|at| Some((&index.stage(at)?.name, at, state.report(at)?)))
         .collect();
     // Where most of the demand stays unserved, the pipeline's throughput is limited.
     let bottleneck = reported
@@ -130,7 +130,7 @@ pub fn view(
         .iter()
         .map(|(name, at, report)| {
             (
-                (*name).to_owned(),
+                Arc::clone(name),
                 stage(*at, report, index, state, bottleneck == Some(*at), &foreign),
             )
         })
@@ -147,7 +147,7 @@ fn named(prospect: decision::Prospect, index: &Index) -> Prospect {
     let name = |stage| {
         index
             .stage(stage)
-            .map_or_else(|| "?".to_owned(), |stage| stage.name.clone())
+            .map_or_else(|| "?".into(), |stage| Arc::clone(&stage.name))
     };
     match prospect {
         decision::Prospect::Kept(_) => Prospect::Kept,
@@ -180,14 +180,12 @@ fn stage(
         .get(at.0 as usize)
         .map_or((0, 0), |stage| stage.variants);
     let pool = |variant: u32| index.variant(VariantIdx(variant)).map(|variant| variant.pool.clone());
-    let planned: BTreeMap<Arc<str>, u32> = (start..end)
+    let planned = (start..end)
         .zip(&report.planned)
-        .filter_map(|(variant, count)| Some((pool(variant)?, *count)))
-        .collect();
-    let not_used: BTreeMap<Arc<str>, NotUsed> = (start..end)
+        .filter_map(|(variant, count)| Some((pool(variant)?, *count)));
+    let not_used = (start..end)
         .zip(&report.not_used)
-        .filter_map(|(variant, why)| Some((pool(variant)?, steady((*why)?))))
-        .collect();
+        .filter_map(|(variant, why)| Some((pool(variant)?, steady((*why)?))));
     let learned = (start..end).zip(&report.learned).filter_map(|(variant, known)| {
         let known = PoolLearned {
             requests_per_second: on_record(known.capacity),
@@ -198,7 +196,7 @@ fn stage(
     StageView {
         learned: learned.collect(),
         calls: report.calls.and_then(on_record),
-        planned,
+        planned: planned.collect(),
         short: report.unserved_millis > 0,
         bottleneck,
         hold: report.hold,
@@ -210,7 +208,7 @@ fn stage(
         },
         missing: missing(index.stage(at), report.silent),
         silence: Vec::new(),
-        not_used,
+        not_used: not_used.collect(),
         foreign: (start..end).find_map(|variant| foreign(VariantIdx(variant))),
     }
 }
@@ -336,7 +334,7 @@ pub fn sample(
         });
         let variants = variants.collect();
         stages.push(StageSample {
-            stage: named.name.clone(),
+            stage: Arc::clone(&named.name),
             demand_millis: report.and_then(|report| report.demand_millis),
             unserved_millis: report
                 .filter(|report| report.demand_millis.is_some())

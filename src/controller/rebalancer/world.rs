@@ -49,7 +49,7 @@ pub struct StageRef {
     /// Its pipeline.
     pub pipeline: PipelineIdx,
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
     /// What it is read by beside its own preset, in the order of [`Stage::also`](world::Stage::also).
     pub also: Vec<&'static Preset>,
 }
@@ -196,7 +196,7 @@ impl<'a> Builder<'a> {
             self.world.stages.push(stage(pipeline, valid, id, first, variants));
             self.index.stages.push(StageRef {
                 pipeline: id,
-                name: valid.name.clone(),
+                name: valid.name.as_str().into(),
                 also: valid.signal.also.iter().map(|(preset, _)| *preset).collect(),
             });
         }

@@ -1,14 +1,56 @@
 //! Objects as the API server writes them, and the way from there to what is kept.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Deserialize;
 
 use super::amounts::{self, Amounts, RawQuantities, RawRequests};
-use super::{NodeStatusView, Phase, PodSpecView, PodStatusView, Port, Stop};
+use super::{ControlledBy, NodeStatusView, Phase, PodSpecView, PodStatusView, PodView, Port, Stop};
 use crate::api::labels;
 
 /// Longest text kept of a message, bytes.
 const MESSAGE_BYTES_MAX: usize = 512;
+
+#[derive(Deserialize)]
+pub(super) struct RawPod {
+    #[serde(default)]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: PodSpecView,
+    #[serde(default)]
+    status: PodStatusView,
+}
+
+impl From<RawPod> for PodView {
+    fn from(raw: RawPod) -> Self {
+        let RawPod {
+            mut metadata,
+            spec,
+            status,
+        } = raw;
+        let owners = metadata.owner_references.take().unwrap_or_default();
+        let controller = owners.into_iter().find(|owner| owner.controller == Some(true));
+        let variant = metadata
+            .labels
+            .take()
+            .and_then(|mut all| all.remove(labels::VARIANT_ID));
+        let controlled_by = match controller {
+            Some(owner) if owner.kind == "ReplicaSet" && owner.api_version.starts_with("apps/") => {
+                ControlledBy::ReplicaSet {
+                    uid: owner.uid.into(),
+                    variant: variant.map(Into::into),
+                }
+            }
+            Some(owner) if owner.kind == "DaemonSet" => ControlledBy::DaemonSet,
+            _ => ControlledBy::Other,
+        };
+        Self {
+            metadata,
+            controlled_by,
+            spec,
+            status,
+        }
+    }
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -269,6 +269,7 @@ async fn only_what_is_read_is_stored() {
     let full = pod(json!({"metadata": {
         "name": "p", "namespace": "d", "uid": "u", "generateName": "p-",
         "labels": {"app": "x", "tiercel.dev/variant-id": "v"},
+        "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "s", "controller": true}],
         "annotations": {"a": "b"}, "managedFields": [{"manager": "m"}], "finalizers": ["f/g"]}}));
     let (store, changes) = watched(stream::iter([
         Ok::<_, Error>(Event::Init),
@@ -276,11 +277,10 @@ async fn only_what_is_read_is_stored() {
         Ok(Event::InitDone),
     ]));
     changes.for_each(|_| std::future::ready(())).await;
-    let stored = &store.state()[0].metadata;
-    assert_eq!(
-        stored.labels.clone().expect("labels").keys().collect::<Vec<_>>(),
-        ["tiercel.dev/variant-id"]
-    );
+    let pod = &store.state()[0];
+    assert_eq!((pod.replica_set(), pod.variant_id()), (Some("s"), Some("v")));
+    let stored = &pod.metadata;
+    assert!(stored.labels.is_none() && stored.owner_references.is_none());
     assert!(stored.annotations.is_none() && stored.managed_fields.is_none() && stored.finalizers.is_none());
     assert!(stored.uid.is_some() && stored.namespace.is_some());
 }

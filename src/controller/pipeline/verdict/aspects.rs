@@ -35,7 +35,7 @@ pub(super) fn signals_available(view: &PipelineView) -> New {
         .stages
         .iter()
         .filter(|(_, stage)| stage.signals != Signals::Fresh)
-        .map(|(name, _)| name.as_str())
+        .map(|(name, _)| &**name)
         .collect();
     let partly: Vec<String> = view
         .stages
@@ -63,7 +63,7 @@ pub(super) fn signals_available(view: &PipelineView) -> New {
             message: "every stage has fresh signals".into(),
         };
     }
-    let never = view.stages.values().all(|stage| stage.signals == Signals::Unseen);
+    let never = view.stages.iter().all(|(_, stage)| stage.signals == Signals::Unseen);
     let status = if never { Status::Unknown } else { Status::False };
     let message = format!(
         "no fresh signal from {}: nothing shrinks there{}",
@@ -97,7 +97,7 @@ pub(super) fn capacity_available(view: &PipelineView) -> New {
         .stages
         .iter()
         .filter(|(_, stage)| stage.short)
-        .map(|(name, _)| name.as_str())
+        .map(|(name, _)| &**name)
         .collect();
     if short.is_empty() {
         return New {
@@ -151,7 +151,7 @@ pub(super) fn balanced(valid: &ValidatedPipeline, view: &PipelineView) -> New {
             stage
                 .pools
                 .iter()
-                .any(|pool| view.planned.get(pool.pool.as_str()).copied().unwrap_or_default() != running(pool).desired)
+                .any(|pool| view.planned.get(&pool.pool).copied().unwrap_or_default() != running(pool).desired)
         })
         .collect();
     let Some((stage, first)) = off.first() else {

@@ -1,5 +1,7 @@
 //! Pure: why a stage has no pool, and what a reader of one stage should know.
 
+use std::sync::Arc;
+
 use super::super::super::report::{PipelineView, StageView};
 use super::super::status::running;
 use super::super::validated::{Exclusion, StagePool, ValidatedStage};
@@ -116,11 +118,7 @@ pub fn stage_message(stage: &ValidatedStage, view: Option<&StageView>) -> Option
             .iter()
             .filter(|pool| pool.fit.as_ref().is_some_and(|fit| fit.preferred));
         let whys: Vec<String> = preferred
-            .filter_map(|pool| {
-                view.not_used
-                    .get(pool.pool.as_str())
-                    .map(|why| not_used_text(&pool.pool, *why))
-            })
+            .filter_map(|pool| view.not_used.get(&pool.pool).map(|why| not_used_text(&pool.pool, *why)))
             .take(3)
             .collect();
         let below = below.split_once(": ").map_or(below.as_str(), |(_, text)| text);
@@ -157,7 +155,7 @@ pub fn stage_message(stage: &ValidatedStage, view: Option<&StageView>) -> Option
 
 /// The pools that could not place or start pods of stages, if any.
 pub fn dry_pools(view: &PipelineView) -> Option<String> {
-    let of = |(stage, view): (&String, &StageView)| {
+    let of = |(stage, view): &(Arc<str>, StageView)| {
         let dry = view
             .not_used
             .iter()
