@@ -102,8 +102,7 @@ pub async fn lead(
         opened.map_err(|source| Error { path, source })
     });
     let (log, recorded) = opened.transpose()?.unzip();
-    let views = Views::default();
-    let prices = ShadowPrices::default();
+    let (views, prices) = (Views::default(), ShadowPrices::default());
     let (rooms, kept) = watch::channel(None);
     let (look, looks) = watch::channel(Arc::new(Look::default()));
     let (stopping, stopped) = watch::channel(false);
@@ -131,6 +130,7 @@ pub async fn lead(
         epoch,
         asker: settings.asker,
     };
+    let refused = notices.0.clone();
     let (scraper, answers) = Scraper::new(settings.scrape);
     let rebalancer = tokio::spawn(rebalancer::run(context, scraper, answers, notices, stopped.clone()));
 
@@ -140,6 +140,7 @@ pub async fn lead(
     let context = pipeline::Context {
         client: clients.calls.clone(),
         stores: stores.clone(),
+        notices: refused,
         look: looks.clone(),
         views,
         events: events.clone(),

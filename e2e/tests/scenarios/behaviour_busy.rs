@@ -1,5 +1,5 @@
-//! An API server that has no time for writes of replicas: they get fewer, and all of them arrive. On a cluster of its own,
-//! because the limits of its API server are for all.
+//! Writes that must wait: an API server that has no time for those of replicas, and an operator that may write little. On
+//! clusters of their own, because these limits are for all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +11,18 @@ use hyper_util::rt::TokioExecutor;
 use libtest_mimic::Trial;
 use serde_json::json;
 use tiercel_e2e::controlplane::{Cluster, Options};
-use tiercel_e2e::nodes::X86;
+use tiercel_e2e::nodes::{self, X86};
 use tiercel_e2e::slot::Port;
 use tiercel_e2e::wait::eventually;
 
 use crate::behaviour::{SHAPE, Scene, claimed, server};
+use crate::quickstart::as_hinted;
 use crate::suite::Suite;
-use crate::support::{Installed, NAMESPACE, PATIENCE};
+use crate::support::{Installed, NAMESPACE, PATIENCE, Tiered, file};
 
-pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 1] {
+pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 2] {
     crate::scenarios![suite, behaviour_busy:
+        first_placements_stand_however_slowly_they_are_written,
         writes_that_a_busy_api_server_refuses_get_fewer_and_all_of_them_arrive,
     ]
 }
@@ -165,6 +167,43 @@ pub(crate) async fn writes_that_a_busy_api_server_refuses_get_fewer_and_all_of_t
     assert!(refused <= written, "a storm: {told}");
     assert!(took < Duration::from_secs(45), "{told}");
     scene.bounds_held();
+    installed.operator().stop();
+    installed.cluster.stop();
+}
+
+/// Of each pipeline eight Deployments are written at once, and the next wait for those of five others: a quarter of a minute in
+/// which nothing of a stage comes.
+pub(crate) async fn first_placements_stand_however_slowly_they_are_written(suite: &Suite) {
+    let cluster = Cluster::start(&suite.tools().await, Options::default()).await.unwrap();
+    let installed = Installed::on(Arc::new(cluster), "kubeWritesPerSecond: 3\n")
+        .await
+        .unwrap();
+    let installed = Arc::new(installed);
+    let space = suite
+        .space_on(&installed.cluster, &[("startup-milliseconds", "100")])
+        .await;
+    let tiered = Tiered {
+        space,
+        installed: Arc::clone(&installed),
+    };
+    for shape in ["graviton", "x86", "l4-spot", "h100", "inferentia2"] {
+        tiered.space.nodes(nodes::shape(shape).unwrap(), 6).await;
+    }
+    tiered.apply_yaml(&file("config/samples/pools.yaml")).await;
+    for pool in ["graviton", "x86", "l4-spot", "h100", "inferentia"] {
+        tiered.pool_counts(pool, 6).await;
+    }
+    let sample = file("config/samples/support-agent.yaml");
+    for name in PIPELINES {
+        tiered
+            .apply_yaml(&sample.replace("name: support-agent", &format!("name: {name}")))
+            .await;
+    }
+    for name in PIPELINES {
+        let status = tiered.ready(name).await.status.unwrap();
+        as_hinted(&tiered, &status);
+        assert_eq!(status.decisions, [], "'{name}' was decided upon before it stood");
+    }
     installed.operator().stop();
     installed.cluster.stop();
 }

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use kube::ResourceExt;
 use libtest_mimic::Trial;
-use tiercel::api::labels;
+use tiercel::api::{TieredPipelineStatus, labels};
 use tiercel_e2e::command;
 use tiercel_e2e::nodes::X86;
 use tiercel_e2e::process::{Process, Spec, tail};
 use tiercel_e2e::wait::eventually;
 
 use crate::suite::Suite;
-use crate::support::{PATIENCE, file, stage};
+use crate::support::{PATIENCE, Tiered, file, stage};
 use crate::typed;
 
 /// What `make cluster` runs.
@@ -42,22 +42,7 @@ pub(crate) async fn the_sample_pools_and_the_support_agent_lead_to_six_stages_th
         names,
         ["retrieve", "guard", "orchestrate", "generate", "tools", "postprocess"]
     );
-    let tiers: BTreeMap<_, _> = ["graviton", "x86"]
-        .map(|pool| (tiered.pool_name(pool), "CPU"))
-        .into_iter()
-        .chain(["l4-spot", "h100", "inferentia"].map(|pool| (tiered.pool_name(pool), "Accelerator")))
-        .collect();
-    for stage in &status.stages {
-        let wanted = if stage.name == "generate" { "Accelerator" } else { "CPU" };
-        assert!(!stage.pools.is_empty(), "stage '{}' runs nowhere", stage.name);
-        for pool in &stage.pools {
-            assert_eq!(
-                tiers[&pool.name], wanted,
-                "stage '{}' runs on pool '{}': {:?} {:?}",
-                stage.name, pool.name, stage.message, status.decisions
-            );
-        }
-    }
+    as_hinted(&tiered, &status);
     // The nodes themselves: hardware of the pool that the pod belongs to.
     let kinds: BTreeMap<_, _> = [
         ("graviton", "graviton"),
@@ -76,6 +61,26 @@ pub(crate) async fn the_sample_pools_and_the_support_agent_lead_to_six_stages_th
             "{} is on '{node}', not on {prefix}*",
             pod.name_any()
         );
+    }
+}
+
+/// Fails unless the sample's generation runs on accelerators, and all else on CPUs.
+pub(crate) fn as_hinted(tiered: &Tiered, status: &TieredPipelineStatus) {
+    let tiers: BTreeMap<_, _> = ["graviton", "x86"]
+        .map(|pool| (tiered.pool_name(pool), "CPU"))
+        .into_iter()
+        .chain(["l4-spot", "h100", "inferentia"].map(|pool| (tiered.pool_name(pool), "Accelerator")))
+        .collect();
+    for stage in &status.stages {
+        let wanted = if stage.name == "generate" { "Accelerator" } else { "CPU" };
+        assert!(!stage.pools.is_empty(), "stage '{}' runs nowhere", stage.name);
+        for pool in &stage.pools {
+            assert_eq!(
+                tiers[&pool.name], wanted,
+                "stage '{}' runs on pool '{}': {:?} {:?}",
+                stage.name, pool.name, stage.message, status.decisions
+            );
+        }
     }
 }
 

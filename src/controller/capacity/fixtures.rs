@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::watcher::Event;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -17,7 +20,32 @@ pub(crate) struct World {
     pub(crate) pods: Vec<Arc<PodView>>,
 }
 
+/// A store that has been filled once.
+pub(crate) fn filled<K>(objects: impl IntoIterator<Item = K>) -> Store<K>
+where
+    K: reflector::Lookup<DynamicType = ()> + Clone + 'static,
+{
+    let (store, mut writer) = reflector::store();
+    writer.apply_watcher_event(&Event::Init);
+    objects
+        .into_iter()
+        .for_each(|object| writer.apply_watcher_event(&Event::InitApply(object)));
+    writer.apply_watcher_event(&Event::InitDone);
+    store
+}
+
 impl World {
+    /// Pools, nodes and pods as watches show them.
+    pub(crate) fn stores(&self) -> (Store<DeserializeGuard<ComputePool>>, Store<NodeView>, Store<PodView>) {
+        let pools = self.pools.iter().map(|pool| DeserializeGuard(Ok((**pool).clone())));
+        let nodes = self.nodes.iter().map(|node| (**node).clone());
+        (
+            filled(pools),
+            filled(nodes),
+            filled(self.pods.iter().map(|pod| (**pod).clone())),
+        )
+    }
+
     /// A CPU pool that selects nodes labelled `pool: <name>`, 1.00 an hour; the later added, the younger.
     pub(crate) fn pool(mut self, name: &str, patch: Value) -> Self {
         let base = json!({

@@ -1,6 +1,5 @@
 use http::{Request, Response};
 use kube::client::Body;
-use kube::runtime::{reflector, watcher::Event};
 use serde_json::{Value, json};
 use tower_test::mock::{Handle, pair};
 
@@ -384,28 +383,13 @@ fn context(world: &World) -> (Arc<Context>, Handle<Request<Body>, Response<Body>
 
 /// A context over a world whose Events go to a client of their own.
 fn telling(world: &World, told: Client) -> (Arc<Context>, Handle<Request<Body>, Response<Body>>) {
-    fn filled<K>(objects: impl IntoIterator<Item = K>) -> Store<K>
-    where
-        K: reflector::Lookup<DynamicType = ()> + Clone + 'static,
-    {
-        let (store, mut writer) = reflector::store();
-        writer.apply_watcher_event(&Event::Init);
-        objects
-            .into_iter()
-            .for_each(|object| writer.apply_watcher_event(&Event::InitApply(object)));
-        writer.apply_watcher_event(&Event::InitDone);
-        store
-    }
     let (service, handle) = pair();
     let client = Client::new(service, "default");
     let (events, _) = Events::start(told, "tiercel-0", Clock::start(), Metrics::default());
-    let pools = filled(world.pools.iter().map(|pool| DeserializeGuard(Ok((**pool).clone()))));
-    let nodes = filled(world.nodes.iter().map(|node| (**node).clone()));
-    let pods = filled(world.pods.iter().map(|pod| (**pod).clone()));
     (
         Arc::new(Context::new(
             client,
-            (pools, nodes, pods),
+            world.stores(),
             (ShadowPrices::default(), kept()),
             events,
             Metrics::default(),

@@ -88,6 +88,16 @@ pub struct Report {
     pub refused: Vec<Refused>,
 }
 
+impl Report {
+    /// Names of Deployments that are not coming.
+    pub fn refused_deployments(&self) -> impl Iterator<Item = &str> {
+        let lasting = self.refused.iter().filter(|child| !child.transient);
+        lasting
+            .filter(|child| child.kind == "Deployment")
+            .map(|child| child.name.as_str())
+    }
+}
+
 /// Brings the children in line with `desired`.
 ///
 /// # Errors

@@ -17,13 +17,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::{Client, Resource as _, ResourceExt};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::clock::Clock;
 use super::events::Events;
 use super::outcome::{self, Outcome, Outcomes};
 use super::own_writes::OwnWrites;
 use super::pools::Look;
+use super::rebalancer::Notice;
 use super::report::Views;
 use super::spans;
 use super::status_write;
@@ -37,6 +38,8 @@ pub struct Context {
     pub client: Client,
     /// The watched world.
     pub stores: Stores,
+    /// Tells the rebalancer which Deployments it need not wait for.
+    pub notices: mpsc::UnboundedSender<Notice>,
     /// The latest look at the pools.
     pub look: watch::Receiver<Arc<Look>>,
     /// What the rebalancer knows.
@@ -101,6 +104,12 @@ async fn reconcile(object: Arc<DeserializeGuard<TieredPipeline>>, ctx: Arc<Conte
     let valid = validate::validate(raw, &found);
     let desired = build::build(&valid);
     let report = apply::apply(&ctx.client, desired, &found).await?;
+    for name in report.refused_deployments() {
+        // Nobody listens any more where leadership has just ended.
+        let _ = ctx
+            .notices
+            .send(Notice::Refused((valid.id.namespace.clone(), name.to_owned())));
+    }
     let view = ctx.views.get(&valid.id.uid);
     let now = Time(ctx.clock.wall());
     let own = ctx.own.after(&raw.metadata);

@@ -6,11 +6,12 @@ use std::time::Duration;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use super::tests::{rag, stage};
+use super::tests::{rag, stage, world};
 use super::{Context, pass};
 use crate::api::{TieredPipeline, conditions};
+use crate::controller::capacity::fixtures::World;
 use crate::controller::clock::Clock;
 use crate::controller::events::Events;
 use crate::controller::live::Children;
@@ -18,30 +19,41 @@ use crate::controller::outcome::Outcomes;
 use crate::controller::own_writes::OwnWrites;
 use crate::controller::owners::Owners;
 use crate::controller::pools::Look;
+use crate::controller::rebalancer::Notice;
 use crate::controller::report::Views;
 use crate::controller::stores::Stores;
 use crate::fixtures::{ScriptedApi, status};
 use crate::telemetry::Metrics;
 
-/// A context in which nothing is there yet, and the far ends of its clients: of the passes, and of what people are told.
-fn context() -> (Arc<Context>, ScriptedApi, ScriptedApi) {
+/// A context in which nothing is there but a world, and the far ends of its clients: of the passes, and of what people are
+/// told. What is told the rebalancer can be heard.
+fn context(
+    world: &World,
+) -> (
+    Arc<Context>,
+    (ScriptedApi, ScriptedApi),
+    mpsc::UnboundedReceiver<Notice>,
+) {
     let ((client, api), (teller, told)) = (ScriptedApi::new(), ScriptedApi::new());
     let (clock, metrics) = (Clock::started_ago(Duration::from_mins(1)), Metrics::default());
+    let (notices, heard) = mpsc::unbounded_channel();
+    let (pools, nodes, pods) = world.stores();
     let stores = Stores {
         pipelines: reflector::store().0,
-        pools: reflector::store().0,
+        pools,
         deployments: Children::new().0,
         services: Children::new().0,
         budgets: Children::new().0,
         accounts: Children::new().0,
         namespaces: reflector::store().0,
-        nodes: reflector::store().0,
-        pods: reflector::store().0,
+        nodes,
+        pods,
         owners: Owners::default(),
     };
     let context = Context {
         client,
         stores,
+        notices,
         look: watch::channel(Arc::new(Look::default())).1,
         views: Views::default(),
         events: Events::start(teller, "tiercel-0", clock.clone(), metrics.clone()).0,
@@ -51,7 +63,7 @@ fn context() -> (Arc<Context>, ScriptedApi, ScriptedApi) {
         clock,
         allow_secrets: false,
     };
-    (Arc::new(context), api, told)
+    (Arc::new(context), (api, told), heard)
 }
 
 fn at_version(mut pipeline: TieredPipeline, version: u64) -> TieredPipeline {
@@ -87,7 +99,7 @@ async fn writes(ctx: &Arc<Context>, api: &mut ScriptedApi, seen: &TieredPipeline
 
 #[tokio::test(start_paused = true)]
 async fn a_pass_that_comes_before_the_news_of_the_last_write_says_nothing_twice() {
-    let (ctx, mut api, mut told) = context();
+    let (ctx, (mut api, mut told), _heard) = context(&World::default());
     let raw = at_version(rag(json!([stage("serve", json!({}))]), json!({})), 5);
     let first = writes(&ctx, &mut api, &raw, 9).await;
     assert_eq!(first.len(), 1);
@@ -118,4 +130,38 @@ async fn a_pass_that_comes_before_the_news_of_the_last_write_says_nothing_twice(
     let types =
         |status: &Value| conditions::verdicts(&serde_json::from_value::<Vec<_>>(status["conditions"].clone()).unwrap());
     assert_eq!(types(&again[0]["status"]), types(&first[0]["status"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deployment_that_the_server_refuses_is_told_the_rebalancer_and_one_that_somebody_else_was_faster_with_is_not()
+{
+    for (code, told) in [(403, true), (409, false)] {
+        let (ctx, (mut api, _people), mut heard) = context(&world());
+        let object = Arc::new(DeserializeGuard(Ok(rag(json!([stage("serve", json!({}))]), json!({})))));
+        let answering = async {
+            let mut asked = None;
+            while let Some(call) = api.call_within(Duration::from_secs(1)).await {
+                let name = call.path.split_once("/deployments/").map(|(_, name)| name.to_owned());
+                match (call.method.as_str(), name) {
+                    ("GET", _) => call.reply(404, &status(404, "NotFound")),
+                    (_, Some(name)) => {
+                        asked = name.split('?').next().map(str::to_owned);
+                        call.reply(code, &status(code, "Forbidden"));
+                    }
+                    (_, None) => {
+                        let body = call.body.clone();
+                        call.reply(200, &body);
+                    }
+                }
+            }
+            asked.expect("a Deployment")
+        };
+        let (_, name) = tokio::join!(pass(object, Arc::clone(&ctx)), answering);
+        match heard.try_recv() {
+            Ok(Notice::Refused(key)) if told => assert_eq!(key, ("agents".to_owned(), name)),
+            Err(_) if !told => {}
+            other => panic!("{code}: {other:?}"),
+        }
+        assert!(heard.try_recv().is_err(), "{code}: more than one");
+    }
 }

@@ -149,32 +149,54 @@ impl Child {
     }
 }
 
-/// A Deployment that is not there so long after the last of its pipeline came has been refused.
-pub const CREATION_MS: u64 = 10_000;
+/// A Deployment that is not there so long after the last of its pipeline came is not waited for any longer. Generous: where
+/// hundreds of pipelines are new, what is written of one waits for its turn among all the others.
+pub const CREATION_MS: u64 = 60_000;
 
-/// Deployments that are wanted and not there, and since when. The core leaves a stage alone whose Deployments are still
-/// coming, and goes on without those that have been refused.
+/// Deployments that are wanted and not there: since when each is waited for, or that none is coming. The core leaves a stage
+/// alone whose Deployments are still coming, and goes on without those that are not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Missing(HashMap<(String, String), u64>);
+pub struct Missing(HashMap<(String, String), Option<u64>>);
+
+/// A Deployment that is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// Namespace and name.
+    pub key: (String, String),
+    /// It was not wanted before, and others of its stage were there before: it will be created empty, so there is nothing
+    /// about it to wait for.
+    pub added: bool,
+}
 
 impl Missing {
     /// Takes in one pipeline's Deployments that are missing. `comes`: another of them has come since the last look, so
-    /// however slow the server is, nothing has been refused yet.
-    pub fn look(&mut self, before: &Self, missing: impl Iterator<Item = (String, String)>, comes: bool, now_ms: u64) {
-        for key in missing {
-            let since_ms = before.0.get(&key).copied().filter(|_| !comes);
-            self.0.insert(key, since_ms.unwrap_or(now_ms));
+    /// however slow the server is, nothing has been given up yet.
+    pub fn look(&mut self, before: &Self, missing: impl Iterator<Item = Absent>, comes: bool, now_ms: u64) {
+        for Absent { key, added } in missing {
+            let since_ms = match before.0.get(&key).copied() {
+                Some(None) => None,
+                Some(since_ms) if !comes => since_ms,
+                None if added => None,
+                _ => Some(now_ms),
+            };
+            self.0.insert(key, since_ms);
         }
     }
 
-    /// Wanted, not there, and not given up.
+    /// The API server refuses it. Says whether that is news.
+    pub fn refuse(&mut self, key: (String, String)) -> bool {
+        self.0.insert(key, None) != Some(None)
+    }
+
+    /// Wanted, not there, and waited for.
     pub fn is_coming(&self, key: &(String, String), now_ms: u64) -> bool {
-        self.0.get(key).is_some_and(|since_ms| now_ms < since_ms + CREATION_MS)
+        let since_ms = self.0.get(key).copied().flatten();
+        since_ms.is_some_and(|since_ms| now_ms < since_ms + CREATION_MS)
     }
 
     /// Some have just been given up; true for a second, so that no look misses it.
     pub fn gives_up(&self, now_ms: u64) -> bool {
-        let mut ends = self.0.values().map(|since_ms| since_ms + CREATION_MS);
+        let mut ends = self.0.values().flatten().map(|since_ms| since_ms + CREATION_MS);
         ends.any(|end_ms| (end_ms..end_ms + 1_000).contains(&now_ms))
     }
 }
@@ -190,22 +212,64 @@ mod tests {
 
     use super::*;
 
+    fn key(name: &str) -> (String, String) {
+        ("space".to_owned(), name.to_owned())
+    }
+
+    fn look(before: &Missing, missing: &[(&str, bool)], comes: bool, now_ms: u64) -> Missing {
+        let mut next = Missing::default();
+        let absent = missing.iter().map(|&(name, added)| Absent { key: key(name), added });
+        next.look(before, absent, comes, now_ms);
+        next
+    }
+
     #[test]
-    fn a_missing_deployment_is_waited_for_while_others_of_its_pipeline_come_and_for_ten_seconds_more() {
-        let key = |name: &str| ("space".to_owned(), name.to_owned());
-        let look = |before: &Missing, missing: &[&str], comes, now_ms| {
-            let mut next = Missing::default();
-            next.look(before, missing.iter().map(|name| key(name)), comes, now_ms);
-            next
-        };
-        let first = look(&Missing::default(), &["a", "b"], false, 1_000);
-        let slow = look(&first, &["b"], true, 10_900);
-        assert!(slow.is_coming(&key("b"), 20_899), "`a` came at 10.9 s");
-        assert!(!slow.is_coming(&key("b"), 20_900));
-        assert!(!slow.is_coming(&key("a"), 11_000), "it is there");
-        let refused = look(&slow, &["b"], false, 15_000);
-        assert_eq!(refused, slow, "nothing came: the clock runs on");
-        assert!(!refused.gives_up(20_899) && refused.gives_up(20_900) && !refused.gives_up(21_900));
+    fn a_missing_deployment_is_waited_for_while_others_of_its_pipeline_come_and_for_a_minute_more() {
+        let first = look(&Missing::default(), &[("a", false), ("b", false)], false, 1_000);
+        let slow = look(&first, &[("b", false)], true, 60_900);
+        assert!(slow.is_coming(&key("b"), 120_899), "`a` came at 60.9 s");
+        assert!(!slow.is_coming(&key("b"), 120_900));
+        assert!(!slow.is_coming(&key("a"), 61_000), "it is there");
+        let late = look(&slow, &[("b", false)], false, 65_000);
+        assert_eq!(late, slow, "nothing came: the clock runs on");
+        assert!(!late.gives_up(120_899) && late.gives_up(120_900) && !late.gives_up(121_900));
+    }
+
+    #[test]
+    fn a_deployment_that_is_refused_is_not_waited_for_not_even_while_others_come() {
+        let mut first = look(&Missing::default(), &[("a", false), ("b", false)], false, 1_000);
+        assert!(first.refuse(key("b")));
+        assert!(!first.refuse(key("b")), "known");
+        assert!(first.is_coming(&key("a"), 1_000) && !first.is_coming(&key("b"), 1_000));
+        let next = look(&first, &[("a", false), ("b", false)], true, 2_000);
+        assert!(next.is_coming(&key("a"), 2_000) && !next.is_coming(&key("b"), 2_000));
+        assert!(!next.gives_up(61_000), "of `b` nothing more is to be learned");
+        let mut soon = Missing::default();
+        soon.refuse(key("c"));
+        assert!(
+            !look(&soon, &[("c", false)], true, 0).is_coming(&key("c"), 0),
+            "refused before it was looked for"
+        );
+        let there = look(&next, &[("a", false)], true, 3_000);
+        assert!(
+            look(&there, &[("b", false)], false, 4_000).is_coming(&key("b"), 4_000),
+            "it was there meanwhile"
+        );
+    }
+
+    #[test]
+    fn a_stage_that_runs_does_not_wait_for_what_is_created_empty_beside_it() {
+        let first = look(&Missing::default(), &[("a", true), ("b", false)], false, 1_000);
+        assert!(!first.is_coming(&key("a"), 1_000) && first.is_coming(&key("b"), 1_000));
+        let next = look(&first, &[("a", false), ("b", true)], true, 2_000);
+        assert!(
+            !next.is_coming(&key("a"), 2_000),
+            "wanted before, and still created empty"
+        );
+        assert!(
+            next.is_coming(&key("b"), 2_000),
+            "others of its stage came after it was wanted"
+        );
     }
 
     fn deployment(replicas: i32, version: u64, manager: &str) -> Live<Deployment> {

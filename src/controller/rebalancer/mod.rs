@@ -34,7 +34,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use self::aside::Aside;
-use self::children::{Child, Missing, Seen};
+use self::children::{Absent, Child, Missing, Seen};
 use self::pods::Pods;
 use self::record::DecisionLog;
 use self::targets::Signals;
@@ -92,6 +92,8 @@ pub enum Notice {
     World,
     /// A Deployment changed or went; `None`: all may have.
     Deployment(Option<Arc<Live<Deployment>>>),
+    /// The API server refuses a Deployment: its namespace and name.
+    Refused((String, String)),
     /// A variant's pods may count now: whose they are has come to be known.
     Owner(String),
     /// A pod of tiercel changed.
@@ -332,6 +334,7 @@ impl Rebalancer {
         match notice {
             Notice::World | Notice::Deployment(None) => self.world_stale = true,
             Notice::Deployment(Some(live)) => self.deployment(&live, now_ms),
+            Notice::Refused(key) => self.world_stale |= self.missing.refuse(key),
             Notice::Pod(change) => {
                 let variant = match *change {
                     Change::Applied(view) => self.pods.apply(&view, now_ms),
@@ -574,22 +577,28 @@ impl Rebalancer {
         now_ms: u64,
     ) {
         let namespace = &pipeline.id.namespace;
-        let pools = || pipeline.stages.iter().flat_map(|stage| &stage.pools);
-        let mut comes = false;
-        for pool in pools() {
-            let child = pool.live.as_ref().map(|live| {
-                let before = self.index.child(namespace, &pool.child);
-                let known = before.and_then(|at| self.children.get_mut(at.0 as usize)?.take());
-                comes |= known.is_none();
-                let mut child = known.unwrap_or_else(|| Child::new(live));
-                child.observe(live, now_ms);
-                child.uid.clone_from(&live.uid);
-                child
-            });
-            children.push(child);
+        let (mut comes, mut absent) = (false, Vec::new());
+        for stage in &pipeline.stages {
+            let mut runs = false;
+            for pool in &stage.pools {
+                let child = pool.live.as_ref().map(|live| {
+                    let before = self.index.child(namespace, &pool.child);
+                    let known = before.and_then(|at| self.children.get_mut(at.0 as usize)?.take());
+                    comes |= known.is_none();
+                    runs |= known.is_some();
+                    let mut child = known.unwrap_or_else(|| Child::new(live));
+                    child.observe(live, now_ms);
+                    child.uid.clone_from(&live.uid);
+                    child
+                });
+                children.push(child);
+            }
+            let missing = stage.pools.iter().filter(|pool| pool.live.is_none());
+            absent.extend(missing.map(|pool| Absent {
+                key: (namespace.clone(), pool.child.clone()),
+                added: runs && self.index.child(namespace, &pool.child).is_none(),
+            }));
         }
-        let absent = pools().filter(|pool| pool.live.is_none());
-        let absent = absent.map(|pool| (namespace.clone(), pool.child.clone()));
-        missing.look(&self.missing, absent, comes, now_ms);
+        missing.look(&self.missing, absent.into_iter(), comes, now_ms);
     }
 }

@@ -1,9 +1,7 @@
-use kube::runtime::reflector;
-use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::controller::capacity::fixtures::World;
+use crate::controller::capacity::fixtures::{World, filled};
 use crate::fixtures::{Call, ScriptedApi, status};
 use crate::rebalance::world::Resources;
 
@@ -96,10 +94,7 @@ struct Keeper {
 }
 
 fn keeper() -> Keeper {
-    let (store, mut writer) = reflector::store();
-    writer.apply_watcher_event(&Event::Init);
-    writer.apply_watcher_event(&Event::InitApply(DeserializeGuard(Ok(gpu_pool()))));
-    writer.apply_watcher_event(&Event::InitDone);
+    let store = filled([DeserializeGuard(Ok(gpu_pool()))]);
     let (client, api) = ScriptedApi::new();
     let (rooms, kept) = watch::channel(None);
     let (changing, changed) = watch::channel(());
