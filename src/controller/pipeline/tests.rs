@@ -543,6 +543,20 @@ fn a_replica_that_needs_a_new_node_starts_when_that_has_come() {
 }
 
 #[test]
+fn plans_count_on_a_deployment_that_is_about_to_be_there_and_on_no_other_that_is_not() {
+    let world = world();
+    let observed = world.observe();
+    let valid = validate(&rag(json!([stage("serve", json!({}))]), json!({})), &found(&world));
+    let room = |coming: &str| {
+        let mut builder = crate::controller::rebalancer::world::Builder::new(&observed);
+        builder.add(&valid, |child| child == coming);
+        builder.done().0.variants[0].max
+    };
+    assert_eq!(room(&valid.stages[0].pools[0].child), 8, "`replicas.max`");
+    assert_eq!(room("rag--serve--other"), 0);
+}
+
+#[test]
 fn what_the_rebalancer_saw_before_a_restart_stands_until_it_has_looked_again() {
     let known = json!({"status": {
         "observedGeneration": 3,

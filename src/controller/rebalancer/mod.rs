@@ -506,8 +506,10 @@ impl Rebalancer {
             }
             let found = dereference(&self.ctx.stores, &look, self.ctx.allow_secrets, pipeline);
             let valid = validate(pipeline, &found);
-            builder.add(&valid);
             self.take_over(&valid, &mut children, &mut missing, now_ms);
+            builder.add(&valid, |child| {
+                missing.is_coming(&(valid.id.namespace.clone(), child.to_owned()), now_ms)
+            });
         }
         let (world, index) = builder.done();
         let pools = &self.ctx.stores.pools;

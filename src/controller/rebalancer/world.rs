@@ -123,7 +123,7 @@ impl Index {
 pub fn world(pipelines: &[ValidatedPipeline], observed: &[PoolObservation]) -> (World, Index) {
     let mut builder = Builder::new(observed);
     for pipeline in pipelines {
-        builder.add(pipeline);
+        builder.add(pipeline, |_| false);
     }
     builder.done()
 }
@@ -170,8 +170,9 @@ impl<'a> Builder<'a> {
         })))
     }
 
-    /// Adds a pipeline behind those that are there.
-    pub fn add(&mut self, pipeline: &ValidatedPipeline) {
+    /// Adds a pipeline behind those that are there. `coming`: whether a Deployment that is not there, by its name, is about to
+    /// be. Plans count on it: replicas that are placed first take room there, and nobody is moved off a pool for them.
+    pub fn add(&mut self, pipeline: &ValidatedPipeline, coming: impl Fn(&str) -> bool) {
         let id = PipelineIdx(count(self.world.pipelines.len()));
         let shared = self.shared(pipeline);
         self.world.pipelines.push(Pipeline {
@@ -190,7 +191,8 @@ impl<'a> Builder<'a> {
             let at = StageIdx(count(self.world.stages.len()));
             let start = count(self.world.variants.len());
             for stage_pool in &valid.pools {
-                self.add_variant(pipeline, valid, stage_pool, at);
+                let usable = stage_pool.live.is_some() || coming(&stage_pool.child);
+                self.add_variant(pipeline, valid, (stage_pool, usable), at);
             }
             let variants = (start, count(self.world.variants.len()));
             self.world.stages.push(stage(pipeline, valid, id, first, variants));
@@ -206,7 +208,7 @@ impl<'a> Builder<'a> {
         &mut self,
         pipeline: &ValidatedPipeline,
         valid: &ValidatedStage,
-        stage_pool: &StagePool,
+        (stage_pool, usable): (&StagePool, bool),
         stage: StageIdx,
     ) {
         let (name, pool, observation) = self.pool(&stage_pool.pool);
@@ -216,7 +218,7 @@ impl<'a> Builder<'a> {
             let startup_ms = u64::from(stage_pool.startup_seconds) * 1_000;
             keep.within_ms = keep.within_ms.max(provision_ms + startup_ms);
         }
-        let variant = variant(pipeline, valid, stage_pool, stage, (pool, observation));
+        let variant = variant(pipeline, valid, (stage_pool, usable), stage, (pool, observation));
         self.world.variants.push(variant);
         let reference = reference(pipeline, valid, stage_pool, stage, (name, observation));
         let namespace = pipeline.id.namespace.as_str();
@@ -360,7 +362,7 @@ fn keep(pool: PoolIdx, observation: &PoolObservation) -> Option<Keep> {
 fn variant(
     pipeline: &ValidatedPipeline,
     valid: &ValidatedStage,
-    stage_pool: &StagePool,
+    (stage_pool, usable): (&StagePool, bool),
     stage: StageIdx,
     (pool, observation): (PoolIdx, Option<&PoolObservation>),
 ) -> Variant {
@@ -390,7 +392,7 @@ fn variant(
         concurrency: stage_pool.concurrency,
         startup_ms: u64::from(stage_pool.startup_seconds) * 1_000 + provision_ms,
         // Without a fit, a price or a Deployment nothing new goes there.
-        max: if stage_pool.fit.is_some() && cost.is_some() && stage_pool.live.is_some() {
+        max: if usable && stage_pool.fit.is_some() && cost.is_some() {
             stage_pool.room.min(valid.max)
         } else {
             0
