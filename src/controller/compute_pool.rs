@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::DeserializeGuard,
@@ -178,7 +178,7 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ComputePool>>, ctx: Arc<Cont
     let room = ctx.kept.on(&observation.name);
     let status = compute_status(pool, observation, &ctx.prices, &room, previous, &now());
     ctx.metrics
-        .set_pool(&observation.name, sample(observation, &ctx.prices, &status.conditions));
+        .set_pool(&observation.name, sample(observation, &ctx.prices, &status));
     let before = previous.map(|status| status.conditions.as_slice());
     ctx.events.tell(
         &pool.object_ref(&()),
@@ -202,7 +202,7 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ComputePool>>, ctx: Arc<Cont
 }
 
 /// State of a pool, as metrics tell it.
-fn sample(observed: &PoolObservation, prices: &ShadowPrices, conditions: &[Condition]) -> PoolSample {
+fn sample(observed: &PoolObservation, prices: &ShadowPrices, status: &ComputePoolStatus) -> PoolSample {
     let (used, free) = (observed.totals.used_by_tiercel, observed.totals.free);
     let bytes_millis = |kib: u64| kib.saturating_mul(1_024 * 1_000);
     let sample = |resource: &str, used: u64, free: u64| ResourceSample {
@@ -226,7 +226,9 @@ fn sample(observed: &PoolObservation, prices: &ShadowPrices, conditions: &[Condi
         shadow_price_per_hour_micros: (observed.shape).and_then(|node| prices.of_node(&observed.name, &node)),
         nodes: observed.nodes,
         usable_nodes: u32::try_from(observed.usable.len()).unwrap_or(u32::MAX),
-        conditions: conditions::verdicts(conditions),
+        placeholders: (status.warm_buffer.as_ref())
+            .map(|kept| (kept.placeholders.unsigned_abs(), kept.held.unsigned_abs())),
+        conditions: conditions::verdicts(&status.conditions),
         resources,
     }
 }

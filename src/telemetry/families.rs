@@ -267,6 +267,16 @@ pub(super) const POOL: &[Family<PoolSample>] = &[
     Family::new("pool_usable_nodes", "Nodes of a pool that can take replicas.", |pool| {
         Some(Amount::Whole(pool.usable_nodes.into()))
     }),
+    Family::new(
+        "pool_placeholders",
+        "Placeholder pods that a pool's warm buffer wants; absent while no room is kept.",
+        |pool| pool.placeholders.map(|(wanted, _)| Amount::Whole(wanted.into())),
+    ),
+    Family::new(
+        "pool_placeholders_held",
+        "Of these, the ones that hold room on a node; absent likewise.",
+        |pool| pool.placeholders.map(|(_, held)| Amount::Whole(held.into())),
+    ),
 ];
 
 /// Words that hold now: a series of value 1 for the one that does, none for the others.

@@ -71,6 +71,7 @@ pub(crate) fn pool() -> PoolSample {
         shadow_price_per_hour_micros: Some(72_000),
         nodes: 3,
         usable_nodes: 2,
+        placeholders: Some((5, 4)),
         resources: vec![ResourceSample {
             resource: "cpu".into(),
             capacity_millis: 64_000,

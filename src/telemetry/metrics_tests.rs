@@ -103,6 +103,8 @@ fn series_go_with_their_object_stage_and_pool() {
             "tiercel_pool_shadow_price_dollars_per_hour{pool=\"arm\",tier=\"CPU\"} 0.072",
             "tiercel_pool_nodes{pool=\"arm\",tier=\"CPU\"} 3",
             "tiercel_pool_usable_nodes{pool=\"arm\",tier=\"CPU\"} 2",
+            "tiercel_pool_placeholders{pool=\"arm\",tier=\"CPU\"} 5",
+            "tiercel_pool_placeholders_held{pool=\"arm\",tier=\"CPU\"} 4",
             "tiercel_pool_condition{pool=\"arm\",tier=\"CPU\",condition=\"Ready\"} 1",
         ]
     );
@@ -202,9 +204,9 @@ fn series_grow_with_stages_and_pools_and_with_nothing_else() {
         metrics.set_pool(name, pool());
     }
     let first = series(&metrics);
-    // Seven of a pipeline and nine conditions; eight of a stage; eight of a stage on a pool. Two of a resource, four of a
+    // Seven of a pipeline and nine conditions; eight of a stage; eight of a stage on a pool. Two of a resource, six of a
     // pool and one condition. And one counter of holds.
-    let (of_pipelines, of_pools) = (2 * (7 + 9 + 3 * (8 + 4 * 8)), 4 * (2 + 4 + 1));
+    let (of_pipelines, of_pools) = (2 * (7 + 9 + 3 * (8 + 4 * 8)), 4 * (2 + 6 + 1));
     assert_eq!(first.len() - before, of_pipelines + of_pools + 1);
     // Time goes on: other numbers, other reasons, the same number of series.
     for pass in 0..50_u32 {

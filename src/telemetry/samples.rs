@@ -87,6 +87,8 @@ pub struct PoolSample {
     pub nodes: u32,
     /// Nodes that match and can take replicas.
     pub usable_nodes: u32,
+    /// Placeholder pods of its warm buffer: wanted, and those that hold room; absent while none is kept.
+    pub placeholders: Option<(u32, u32)>,
     /// By resource: `cpu`, `memory`, `nvidia.com/gpu`.
     pub resources: Vec<ResourceSample>,
     /// Condition types that are true or false; what is unknown is left out.

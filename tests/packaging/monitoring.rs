@@ -224,6 +224,10 @@ fn the_dashboard_can_be_imported_anywhere_and_every_panel_can_be_read() {
         dashboard.get("id").is_none_or(Value::is_null),
         "an id belongs to one Grafana"
     );
+    let mut ids = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        assert!(ids.insert(panel["id"].as_u64()), "two panels have the id of {panel:#}");
+    }
     let panels = panels(&dashboard);
     let mut titles = BTreeSet::new();
     for panel in &panels {
