@@ -114,7 +114,7 @@ pub(crate) async fn every_feature_sample_reaches_a_defined_state(suite: &Suite) 
         for object in documents(&text) {
             let name = object["metadata"]["name"].as_str().unwrap();
             match object["kind"].as_str().unwrap() {
-                "ComputePool" => pool_is_decided(&tiered, &sample, name).await,
+                "ComputePool" => pool_is_decided(&tiered, &object, name).await,
                 "TieredPipeline" => {
                     let what = format!("{sample}: pipeline '{name}' is Ready");
                     tiered.until(name, &what, |pipeline| is_ready(&pipeline)).await;
@@ -166,12 +166,12 @@ fn is_ready(pipeline: &TieredPipeline) -> Result<(), String> {
     }
 }
 
-async fn pool_is_decided(tiered: &Tiered, sample: &str, name: &str) {
-    // No simulated node is of the features' own pools: one may grow, the other has nothing.
-    let (status, reason) = if sample.starts_with("elastic") {
-        ("True", "Elastic")
-    } else {
+async fn pool_is_decided(tiered: &Tiered, pool: &serde_json::Value, name: &str) {
+    // No simulated node is of the features' own pools: what is elastic may grow, the rest has nothing.
+    let (status, reason) = if pool["spec"]["elastic"].is_null() {
         ("False", "NoNodes")
+    } else {
+        ("True", "Elastic")
     };
     tiered.pool_says(name, "Ready", status, reason).await;
 }
