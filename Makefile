@@ -87,7 +87,7 @@ bugs: cargo ## Every seeded bug of the decision core must be caught by the tests
 fuzz: cargo ## Every property of the decision core on CASES_FUZZ random cases, the exposition parser on INPUTS_FUZZ bodies; a failure prints its seed.
 	PROPTEST_CASES=$(CASES_FUZZ) FUZZ_INPUTS=$(INPUTS_FUZZ) $(CARGO) test -p tiercel --lib --profile bench -- properties:: garbage:: learn::
 
-soak: cargo ## EPISODES short simulated episodes of the decision core under faults; a failure prints SIM_SEED.
+soak: cargo ## EPISODES short simulated episodes of the decision core under faults, from seed SIM_FIRST (1); a failure prints SIM_SEED.
 	SIM_EPISODES=$(EPISODES) $(CARGO) test -p tiercel --lib --profile bench rebalance::episodes:: -- --nocapture
 
 alerts: cargo go ## Alerts and the queries of shipped presets by promtool, then every expression of dashboard and alerts by a real Prometheus beside the operator under load. Builds Prometheus once.

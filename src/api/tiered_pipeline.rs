@@ -232,7 +232,7 @@ pub struct Learned {
     /// What is declared.
     #[schemars(length(max = 24))]
     pub declared: String,
-    /// Observations it rests on, rounded down to a power of two.
+    /// Observations it rests on, rounded down to a power of two; 16 stands for any number from there on.
     #[schemars(range(min = 1, max = 1_073_741_824))]
     pub samples: i32,
 }

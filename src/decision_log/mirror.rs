@@ -292,7 +292,8 @@ impl From<World> for world::World {
     }
 }
 
-/// Counts are pairs of variant and replicas; prices are of a pool, a resource and so many millionths.
+/// Counts are pairs of variant and replicas; prices are of a pool, a resource and so many millionths; those of ceilings of
+/// a pipeline or a place among the shared, on cost or power, and so many millionths.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Proposal {
     world: u64,
@@ -303,6 +304,48 @@ pub(super) struct Proposal {
     gap_in_force_ppm: Option<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     prices: Vec<(u32, u8, u64)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ceilings: Vec<(Keeper, On, u64)>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Keeper {
+    Pipeline(u32),
+    Shared(u32),
+}
+
+#[derive(Serialize, Deserialize)]
+enum On {
+    Cost,
+    Power,
+}
+
+impl From<&propose::CeilingPrice> for (Keeper, On, u64) {
+    fn from(of: &propose::CeilingPrice) -> Self {
+        let keeper = match of.of {
+            propose::Keeper::Pipeline(at) => Keeper::Pipeline(at.0),
+            propose::Keeper::Shared(at) => Keeper::Shared(at),
+        };
+        let on = match of.on {
+            propose::On::Cost => On::Cost,
+            propose::On::Power => On::Power,
+        };
+        (keeper, on, of.micros)
+    }
+}
+
+impl From<(Keeper, On, u64)> for propose::CeilingPrice {
+    fn from((keeper, on, micros): (Keeper, On, u64)) -> Self {
+        let of = match keeper {
+            Keeper::Pipeline(at) => propose::Keeper::Pipeline(PipelineIdx(at)),
+            Keeper::Shared(at) => propose::Keeper::Shared(at),
+        };
+        let on = match on {
+            On::Cost => propose::On::Cost,
+            On::Power => propose::On::Power,
+        };
+        Self { of, on, micros }
+    }
 }
 
 impl From<&propose::Proposal> for Proposal {
@@ -314,6 +357,7 @@ impl From<&propose::Proposal> for Proposal {
             gap_ppm: of.certificate.gap_ppm,
             gap_in_force_ppm: of.certificate.gap_in_force_ppm,
             prices: of.certificate.prices.iter().map(price).collect(),
+            ceilings: of.certificate.ceilings.iter().map(Into::into).collect(),
         }
     }
 }
@@ -331,6 +375,7 @@ impl From<Proposal> for propose::Proposal {
                 prices: prices
                     .map(|(pool, resource, micros)| (PoolIdx(pool), resource, micros))
                     .collect(),
+                ceilings: of.ceilings.into_iter().map(Into::into).collect(),
             },
         }
     }

@@ -193,9 +193,9 @@ fn a_log_holds_numbers_and_closed_words_only() {
 
 #[test]
 fn every_kind_of_event_comes_back_as_it_was() {
-    use crate::rebalance::propose::{Certificate, Proposal};
+    use crate::rebalance::propose::{CeilingPrice, Certificate, Keeper, On, Proposal};
     use crate::rebalance::world::{
-        DryReason, Event as Told, Learned, Objective, PoolIdx, Reading, StageIdx, Subject, VariantIdx,
+        DryReason, Event as Told, Learned, Objective, PipelineIdx, PoolIdx, Reading, StageIdx, Subject, VariantIdx,
     };
 
     let mut world = chain().world;
@@ -220,6 +220,12 @@ fn every_kind_of_event_comes_back_as_it_was() {
             gap_ppm: Some(1_000),
             gap_in_force_ppm: None,
             prices: vec![(PoolIdx(1), 2, 30)],
+            ceilings: [
+                (Keeper::Pipeline(PipelineIdx(3)), On::Cost),
+                (Keeper::Shared(0), On::Power),
+            ]
+            .map(|(of, on)| CeilingPrice { of, on, micros: 40 })
+            .to_vec(),
         },
     };
     let learned = Learned {

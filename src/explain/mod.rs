@@ -34,10 +34,37 @@ pub struct Document {
     /// not proven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap_percent: Option<f64>,
+    /// What more of the ceilings that bind it would save.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ceilings: Vec<Ceiling>,
     /// Its stages, callers before the called.
     pub stages: Vec<Stage>,
     /// The last decisions, newest first; five at most.
     pub decisions: Vec<DecisionSummary>,
+}
+
+/// A ceiling that keeps the plan from being cheaper.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ceiling {
+    /// The field that sets it, or the annotation of the namespace.
+    pub set_by: String,
+    /// What it is on.
+    pub on: CeilingOn,
+    /// What one more watt, or one more unit of currency per hour, would save per hour, in the currency of the pools' prices.
+    /// Tier hints and moves are weighed in.
+    pub saves_per_hour: f64,
+}
+
+/// What a ceiling is on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CeilingOn {
+    /// Cost per hour.
+    #[default]
+    Cost,
+    /// Watts.
+    Power,
 }
 
 /// One stage.

@@ -15,7 +15,7 @@ use super::world::{Edge, OnSignalLoss, StageIdx, World};
 /// Length of an episode.
 const TICKS: u64 = 120;
 
-/// Episodes of `make test`; `SIM_EPISODES` sets another number, `SIM_SEED` a single one.
+/// Episodes of `make test`; `SIM_EPISODES` sets another number, `SIM_FIRST` the seed to begin with, `SIM_SEED` a single one.
 const EPISODES: u64 = 20_000;
 
 /// Least simulated time per time that passes, on the threads that there are.
@@ -145,22 +145,24 @@ fn no_write_breaks_a_promise_in_any_of_many_short_episodes() {
         return;
     }
     let episodes = number("SIM_EPISODES").unwrap_or(EPISODES);
-    let (next, writes, broken) = (AtomicU64::new(1), AtomicU64::new(0), Mutex::new(Vec::new()));
+    let first = number("SIM_FIRST").unwrap_or(1);
+    let (next, writes, broken) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::new(Vec::new()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
     let start = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed > episodes || broken.lock().unwrap().len() >= BROKEN_MAX {
+                    let begun = next.fetch_add(1, Ordering::Relaxed);
+                    if begun >= episodes || broken.lock().unwrap().len() >= BROKEN_MAX {
                         break;
                     }
                     // A soak takes an hour: twenty lines tell how far it is.
-                    if episodes > EPISODES && seed.is_multiple_of(episodes / 20) {
+                    if episodes > EPISODES && begun.is_multiple_of(episodes / 20) {
                         let (passed_s, found) = (start.elapsed().as_secs(), broken.lock().unwrap().len());
-                        println!("{seed} of {episodes} episodes after {passed_s} s, {found} broken");
+                        println!("{begun} of {episodes} episodes after {passed_s} s, {found} broken");
                     }
+                    let seed = first + begun;
                     let (violations, decided) = episode(seed);
                     writes.fetch_add(decided, Ordering::Relaxed);
                     if let Some(first) = violations.first() {
@@ -174,7 +176,7 @@ fn no_write_breaks_a_promise_in_any_of_many_short_episodes() {
     let speed = u128::from(episodes * TICKS * TICK_MS) / passed_ms;
     let writes = writes.into_inner();
     println!(
-        "{episodes} episodes of {TICKS} s, {writes} writes, in {passed_ms} ms on {threads} threads: {speed} x real time"
+        "{episodes} episodes of {TICKS} s from seed {first}, {writes} writes, in {passed_ms} ms on {threads} threads: {speed} x real time"
     );
     let mut broken = broken.into_inner().unwrap();
     broken.sort_unstable();

@@ -27,7 +27,7 @@ use super::solve::{
 };
 use super::spend::Spend;
 use super::state::State;
-use super::world::{PoolIdx, Variant, VariantIdx, World};
+use super::world::{PipelineIdx, PoolIdx, Variant, VariantIdx, World};
 
 /// Bits of the price of the dearest replica.
 const PRICE_BITS: u32 = 24;
@@ -54,6 +54,8 @@ pub struct Question {
     in_force: Vec<u32>,
     /// A price of the rows times two to this is one of the plan.
     shift: u32,
+    /// Groups of the rows that are pipelines' own; shared ones follow.
+    pipelines: u32,
 }
 
 impl Question {
@@ -89,6 +91,37 @@ pub struct Certificate {
     /// What one more of a pool's resources would save: the pool, which (0 a core, 1 a GiB, 2 a device), and millionths of
     /// a dollar per hour. Only of what is short, and only where all demand is served: what is missing has no price in money.
     pub prices: Vec<(PoolIdx, u8, u64)>,
+    /// The same of ceilings: what one more dollar per hour, or one more watt, would save.
+    pub ceilings: Vec<CeilingPrice>,
+}
+
+/// What a ceiling that binds costs. Weighed as the plan weighs it, by tier hints and by what moves cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CeilingPrice {
+    /// Who keeps it.
+    pub of: Keeper,
+    /// What it is on.
+    pub on: On,
+    /// Millionths of a dollar per hour that one more would save.
+    pub micros: u64,
+}
+
+/// Who keeps a ceiling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeper {
+    /// One pipeline.
+    Pipeline(PipelineIdx),
+    /// Those that share a place in [`World::shared`].
+    Shared(u32),
+}
+
+/// What a ceiling is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    /// Dollars per hour.
+    Cost,
+    /// Watts.
+    Power,
 }
 
 /// What a question was made of.
@@ -113,9 +146,11 @@ pub fn propose(
     let in_force = worth(&instance, &question.in_force);
     let starved = starved(&question.rows, &solution);
     let mut prices = prices(question, &solution.prices, &starved);
-    if !prices.is_empty() {
+    let mut ceilings = ceiling_prices(question, &solution.prices, &starved);
+    if !prices.is_empty() || !ceilings.is_empty() {
         let more = with_more_room(question, memory, settings, go_on);
         prices = self::prices(question, &more, &starved);
+        ceilings = ceiling_prices(question, &more, &starved);
     }
     let pairs = question.variants.iter().copied().zip(solution.counts.iter().copied());
     Proposal {
@@ -125,6 +160,7 @@ pub fn propose(
             gap_ppm: solution.gap_ppm,
             gap_in_force_ppm: gap_ppm(in_force, solution.bound),
             prices,
+            ceilings,
         },
     }
 }
@@ -139,15 +175,41 @@ fn prices(question: &Question, found: &[(Priced, u64)], starved: &[bool]) -> Vec
         if starved.get(pool as usize).copied().unwrap_or(true) {
             return None;
         }
-        // From 2^-24 of a shifted price per unit to what a whole one costs; a price is micros × 1000 × 16.
-        let whole = (u128::from(price) << question.shift).checked_mul(*PER_WHOLE.get(resource)?)?;
-        let micros = u64::try_from((whole >> 24) / 16_000).ok()?;
+        let micros = in_micros(question, price, *PER_WHOLE.get(resource)?)?;
         Some((PoolIdx(pool), u8::try_from(resource).ok()?, micros))
     });
     priced.collect()
 }
 
-/// The prices alone, where every pool has room for half a replica more. What is just full has any price between what one more
+/// The same of ceilings.
+fn ceiling_prices(question: &Question, found: &[(Priced, u64)], starved: &[bool]) -> Vec<CeilingPrice> {
+    let priced = found.iter().filter_map(|&(what, price)| {
+        let (group, on, whole) = match what {
+            Priced::Money { group } => (group, On::Cost, 1_000_000),
+            Priced::Power { group } => (group, On::Power, 1_000),
+            Priced::Pool { .. } => return None,
+        };
+        let node = question.rows.pools.len() + group as usize;
+        if starved.get(node).copied().unwrap_or(true) {
+            return None;
+        }
+        let micros = in_micros(question, price, whole)?;
+        let of = match group.checked_sub(question.pipelines) {
+            None => Keeper::Pipeline(PipelineIdx(group)),
+            Some(at) => Keeper::Shared(at),
+        };
+        (micros > 0).then_some(CeilingPrice { of, on, micros })
+    });
+    priced.collect()
+}
+
+/// From 2^-24 of a shifted price per unit to what so many units cost; a price is micros × 1000 × 16.
+fn in_micros(question: &Question, price: u64, units: u128) -> Option<u64> {
+    let whole = (u128::from(price) << question.shift).checked_mul(units)?;
+    u64::try_from((whole >> 24) / 16_000).ok()
+}
+
+/// The prices alone, where every pool has room for half a replica more, and every ceiling. What is just full has any price between what one more
 /// saves and what one less would cost; with room for a little more only the first is left, and what is short stays short.
 fn with_more_room(
     question: &Question,
@@ -170,6 +232,16 @@ fn with_more_room(
             .device_millis
             .saturating_add(half(|option| option.request.device_millis));
     }
+    for (group, at) in rows.groups.iter_mut().zip(0..) {
+        let half = |of: fn(&OptionRow) -> u64| {
+            let here = question.rows.stages.iter().filter(|stage| stage.groups.contains(&at));
+            let options = here.flat_map(|stage| &stage.options).filter(|option| option.upper > 0);
+            options.map(of).filter(|&each| each > 0).min().unwrap_or(0) / 2
+        };
+        let more = |most: Option<u64>, half: u64| most.map(|most| most.saturating_add(half));
+        group.money_max_micros = more(group.money_max_micros, half(|option| option.cost_micros));
+        group.power_max_milliwatts = more(group.power_max_milliwatts, half(|option| option.power_milliwatts));
+    }
     let polished = Settings {
         polish: settings.polish.or(Some(PRICE_POLISH)),
         ..*settings
@@ -177,8 +249,8 @@ fn with_more_room(
     price_rooms(&Instance::new(&rows), memory, &polished, go_on)
 }
 
-/// By pool: whether a stage is short of something that competes for it, be it by way of other stages, of other pools or of
-/// ceilings.
+/// By pool, then by ceiling: whether a stage is short of something that competes for it, be it by way of other stages, of
+/// other pools or of other ceilings.
 fn starved(rows: &Rows, solution: &Solution) -> Vec<bool> {
     let places = rows.pools.len();
     // A forest over pools and ceilings: what a stage has to do with is one tree.
@@ -218,8 +290,8 @@ fn starved(rows: &Rows, solution: &Solution) -> Vec<bool> {
             *slot = true;
         }
     }
-    let of = |pool| starved.get(root(&above, pool)).copied().unwrap_or(false);
-    (0..places).map(of).collect()
+    let of = |at| starved.get(root(&above, at)).copied().unwrap_or(false);
+    (0..above.len()).map(of).collect()
 }
 
 impl State {
@@ -252,6 +324,14 @@ impl State {
         }
     }
 
+    /// What more of the ceilings that bind would save, on the same terms.
+    pub fn ceiling_prices(&self) -> &[CeilingPrice] {
+        match &self.plan {
+            Some(plan) if plan.crowded => &self.ceilings,
+            _ => &[],
+        }
+    }
+
     pub(super) fn take_proposal(&mut self, proposal: &Proposal) {
         if proposal.world != self.worlds {
             return;
@@ -263,6 +343,7 @@ impl State {
             }
         }
         self.prices.clone_from(&proposal.certificate.prices);
+        self.ceilings.clone_from(&proposal.certificate.ceilings);
         self.proposal = Some((counts, proposal.certificate.gap_ppm));
         self.gap_ppm = proposal.certificate.gap_in_force_ppm;
     }
@@ -294,6 +375,7 @@ fn ask(state: &State, plan: &Plan, asked: &Asked) -> Question {
     let mut question = Question {
         world: asked.world,
         shift,
+        pipelines: u32::try_from(world.pipelines.len()).unwrap_or(u32::MAX),
         ..Question::default()
     };
     let cut = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);

@@ -11,7 +11,7 @@ use super::latency;
 use super::learn;
 use super::oracle::Oracle;
 use super::plan::{Ask, Plan, variants_of};
-use super::propose::Asked;
+use super::propose::{Asked, CeilingPrice};
 use super::sense::Offer;
 use super::spend::{Spend, Sum};
 use super::stage_memory::StageMemory;
@@ -45,6 +45,8 @@ pub struct State {
     pub(super) gap_ppm: Option<u64>,
     /// What more room in pools that are short would save.
     pub(super) prices: Vec<(PoolIdx, u8, u64)>,
+    /// And more of the ceilings that bind.
+    pub(super) ceilings: Vec<CeilingPrice>,
     /// Nothing is learned of readings, see [`State::unlearning`].
     pub(super) unlearning: bool,
     pub(super) oracle: Oracle,
@@ -271,6 +273,7 @@ impl State {
         self.worlds += 1;
         (self.proposal, self.gap_ppm) = (None, None);
         self.prices.clear();
+        self.ceilings.clear();
         self.reports.clear();
     }
 }

@@ -21,6 +21,7 @@ pub(super) fn document(namespace: &str, name: &str, pipeline: &TieredPipeline) -
         pipeline: name.to_owned(),
         time: String::new(),
         gap_percent: None,
+        ceilings: Vec::new(),
         stages: stages.collect(),
         decisions: status.map(|status| status.decisions.clone()).unwrap_or_default(),
     }

@@ -7,8 +7,8 @@ use crate::api::TieredPipeline;
 use crate::controller::pipeline::verdict::hold_text;
 use crate::controller::rebalancer::view::{driver_word, reason_word};
 use crate::explain::{
-    Alone, Bounds, Calls, Excluded, Gap, Hold, Learned, Need, Pods, Pool, Replica, Signal, Stage, State, Unit, VERSION,
-    Value,
+    Alone, Bounds, Calls, Ceiling, CeilingOn, Excluded, Gap, Hold, Learned, Need, Pods, Pool, Replica, Signal, Stage,
+    State, Unit, VERSION, Value,
 };
 use crate::rebalance::decision::Driver;
 
@@ -181,6 +181,7 @@ fn document(stages: Vec<Stage>) -> Document {
         pipeline: "chat".to_owned(),
         time: "2026-03-01T12:00:00.000Z".to_owned(),
         gap_percent: Some(0.0),
+        ceilings: Vec::new(),
         stages,
         decisions: Vec::new(),
     }
@@ -463,6 +464,35 @@ fn the_proof_of_the_plan_is_told_as_far_as_there_is_one() {
         text::render(&explained).lines().nth(2).unwrap().to_owned()
     };
     insta::assert_snapshot!([None, Some(0.0), Some(0.0312)].map(line).join("\n"));
+}
+
+#[test]
+fn ceilings_that_bind_are_told_with_what_more_of_them_would_save() {
+    let mut explained = live(Vec::new());
+    explained.document.gap_percent = Some(0.0312);
+    explained.document.ceilings = vec![
+        Ceiling {
+            set_by: "budget.maxCostPerHour".to_owned(),
+            on: CeilingOn::Cost,
+            saves_per_hour: 0.3,
+        },
+        Ceiling {
+            set_by: "tiercel.dev/max-power-watts".to_owned(),
+            on: CeilingOn::Power,
+            saves_per_hour: 0.0021,
+        },
+    ];
+    let told: Vec<_> = text::render(&explained)
+        .lines()
+        .skip(3)
+        .take(3)
+        .map(str::to_owned)
+        .collect();
+    insta::assert_snapshot!(told.join("\n"), @r"
+    budget.maxCostPerHour binds: 1.00 more per hour would be worth 0.30, tier hints weighed in
+    tiercel.dev/max-power-watts binds: one more watt would save 0.0021 per hour
+
+    ");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::Explained;
 use super::table::{Row, paragraph, table};
-use crate::explain::{Learned, Need, Signal, Stage, State, Unit, Value};
+use crate::explain::{Ceiling, CeilingOn, Learned, Need, Signal, Stage, State, Unit, Value};
 
 /// The whole answer.
 pub(super) fn render(explained: &Explained) -> String {
@@ -27,6 +27,8 @@ pub(super) fn heading(explained: &Explained) -> Vec<String> {
         None => {
             lines.push(format!("as the operator sees it at {}", document.time));
             lines.push(proof(document.gap_percent));
+            let ceilings = document.ceilings.iter();
+            lines.extend(ceilings.flat_map(|one| paragraph("", &ceiling(one))));
         }
         Some(why) => {
             let text = format!("as its status has it; readings, their ages and needs are missing: {why}");
@@ -44,6 +46,18 @@ pub(super) fn proof(gap_percent: Option<f64>) -> String {
         Some(gap) => format!(
             "of all pipelines together the plan costs at most {} % more than the best there can be",
             number(gap)
+        ),
+    }
+}
+
+/// What more of a ceiling is worth.
+fn ceiling(ceiling: &Ceiling) -> String {
+    let saves = money(ceiling.saves_per_hour);
+    match ceiling.on {
+        CeilingOn::Power => format!("{} binds: one more watt would save {saves} per hour", ceiling.set_by),
+        CeilingOn::Cost => format!(
+            "{} binds: 1.00 more per hour would be worth {saves}, tier hints weighed in",
+            ceiling.set_by
         ),
     }
 }

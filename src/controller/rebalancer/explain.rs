@@ -13,13 +13,15 @@ use super::targets::stage_key;
 use super::view::{driver_word, floor_cost, reason_word};
 use super::{Rebalancer, world};
 use crate::api::decimal::money;
+use crate::api::labels::{MAX_COST_PER_HOUR, MAX_POWER_WATTS};
 use crate::explain::ask::Question;
 use crate::explain::{
-    Alone, Bounds, Calls, Document, Dry, Excluded, Gap, Hold, Learned, Need, Pods, Pool, Replica, Signal, Stage, State,
-    Unit, VERSION, Value, of_millionths, of_thousandths,
+    Alone, Bounds, Calls, Ceiling, CeilingOn, Document, Dry, Excluded, Gap, Hold, Learned, Need, Pods, Pool, Replica,
+    Signal, Stage, State, Unit, VERSION, Value, of_millionths, of_thousandths,
 };
 use crate::rebalance::decision::{Driver, HoldReason, NotUsed, StageReport};
 use crate::rebalance::explain::{StageAccount, VariantAccount, range};
+use crate::rebalance::propose::{CeilingPrice, Keeper, On};
 use crate::rebalance::world::{DryReason, Learned as Known, PipelineIdx, StageIdx, VariantIdx};
 use crate::signals::aggregate::{self, Observations};
 use crate::signals::presets::{Combine, Preset, Role, Source};
@@ -45,11 +47,20 @@ impl Rebalancer {
                 pipeline: question.name.clone(),
                 time: self.ctx.clock.wall().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
                 gap_percent: self.state.certificate().0.map(|ppm| of_millionths(ppm) * 100.0),
+                ceilings: self.ceilings(PipelineIdx(at)),
                 stages: self.explained(PipelineIdx(at), &self.declared(id)),
                 decisions: decisions.into_iter().flatten().map(|one| (**one).clone()).collect(),
             }
         });
         let _ = question.answer.send(document);
+    }
+
+    /// Ceilings that bind a pipeline: its own, and those of its namespace.
+    fn ceilings(&self, at: PipelineIdx) -> Vec<Ceiling> {
+        let pipeline = self.state.world().pipelines.get(at.0 as usize);
+        let shared = pipeline.and_then(|pipeline| pipeline.shared);
+        let prices = self.state.ceiling_prices().iter();
+        prices.filter_map(|price| ceiling(price, at, shared)).collect()
     }
 
     /// What a pipeline's stages mean in the cluster as it is now.
@@ -164,6 +175,25 @@ impl Rebalancer {
         });
         each.collect()
     }
+}
+
+/// A ceiling's price, if it is one that the pipeline keeps.
+fn ceiling(price: &CeilingPrice, pipeline: PipelineIdx, shared: Option<u32>) -> Option<Ceiling> {
+    let fields = match price.of {
+        Keeper::Pipeline(at) if at == pipeline => ["budget.maxCostPerHour", "budget.maxPowerWatts"],
+        Keeper::Shared(at) if shared == Some(at) => [MAX_COST_PER_HOUR, MAX_POWER_WATTS],
+        _ => return None,
+    };
+    let [on_cost, on_power] = fields;
+    let (set_by, on) = match price.on {
+        On::Cost => (on_cost, CeilingOn::Cost),
+        On::Power => (on_power, CeilingOn::Power),
+    };
+    Some(Ceiling {
+        set_by: set_by.to_owned(),
+        on,
+        saves_per_hour: of_millionths(price.micros),
+    })
 }
 
 /// What the core says of a stage, but for its name, pools and signals.

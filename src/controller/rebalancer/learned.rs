@@ -5,10 +5,15 @@ use crate::api::decimal::{Decimal, thousandths};
 use crate::api::tiered_pipeline::{Learned as OnRecord, TieredPipelineStatus};
 use crate::rebalance::world::{Event, Learned, PipelineIdx, StageIdx, Subject, VariantIdx};
 
+/// Most observations that the status tells of. More would change nothing after a restart, and as they come every fifteen
+/// seconds while a stage serves, a status would still be written for their number hours after its values are known.
+const RECORDED_MAX: u32 = 16;
+
 /// What the status says of something learned; nothing if nothing was. The status is not written for every observation:
-/// their number is rounded down to a power of two.
+/// their number is rounded down to a power of two, and is [`RECORDED_MAX`] at most.
 pub(super) fn on_record(learned: Learned) -> Option<OnRecord> {
-    let samples = i32::try_from(learned.samples.checked_ilog2().map(|log| 1_u32 << log)?).unwrap_or(i32::MAX);
+    let samples = learned.samples.min(RECORDED_MAX);
+    let samples = i32::try_from(1_u32 << samples.checked_ilog2()?).unwrap_or(i32::MAX);
     Some(OnRecord {
         declared: thousandths(learned.declared),
         value: thousandths(learned.value),
@@ -74,17 +79,33 @@ mod tests {
             samples,
         };
         assert_eq!(on_record(learned(0)), None, "nothing learned");
-        let record = on_record(learned(41)).unwrap();
+        let record = on_record(learned(11)).unwrap();
         assert_eq!(
             (record.declared.as_str(), record.value.as_str(), record.samples),
-            ("10", "9.437", 32)
+            ("10", "9.437", 8)
         );
-        assert_eq!(read(&record), Some(learned(32)));
+        assert_eq!(read(&record), Some(learned(8)));
         let broken = OnRecord {
             value: "fast".to_owned(),
             ..record
         };
         assert_eq!(read(&broken), None);
+    }
+
+    #[test]
+    fn a_stage_that_goes_on_serving_is_not_written_for_the_number_of_its_observations() {
+        let after = |samples| {
+            on_record(Learned {
+                declared: 10_000,
+                value: 9_437,
+                samples,
+            })
+        };
+        let told: std::collections::BTreeSet<_> = (1..=1_000_000)
+            .filter_map(|samples| after(samples).map(|record| record.samples))
+            .collect();
+        assert_eq!(told.into_iter().collect::<Vec<_>>(), [1, 2, 4, 8, 16]);
+        assert_eq!(after(16), after(u32::MAX), "four minutes, and ever after");
     }
 
     #[test]
@@ -119,7 +140,7 @@ mod tests {
         let learned = Learned {
             declared: 10_000,
             value: 9_437,
-            samples: 32,
+            samples: 16,
         };
         let status = TieredPipelineStatus {
             stages: vec![StageStatus {

@@ -144,7 +144,10 @@ fn parts_of(event: &Event) -> usize {
         Event::World(world) => {
             world.pools.len() + world.pipelines.len() + world.stages.len() * 2 + world.variants.len() * 2
         }
-        Event::Proposal(made) => made.counts.len() + made.certificate.prices.len(),
+        Event::Proposal(made) => {
+            let certificate = &made.certificate;
+            made.counts.len() + certificate.prices.len() + certificate.ceilings.len()
+        }
         _ => 1,
     }
 }

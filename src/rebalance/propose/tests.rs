@@ -88,6 +88,40 @@ fn pools_that_are_just_full_have_the_price_of_the_alternative() {
     }
 }
 
+/// Two stages need three replicas each: hot and cheap, or cool and dear. The ceiling leaves room for four hot ones.
+const HOT: &str = "pool hot 40\npool cool 40\npipe green watts 430
+    stage x\n hot cap 1 cost 1 watts 100 has 2/2 at 900\n cool cap 1 cost 10 watts 10 has 1/1 at 900
+    stage y\n hot cap 1 cost 1 watts 100 has 2/2 at 900\n cool cap 1 cost 10 watts 10 has 1/1 at 900";
+
+#[test]
+fn a_ceiling_that_binds_has_the_price_of_the_alternative() {
+    let ceilings = |text: &str| {
+        let (fixture, mut state) = seen(text);
+        let Some(question) = state.question() else {
+            return Vec::new();
+        };
+        let proposal = answer(&question);
+        assert_eq!(proposal.certificate.prices, [], "pools have room");
+        let mut events = fixture.readings(NOW_MS + 2_000);
+        events.push(Event::Proposal(Box::new(proposal)));
+        step(&mut state, &events, NOW_MS + 2_000);
+        state.ceiling_prices().to_vec()
+    };
+    // 90 W more would save 9 dollars, but for the twentieth by which what runs counts less.
+    let near = |found: &[CeilingPrice], of| match *found {
+        [price] => price.of == of && price.on == On::Power && (85_000..=115_000).contains(&price.micros),
+        _ => false,
+    };
+    let own = ceilings(HOT);
+    assert!(near(&own, Keeper::Pipeline(PipelineIdx(0))), "{own:?}");
+    let shared = ceilings(&HOT.replace("pipe green watts 430", "shared watts 430\npipe green shares 0"));
+    assert!(near(&shared, Keeper::Shared(0)), "{shared:?}");
+    assert_eq!(ceilings(&HOT.replace("watts 430", "watts 900")), [], "it does not bind");
+    // What is missing has no price that anybody pays.
+    let starved = ceilings(&HOT.replace("watts 430", "watts 45"));
+    assert_eq!(starved, []);
+}
+
 #[test]
 fn who_starves_elsewhere_takes_no_price_away() {
     let slot = |text: &str| {
