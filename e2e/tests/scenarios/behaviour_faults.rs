@@ -90,6 +90,10 @@ pub(crate) async fn nothing_shrinks_whatever_is_wrong_with_the_metrics_of_idle_s
     scene.bounds_held();
 }
 
+/// A replica may be read between its start and its first request. A page that stops there shows nobody at work, is believed, and
+/// with it the stage has a signal.
+const FIRST_REQUESTS: Duration = Duration::from_secs(3);
+
 /// Four replicas that need to be four, and all of them say something that cannot be.
 async fn lies_under_load(suite: &Suite, fault: Fault) {
     let scene = Scene::shared(suite, &[], serving()).await;
@@ -100,6 +104,7 @@ async fn lies_under_load(suite: &Suite, fault: Fault) {
     let lie = async {
         scene.total("chat", "generate", "grows", |total| total == 4).await;
         scene.settles("chat", "generate", &[("x86", 4)]).await;
+        tokio::time::sleep(FIRST_REQUESTS).await;
         scene.fleet.inject(Target::All, fault);
         scene
             .tiered
@@ -154,6 +159,7 @@ pub(crate) async fn nothing_shrinks_on_pages_of_before_nor_on_numbers_in_another
         for (name, _) in PLAUSIBLE {
             scene.settles(name, "generate", &[("x86", 4)]).await;
         }
+        tokio::time::sleep(FIRST_REQUESTS).await;
         let before = changes();
         for (name, fault) in PLAUSIBLE {
             let pipeline = format!("{}/{name}", scene.tiered.namespace());
