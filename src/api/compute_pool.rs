@@ -34,6 +34,7 @@ use super::decimal::Decimal;
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Warm", type_ = "integer", json_path = ".status.warmBuffer.held", priority = 1),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([a-z0-9]|-[a-z0-9]){0,62}$') && self.metadata.name.size() <= 63").message("`metadata.name` must be at most 63 lower-case letters, digits and single dashes, and begin with a letter")
 )]
 #[serde(rename_all = "camelCase")]

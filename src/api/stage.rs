@@ -317,7 +317,7 @@ pub struct Signal {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10_000))]
     pub static_replicas: Option<i32>,
-    /// Seconds without a fresh signal after which `onSignalLoss` applies. Until then nothing shrinks.
+    /// Seconds without a fresh signal after which `onSignalLoss` applies. Until then nothing shrinks. Pods that are silent beside others are told by name after as long, if they are more than the tolerance covers.
     #[serde(default = "loss_seconds")]
     #[schemars(range(min = 5, max = 3600))]
     pub loss_seconds: i32,

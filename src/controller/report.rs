@@ -58,6 +58,8 @@ pub struct StageView {
     pub signals: Signals,
     /// Presets of which nothing fresh is known while replicas are Ready; `signal.preset` stands for the stage's own.
     pub missing: Vec<&'static str>,
+    /// For a time that counts as loss, many of its replicas have been no part of what is known.
+    pub partial: bool,
     /// Who says nothing fresh, and why; empty while all do.
     pub silence: Vec<Silence>,
     /// What was learned, by pool; observations rounded down to a power of two.

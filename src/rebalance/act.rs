@@ -159,6 +159,7 @@ fn empty_report() -> StageReport {
         reason: Reason::Cheapest,
         signal_taken_ms: None,
         signals_fresh: false,
+        signals_partial: false,
         below_hint: false,
         not_used: Vec::new(),
         silent: 0,
@@ -417,6 +418,7 @@ fn act_stage(state: &mut State, context: &mut Context<'_>, at: usize, way: Optio
     report.reason = reason;
     report.signal_taken_ms = senses.taken_ms;
     report.signals_fresh = senses.fresh;
+    report.signals_partial = senses.partial;
     report.silent = senses.silent;
     report.below_hint = declared
         .iter()

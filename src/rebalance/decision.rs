@@ -217,6 +217,9 @@ pub struct StageReport {
     pub signal_taken_ms: Option<u64>,
     /// Signals are fresh enough to shrink on.
     pub signals_fresh: bool,
+    /// They are, but more Ready replicas than [`Stage::tolerance_permille`](super::world::Stage::tolerance_permille) covers
+    /// have been no part of them for [`Stage::signal_loss_ms`](super::world::Stage::signal_loss_ms).
+    pub signals_partial: bool,
     /// Signals that should speak and do not: bit 0 for the stage's own, then those of [`Stage::also`](super::world::Stage::also).
     pub silent: u16,
     /// Some planned replicas are below the stage's preferred tier.

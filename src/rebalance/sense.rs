@@ -138,6 +138,8 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
     let mut arriving = Some(Range::default());
     let mut startup_ms = 0;
     let (mut silent, mut ready_total, mut idle) = (Range::default(), 0_u32, true);
+    // Ready replicas that are no part of what is known.
+    let mut unheard = 0_u32;
     let mut senses = Senses {
         observed: true,
         taken_ms: None,
@@ -170,6 +172,7 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
             Some(reading) if ready == 0 && Some(reading.taken_ms) < newest_ms => {}
             Some(reading) => {
                 let load = demand::of_reading(stage, variant, &reading);
+                unheard = unheard.saturating_add(reading.expected.saturating_sub(reading.sampled));
                 if let Some(signal) = demand::signal_of(stage, variant, &reading) {
                     signals.add(signal, load.low);
                 }
@@ -195,6 +198,7 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
             }
             None if ready > 0 => {
                 silent = silent.plus(demand::of_silence(stage, variant, ready));
+                unheard = unheard.saturating_add(ready);
                 idle = false;
             }
             None => {}
@@ -344,6 +348,14 @@ fn sense_stage(state: &mut State, at: usize, offered: &[Offer], now_ms: u64) -> 
         memory.set_off(Trigger::SignalsLost);
     }
     senses.fallback = lost;
+    // Fewer than the tolerance covers are too few to move a plan, and in a large stage somebody always starts.
+    let many = u64::from(unheard) * 1_000 > u64::from(ready_total) * u64::from(stage.tolerance_permille);
+    memory.partial_since_ms = (senses.fresh && many).then(|| memory.partial_since_ms.unwrap_or(now_ms));
+    let told_ms = memory
+        .partial_since_ms
+        .map(|since_ms| since_ms.saturating_add(stage.signal_loss_ms));
+    senses.partial = told_ms.is_some_and(|told_ms| now_ms >= told_ms);
+    wake_ms = wake_ms.into_iter().chain(told_ms.filter(|_| !senses.partial)).min();
     idle &= senses.fresh && called.high == 0 && !stirred;
     // Who sleeps sees nothing: its callers wake it.
     let floor = if idle && stage.sees_waiting {

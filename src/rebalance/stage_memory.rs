@@ -26,6 +26,8 @@ pub(super) struct StageMemory {
     pub(super) shrinks: Allowance,
     /// Since when replicas that should report have been silent.
     pub(super) silent_since_ms: Option<u64>,
+    /// Since when more of them have been silent than the tolerance covers, while others speak.
+    pub(super) partial_since_ms: Option<u64>,
     /// Budget or pools have no room for old and new replicas together, and nothing on its way will make any: this stage
     /// grows or shrinks, but does not shift, until what it needs or the world changes, or there is more room.
     pub(super) pinned: bool,
@@ -55,6 +57,8 @@ pub(super) struct StageMemory {
 pub(super) struct Senses {
     /// Readings are fresh enough to shrink on.
     pub(super) fresh: bool,
+    /// They are, but for a time that counts as loss many replicas have not been part of them.
+    pub(super) partial: bool,
     /// All replicas of all variants have been observed.
     pub(super) observed: bool,
     /// The declared fallback applies.
@@ -145,6 +149,7 @@ impl Default for StageMemory {
             shifts: Allowance::default(),
             shrinks: Allowance::default(),
             silent_since_ms: None,
+            partial_since_ms: None,
             pinned: false,
             tried_spend: Spend::default(),
             tried_room: Vec::new(),

@@ -9,6 +9,7 @@ mod crowd;
 mod cycle;
 mod lean;
 mod shared;
+mod silence;
 mod sleep;
 
 const NOW_MS: u64 = 1_000_000;

@@ -14,7 +14,7 @@ use crate::behaviour::{SHAPE, Scene, server, serving};
 use crate::suite::Suite;
 use crate::support::PATIENCE;
 
-pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 9] {
+pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 10] {
     crate::scenarios![suite, behaviour_faults:
         nothing_shrinks_whatever_is_wrong_with_the_metrics_of_idle_servers,
         nothing_shrinks_on_negative_numbers,
@@ -23,6 +23,7 @@ pub(crate) fn scenarios(suite: &Arc<Suite>) -> [Trial; 9] {
         nothing_shrinks_on_pages_of_before_nor_on_numbers_in_another_unit,
         lost_signals_leave_a_stage_what_it_declares_for_that_and_nothing_before_its_time,
         one_pod_that_says_nothing_runs_takes_nothing_from_the_others,
+        a_pod_that_is_silent_beside_others_is_named_and_what_it_may_serve_is_kept,
         a_lie_of_any_size_moves_nothing_beyond_the_bounds,
         a_stage_whose_image_does_not_start_on_one_pool_goes_to_another,
     ]
@@ -338,6 +339,37 @@ pub(crate) async fn one_pod_that_says_nothing_runs_takes_nothing_from_the_others
     tokio::select! {
         () = lie => {}
         summary = scene.load("chat", &[(0, 36.0), (60, 36.0)]) => panic!("not done within the load: {summary:?}"),
+    }
+    scene.bounds_held();
+}
+
+pub(crate) async fn a_pod_that_is_silent_beside_others_is_named_and_what_it_may_serve_is_kept(suite: &Suite) {
+    let scene = Scene::shared(suite, &[], serving()).await;
+    scene.tiered.space.nodes(&X86, 1).await;
+    scene.tiered.cpu_pool("x86", &[(SHAPE, "x86")]).await;
+    scene.tiered.create("chat", &[server("generate", 1, 4)]).await;
+    scene.tiered.ready("chat").await;
+    let silence = async {
+        scene.settles("chat", "generate", &[("x86", 4)]).await;
+        scene.tiered.says("chat", "SignalsAvailable", "True", "Fresh").await;
+        let pod = &scene.tiered.pods("chat").await[0].metadata;
+        let target = Target::Pod(pod.uid.clone().unwrap());
+        scene.fleet.inject(target.clone(), Fault::Metrics(Metrics::Unavailable));
+        let message = scene
+            .tiered
+            .says("chat", "SignalsAvailable", "False", "MetricsStale")
+            .await;
+        let named = pod.name.as_deref().unwrap();
+        for word in ["stage 'generate'", "beside others", "3 of 4 pods", named] {
+            assert!(message.contains(word), "no {word} in: {message}");
+        }
+        scene.stays("chat", "generate", Duration::from_secs(12)).await;
+        scene.fleet.heal(&target);
+        scene.tiered.says("chat", "SignalsAvailable", "True", "Fresh").await;
+    };
+    tokio::select! {
+        () = silence => {}
+        summary = scene.load("chat", &[(0, 36.0), (240, 36.0)]) => panic!("not done within the load: {summary:?}"),
     }
     scene.bounds_held();
 }

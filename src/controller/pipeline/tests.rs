@@ -189,6 +189,7 @@ pub(super) fn unremarkable() -> StageView {
         reason: decision::Reason::Cheapest,
         signals: Signals::Fresh,
         missing: Vec::new(),
+        partial: false,
         silence: Vec::new(),
         learned: ByName::default(),
         calls: None,
@@ -470,14 +471,15 @@ fn signals_beside_the_main_one_reach_the_core_with_their_own_targets() {
 }
 
 #[test]
-fn a_signal_that_is_missing_beside_others_is_named() {
+fn signals_and_pods_that_are_missing_beside_others_are_named() {
     let raw = rag(json!([stage("serve", json!({}))]), json!({}));
     let mut view = PipelineView {
         stages: [("serve", unremarkable())].into(),
         ..PipelineView::default()
     };
-    let mut says = |missing| {
-        view.stages.get_mut("serve").unwrap().missing = missing;
+    let mut says = |missing, partial| {
+        let serve = view.stages.get_mut("serve").unwrap();
+        (serve.missing, serve.partial) = (missing, partial);
         let told = status(&raw, &found(&world()), &[], Some(&view));
         let condition = told
             .conditions
@@ -486,10 +488,14 @@ fn a_signal_that_is_missing_beside_others_is_named() {
             .unwrap();
         format!("{}: {}", condition.status, condition.message)
     };
-    assert_eq!(says(vec![]), "True: every stage has fresh signals");
+    assert_eq!(says(vec![], false), "True: every stage has fresh signals");
     assert_eq!(
-        says(vec!["signal.preset", "psi"]),
+        says(vec!["signal.preset", "psi"], true),
         "False: some signals are missing of 'serve' (signal.preset, psi): nothing shrinks there"
+    );
+    assert_eq!(
+        says(vec![], true),
+        "False: pods of stage 'serve' are silent beside others: what they may serve is kept"
     );
 }
 

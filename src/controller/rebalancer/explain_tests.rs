@@ -361,6 +361,7 @@ fn report() -> StageReport {
         reason: Reason::Cheapest,
         signal_taken_ms: Some(400),
         signals_fresh: true,
+        signals_partial: false,
         silent: 0,
         below_hint: false,
         not_used: Vec::new(),

@@ -57,14 +57,14 @@ impl Rebalancer {
         }
     }
 
-    /// Of the stages without fresh signals, who says nothing and why.
+    /// Of the stages without fresh signals of all replicas, who says nothing and why.
     fn say_who_is_silent(&self, pipeline: PipelineIdx, view: &mut PipelineView, now_ms: u64) {
         for at in self.index.stages_of(pipeline) {
             let stage = self.index.stage(StageIdx(at));
             let Some(shown) = stage.and_then(|stage| view.stages.get_mut(&stage.name)) else {
                 continue;
             };
-            if shown.signals != Signals::Fresh || !shown.missing.is_empty() {
+            if shown.signals != Signals::Fresh || !shown.missing.is_empty() || shown.partial {
                 shown.silence = view::silence(self.read(StageIdx(at), now_ms), now_ms);
             }
         }

@@ -207,6 +207,7 @@ fn stage(
             (false, None) => Signals::Unseen,
         },
         missing: missing(index.stage(at), report.silent),
+        partial: report.signals_partial,
         silence: Vec::new(),
         not_used: not_used.collect(),
         foreign: (start..end).find_map(|variant| foreign(VariantIdx(variant))),

@@ -55,6 +55,24 @@ pub(super) fn signals_available(view: &PipelineView) -> New {
             ),
         };
     }
+    let partial: Vec<&str> = view
+        .stages
+        .iter()
+        .filter(|(_, stage)| stage.partial)
+        .map(|(name, _)| &**name)
+        .collect();
+    if stale.is_empty() && !partial.is_empty() {
+        return New {
+            type_,
+            status: Status::False,
+            reason: Reason::MetricsStale,
+            message: format!(
+                "pods of {} are silent beside others: what they may serve is kept{}",
+                stages(&partial),
+                who_is_silent(view)
+            ),
+        };
+    }
     if stale.is_empty() {
         return New {
             type_,
