@@ -30,69 +30,43 @@ pub(super) fn says(status: Option<&TieredPipelineStatus>, type_: Type) -> bool {
 }
 
 pub(super) fn signals_available(view: &PipelineView) -> New {
-    let type_ = Type::SignalsAvailable;
-    let stale: Vec<&str> = view
+    let named = |which: fn(&StageView) -> bool| -> Vec<&str> {
+        let found = view.stages.iter().filter(|(_, stage)| which(stage));
+        found.map(|(name, _)| &**name).collect()
+    };
+    let stale = named(|stage| stage.signals != Signals::Fresh);
+    let partial = named(|stage| stage.partial);
+    let missing: Vec<String> = view
         .stages
         .iter()
-        .filter(|(_, stage)| stage.signals != Signals::Fresh)
-        .map(|(name, _)| &**name)
-        .collect();
-    let partly: Vec<String> = view
-        .stages
-        .iter()
-        .filter(|(_, stage)| stage.signals == Signals::Fresh && !stage.missing.is_empty())
+        .filter(|(_, stage)| !stage.missing.is_empty())
         .map(|(name, stage)| format!("'{name}' ({})", stage.missing.join(", ")))
         .collect();
-    if stale.is_empty() && !partly.is_empty() {
+    // What holds the most comes first; who is silent is told of all.
+    let lacks = if !stale.is_empty() {
+        format!("no fresh signal from {}: nothing shrinks there", stages(&stale))
+    } else if !missing.is_empty() {
+        format!(
+            "some signals are missing of {}: nothing shrinks there",
+            missing.join(", ")
+        )
+    } else if !partial.is_empty() {
+        let whose = stages(&partial);
+        format!("pods of {whose} are silent beside others: what they may serve is kept")
+    } else {
         return New {
-            type_,
-            status: Status::False,
-            reason: Reason::MetricsStale,
-            message: format!(
-                "some signals are missing of {}: nothing shrinks there{}",
-                partly.join(", "),
-                who_is_silent(view)
-            ),
-        };
-    }
-    let partial: Vec<&str> = view
-        .stages
-        .iter()
-        .filter(|(_, stage)| stage.partial)
-        .map(|(name, _)| &**name)
-        .collect();
-    if stale.is_empty() && !partial.is_empty() {
-        return New {
-            type_,
-            status: Status::False,
-            reason: Reason::MetricsStale,
-            message: format!(
-                "pods of {} are silent beside others: what they may serve is kept{}",
-                stages(&partial),
-                who_is_silent(view)
-            ),
-        };
-    }
-    if stale.is_empty() {
-        return New {
-            type_,
+            type_: Type::SignalsAvailable,
             status: Status::True,
             reason: Reason::Fresh,
             message: "every stage has fresh signals".into(),
         };
-    }
+    };
     let never = view.stages.iter().all(|(_, stage)| stage.signals == Signals::Unseen);
-    let status = if never { Status::Unknown } else { Status::False };
-    let message = format!(
-        "no fresh signal from {}: nothing shrinks there{}",
-        stages(&stale),
-        who_is_silent(view)
-    );
     New {
-        type_,
-        status,
+        type_: Type::SignalsAvailable,
+        status: if never { Status::Unknown } else { Status::False },
         reason: Reason::MetricsStale,
-        message,
+        message: lacks + &who_is_silent(view),
     }
 }
 
