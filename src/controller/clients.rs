@@ -164,6 +164,8 @@ pub fn deadline_exceeded(error: &kube::Error) -> bool {
 struct Bounds {
     deadline: Duration,
     writes: Arc<Mutex<TokenBucket>>,
+    /// Whoever holds it is next to write. Fair: tokio serves those who wait in the order they came in.
+    queue: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Bounds {
@@ -171,6 +173,7 @@ impl Bounds {
         Self {
             deadline,
             writes: Arc::new(Mutex::new(TokenBucket::new(rate))),
+            queue: Arc::default(),
         }
     }
 
@@ -209,6 +212,24 @@ impl Gate {
         answer
     }
 
+    /// Waits until a write may be sent, behind those that came before.
+    async fn turn(&self, bounds: &Bounds) {
+        let came_ms = self.clock.now_ms();
+        let _first = bounds.queue.lock().await;
+        let goes_ms = loop {
+            let now_ms = self.clock.now_ms();
+            let wait_ms = bounds.writes().take(now_ms);
+            if wait_ms == 0 {
+                break now_ms;
+            }
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        };
+        if goes_ms > came_ms {
+            self.metrics
+                .throttled(self.name, Duration::from_millis(goes_ms - came_ms));
+        }
+    }
+
     async fn pass_bounded(
         &self,
         bounds: &Bounds,
@@ -216,12 +237,7 @@ impl Gate {
         request: Request<Body>,
     ) -> Result<Response<Body>, BoxError> {
         if ![Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method()) {
-            let wait_ms = bounds.writes().reserve(self.clock.now_ms());
-            if wait_ms > 0 {
-                let wait = Duration::from_millis(wait_ms);
-                tokio::time::sleep(wait).await;
-                self.metrics.throttled(self.name, wait);
-            }
+            self.turn(bounds).await;
         }
         let call = async {
             let (parts, body) = inner.send(request).await?.into_parts();

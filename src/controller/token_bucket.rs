@@ -24,13 +24,13 @@ const PAUSE_MS_MAX: u64 = 10_000;
 /// Longest stretch of time accounted for at once. Keeps the largest rate from overflowing.
 const ELAPSED_MS_MAX: u64 = 1_000_000;
 
-/// The bucket. Callers reserve in order and wait as long as they are told, so nobody starves.
+/// The bucket. Who asks first is to be served first: that is its caller's to see to.
 #[derive(Clone, Debug)]
 pub(super) struct TokenBucket {
     /// Thousandths of a token per second.
     full_rate: i64,
     capacity: i64,
-    /// Millionths of a token; negative while reservations are ahead of time.
+    /// Millionths of a token.
     tokens: i64,
     /// Until when tokens have been handed out; ahead of the time during a pause.
     updated_ms: u64,
@@ -58,20 +58,24 @@ impl TokenBucket {
         }
     }
 
-    /// Takes a token; returns in how many milliseconds it may be used. It is taken even if the caller gives up waiting.
-    pub(super) fn reserve(&mut self, now_ms: u64) -> u64 {
+    /// Takes a token and returns zero, or takes none and returns in how many milliseconds to ask again. Nothing is promised
+    /// for then: a refusal meanwhile holds for those that wait, too.
+    pub(super) fn take(&mut self, now_ms: u64) -> u64 {
         self.advance(now_ms);
-        self.tokens -= TOKEN;
-        let debt = u64::try_from(-self.tokens).unwrap_or_default();
         let pause_ms = self.updated_ms.saturating_sub(now_ms);
-        pause_ms.saturating_add(debt.div_ceil(self.rate_millis(now_ms).unsigned_abs()))
+        let lacks = u64::try_from(TOKEN - self.tokens).unwrap_or_default();
+        if pause_ms == 0 && lacks == 0 {
+            self.tokens -= TOKEN;
+            return 0;
+        }
+        pause_ms.saturating_add(lacks.div_ceil(self.rate_millis(self.updated_ms).unsigned_abs()))
     }
 
     /// The server refused a call and perhaps asked for a pause. Empties the bucket and halves the rate, the latter once per
     /// second at most.
     pub(super) fn refused(&mut self, now_ms: u64, retry_after_ms: Option<u64>) {
         self.advance(now_ms);
-        self.tokens = self.tokens.min(0);
+        self.tokens = 0;
         let pause_ms = retry_after_ms.unwrap_or_default().min(PAUSE_MS_MAX);
         self.updated_ms = self.updated_ms.max(now_ms.saturating_add(pause_ms));
         if self
@@ -116,35 +120,45 @@ mod tests {
         burst: 20,
     };
 
+    /// When writes go that all wait from `now_ms` on.
+    fn sent(bucket: &mut TokenBucket, mut now_ms: u64, writes: usize) -> Vec<u64> {
+        let turn = |_| loop {
+            match bucket.take(now_ms) {
+                0 => break now_ms,
+                wait_ms => now_ms += wait_ms,
+            }
+        };
+        (0..writes).map(turn).collect()
+    }
+
     #[test]
     fn a_burst_passes_at_once_and_the_rest_at_the_rate() {
         let mut bucket = TokenBucket::new(RATE);
-        let waits: Vec<u64> = (0..25).map(|_| bucket.reserve(0)).collect();
-        assert_eq!(waits[..20], [0; 20]);
-        assert_eq!(waits[20..], [100, 200, 300, 400, 500]);
-        assert_eq!(bucket.reserve(500), 100, "five are paid off, this is the next");
-        assert_eq!(
-            (0..21).map(|_| bucket.reserve(60_000)).sum::<u64>(),
-            100,
-            "a full bucket holds twenty, no more"
-        );
+        let went = sent(&mut bucket, 0, 25);
+        assert_eq!(went[..20], [0; 20]);
+        assert_eq!(went[20..], [100, 200, 300, 400, 500]);
+        assert_eq!(bucket.take(500), 100, "five are paid off, this is the next");
+        let went = sent(&mut bucket, 60_000, 21);
+        assert_eq!(went[..20], [60_000; 20]);
+        assert_eq!(went[20], 60_100, "a full bucket holds twenty, no more");
     }
 
     #[test]
     fn no_more_writes_than_rate_and_burst_in_any_pattern_of_arrivals() {
         let mut bucket = TokenBucket::new(RATE);
         // A small generator; the seed is part of the pattern.
-        let (mut seed, mut now_ms, mut uses) = (7_u64, 0, Vec::new());
+        let (mut seed, mut came_ms, mut went) = (7_u64, 0, Vec::new());
         for _ in 0..5_000 {
             seed = seed
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
-            now_ms += (seed >> 33) % 130;
-            uses.push(now_ms + bucket.reserve(now_ms));
+            came_ms += (seed >> 33) % 130;
+            let last_ms = went.last().copied().unwrap_or_default();
+            went.extend(sent(&mut bucket, came_ms.max(last_ms), 1));
         }
-        assert!(uses.is_sorted(), "first come, first served");
-        for (first, from_ms) in uses.iter().enumerate() {
-            let within = uses[first..]
+        assert!(went.is_sorted(), "first come, first served");
+        for (first, from_ms) in went.iter().enumerate() {
+            let within = went[first..]
                 .iter()
                 .take_while(|at_ms| **at_ms < from_ms + 10_000)
                 .count();
@@ -157,11 +171,7 @@ mod tests {
         let mut bucket = TokenBucket::new(RATE);
         bucket.refused(1_000, None);
         assert_eq!(bucket.rate_millis(1_000), 5_000);
-        assert_eq!(
-            (bucket.reserve(1_000), bucket.reserve(1_000)),
-            (200, 400),
-            "the bucket is empty"
-        );
+        assert_eq!(sent(&mut bucket, 1_000, 2), [1_200, 1_397], "the bucket is empty");
         bucket.refused(1_500, None);
         assert_eq!(bucket.rate_millis(1_500), 5_250, "the same flood counts once");
         bucket.refused(2_000, None);
@@ -171,14 +181,25 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_holds_for_those_that_wait_already() {
+        let mut bucket = TokenBucket::new(RATE);
+        sent(&mut bucket, 0, 20);
+        assert_eq!(bucket.take(0), 100);
+        bucket.refused(50, Some(2_000));
+        assert_eq!(
+            bucket.take(100),
+            1_950 + 167,
+            "the pause, and its turn at the rate after it"
+        );
+    }
+
+    #[test]
     fn nothing_is_saved_up_until_the_rate_has_recovered() {
         let mut bucket = TokenBucket::new(RATE);
         bucket.refused(0, None);
         // Five seconds at five per second and more: once that was a full bucket.
-        let waits: Vec<u64> = (0..3).map(|_| bucket.reserve(5_000)).collect();
-        assert_eq!(waits, [0, 134, 267]);
-        assert_eq!(bucket.reserve(60_000), 0);
-        assert_eq!((0..19).map(|_| bucket.reserve(60_000)).sum::<u64>(), 0, "as before");
+        assert_eq!(sent(&mut bucket, 5_000, 3), [5_000, 5_134, 5_267]);
+        assert_eq!(sent(&mut bucket, 60_000, 20), [60_000; 20], "as before");
     }
 
     #[test]
@@ -192,12 +213,12 @@ mod tests {
         }
         let rate = bucket.rate_millis(99_000);
         assert!((31..=100).contains(&rate), "{rate}");
-        assert!(bucket.reserve(99_000) <= 33_000);
+        assert!(bucket.take(99_000) <= 33_000);
         let mut odd = TokenBucket::new(Rate {
             per_second: 0,
             burst: 0,
         });
-        assert_eq!((odd.reserve(0), odd.reserve(0)), (0, 1_000), "zero is taken for one");
+        assert_eq!(sent(&mut odd, 0, 2), [0, 1_000], "zero is taken for one");
     }
 
     #[test]
@@ -205,13 +226,13 @@ mod tests {
         let mut bucket = TokenBucket::new(RATE);
         bucket.refused(0, Some(3_000));
         assert_eq!(
-            (bucket.reserve(0), bucket.reserve(1_000)),
-            (3_200, 2_364),
+            sent(&mut bucket, 0, 2),
+            [3_154, 3_307],
             "in turn after the pause, not all at once"
         );
         let mut bucket = TokenBucket::new(RATE);
         bucket.refused(0, Some(u64::MAX));
-        assert_eq!(bucket.reserve(0), 10_200);
+        assert_eq!(sent(&mut bucket, 0, 1), [10_100]);
     }
 
     #[test]
@@ -220,8 +241,8 @@ mod tests {
             per_second: u32::MAX,
             burst: u32::MAX,
         });
-        assert_eq!(bucket.reserve(u64::MAX), 0);
+        assert_eq!(bucket.take(u64::MAX), 0);
         bucket.refused(u64::MAX, Some(u64::MAX));
-        assert!(bucket.reserve(5) >= u64::MAX - 5);
+        assert!(bucket.take(5) >= u64::MAX - 5);
     }
 }

@@ -1,6 +1,7 @@
 //! Writes that must wait: an API server that has no time for those of replicas, and an operator that may write little. On
 //! clusters of their own, because these limits are for all.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,8 +148,16 @@ pub(crate) async fn writes_that_a_busy_api_server_refuses_get_fewer_and_all_of_t
     let writes = scene.scaled();
     let of_code = |code: u16| writes.iter().filter(|it| it.verb == "patch" && it.code == code).count();
     let (written, refused) = (of_code(200), of_code(429));
+    // Those that came at once could not know yet.
+    let mut once = HashSet::new();
+    let again = writes
+        .iter()
+        .filter(|it| it.code == 429 && !once.insert(&it.name))
+        .count();
     let waited = metric(cluster, &throttled).await - waited_before;
-    let told = format!("{written} written, {refused} refused within {took:?}; writes waited {waited:.1} s");
+    let told = format!(
+        "{written} written, {refused} refused, {again} of them again, within {took:?}; writes waited {waited:.1} s"
+    );
     eprintln!("{told}");
     assert_eq!(written, PIPELINES.len() * STAGES.len(), "{told}");
     assert!(refused > 0, "{told}");
@@ -164,7 +173,7 @@ pub(crate) async fn writes_that_a_busy_api_server_refuses_get_fewer_and_all_of_t
     );
     // The server was heard: what had not been sent yet waited, and what was refused did not come back all at once.
     assert!(waited > 1.0, "{told}");
-    assert!(refused <= written, "a storm: {told}");
+    assert!(again <= written / 2, "a storm: {told}");
     assert!(took < Duration::from_secs(45), "{told}");
     scene.bounds_held();
     installed.operator().stop();

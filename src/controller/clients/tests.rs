@@ -98,6 +98,56 @@ async fn a_refused_write_slows_the_next_ones_and_is_not_repeated_behind_our_back
     ));
 }
 
+/// Of those that come in one second the first is refused while the others wait for their turn.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_slows_the_writes_that_wait_already_and_they_go_in_the_order_they_came_in() {
+    let (maps, mut api, clock, _) = gated("fast", Some(bounds(10, 1)));
+    let write = async |name: &'static str| {
+        maps.patch(name, &PatchParams::default(), &Patch::Merge(json!({})))
+            .await
+    };
+    let server = async {
+        let refused = api.call().await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        refused.reply_with(429, &[("retry-after", "1")], &status(429, "TooManyRequests"));
+        let mut went = Vec::new();
+        for _ in 0..3 {
+            let call = api.call().await;
+            went.push((call.path.rsplit(['/', '?']).nth(1).unwrap().to_owned(), clock.now_ms()));
+            call.reply(200, &config_map());
+        }
+        went
+    };
+    let (first, .., went) = tokio::join!(biased; write("a"), write("b"), write("c"), write("d"), server);
+    assert!(
+        matches!(&first, Err(kube::Error::Api(status)) if status.code == 429),
+        "{first:?}"
+    );
+    let (names, times_ms): (Vec<String>, Vec<u64>) = went.into_iter().unzip();
+    assert_eq!(names, ["b", "c", "d"]);
+    // A pause of a second, then half the rate and a little more with every moment.
+    assert!((1_150..=1_250).contains(&times_ms[0]), "{times_ms:?}");
+    assert!(
+        times_ms[1] - times_ms[0] > 150 && times_ms[2] - times_ms[1] > 150,
+        "{times_ms:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_given_up_while_it_waits_takes_nobodys_turn() {
+    let (maps, mut api, clock, _) = gated("fast", Some(bounds(10, 1)));
+    let answer = async |api: &mut ScriptedApi| api.call().await.reply(200, &config_map());
+    let (first, ()) = tokio::join!(write(&maps), answer(&mut api));
+    first.unwrap();
+    for _ in 0..5 {
+        let given_up = tokio::time::timeout(Duration::from_millis(1), write(&maps)).await;
+        assert!(given_up.is_err());
+    }
+    let (second, ()) = tokio::join!(write(&maps), answer(&mut api));
+    second.unwrap();
+    assert!(clock.now_ms() <= 110, "{}", clock.now_ms());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_without_an_answer_ends_at_the_deadline() {
     let (maps, mut api, clock, metrics) = gated("fast", Some(bounds(10, 10)));
