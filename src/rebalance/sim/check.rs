@@ -57,6 +57,29 @@ impl Sim {
         })
     }
 
+    /// Whether a stage has less than its load needs although a pool has room for a replica that would help. What has been
+    /// asked for counts as if it served. False where a ceiling on cost or power may be why, and without a replica: nobody tells of
+    /// its load then.
+    pub(in crate::rebalance) fn starves(&self, stage: usize) -> bool {
+        let declared = &self.world.stages[stage];
+        let pipeline = &self.world.pipelines[declared.pipeline.0 as usize];
+        let ceilings =
+            pipeline.budget_micros.is_some() || pipeline.power_max_milliwatts.is_some() || pipeline.shared.is_some();
+        let range = self.stage_range(stage);
+        let asked: u32 = self.desired[range.clone()].iter().sum();
+        if ceilings || asked == 0 || asked >= declared.max {
+            return false;
+        }
+        let with = |more: Option<usize>| {
+            let sites = range
+                .clone()
+                .map(|at| (self.desired[at] + u32::from(more == Some(at)), self.in_force(at)));
+            serves(declared.traffic, &sites.collect::<Vec<_>>())
+        };
+        let now = with(None);
+        now < self.load[stage] && range.clone().any(|at| with(Some(at)) > now && self.has_room(at))
+    }
+
     fn tally(&self, stage: usize) -> Tally {
         let mut tally = Tally::default();
         let mut sites = Vec::new();
