@@ -335,6 +335,36 @@ fn every_scenario_module_is_listed() {
 }
 
 #[test]
+fn every_promise_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/promises.md")).unwrap();
+    let tests: Vec<Source> = ["src", "e2e/tests"].into_iter().flat_map(sources).collect();
+    let exists = |name: &str| {
+        let begins = format!("fn {name}(");
+        tests.iter().any(|source| source.text.contains(&begins))
+    };
+    let mut ids = Vec::new();
+    for line in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| -")) {
+        let [_, id, _, named, _] = line.split('|').map(str::trim).collect::<Vec<_>>()[..] else {
+            panic!("docs/promises.md: three columns, not: {line}");
+        };
+        if id.is_empty() {
+            continue;
+        }
+        let named: Vec<&str> = named.split('`').skip(1).step_by(2).collect();
+        let missing: Vec<&&str> = named.iter().filter(|name| !exists(name)).collect();
+        assert!(
+            !named.is_empty() && missing.is_empty(),
+            "docs/promises.md: {id} wants tests that exist, not {missing:?}"
+        );
+        ids.push(id.to_owned());
+    }
+    let all = [("S", 14), ("L", 5), ("Q", 3)];
+    let all = all.into_iter().flat_map(|(kind, last)| (1..=last).map(move |at| format!("{kind}{at}")));
+    assert_eq!(ids, all.collect::<Vec<_>>());
+}
+
+#[test]
 fn no_path_of_one_machine_is_written_down() {
     let folders = ["src", "e2e/src", "e2e/tests", "tests"];
     let words: Vec<String> = ["work", "root", "home"]
