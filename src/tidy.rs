@@ -344,7 +344,10 @@ fn every_promise_names_tests_that_exist() {
         tests.iter().any(|source| source.text.contains(&begins))
     };
     let mut ids = Vec::new();
-    for line in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| -")) {
+    for line in page
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| -"))
+    {
         let [_, id, _, named, _] = line.split('|').map(str::trim).collect::<Vec<_>>()[..] else {
             panic!("docs/promises.md: three columns, not: {line}");
         };
@@ -360,7 +363,9 @@ fn every_promise_names_tests_that_exist() {
         ids.push(id.to_owned());
     }
     let all = [("S", 14), ("L", 5), ("Q", 3)];
-    let all = all.into_iter().flat_map(|(kind, last)| (1..=last).map(move |at| format!("{kind}{at}")));
+    let all = all
+        .into_iter()
+        .flat_map(|(kind, last)| (1..=last).map(move |at| format!("{kind}{at}")));
     assert_eq!(ids, all.collect::<Vec<_>>());
 }
 
