@@ -115,6 +115,7 @@ pub(super) fn plan(problem: &Problem<'_>, oracle: &mut Oracle) -> Plan {
         sticky: false,
         lasting: false,
         mates: Vec::new(),
+        standing: Vec::new(),
     };
     if !build.all_at_once() {
         build.by_turns();
@@ -137,6 +138,8 @@ pub(super) struct Build<'a, 'b> {
     pub(super) lasting: bool,
     /// Stages of every pipeline; filled where something is short.
     pub(super) mates: Vec<Vec<usize>>,
+    /// By stage, of its floor: what runs where it can stay; filled where something is short.
+    pub(super) standing: Vec<u32>,
 }
 
 impl Build<'_, '_> {

@@ -79,6 +79,7 @@ impl Build<'_, '_> {
                 mates.push(stage);
             }
         }
+        self.standing = self.standing(&stages, whole.clone());
         let mut others = Vec::with_capacity(3);
         if self.problem.proposal.is_some() {
             self.start_from(Given::Proposed, &stages, whole.clone());
@@ -118,6 +119,27 @@ impl Build<'_, '_> {
                 self.improve(stage);
             }
         }
+    }
+
+    /// Of every stage's floor, what runs where it can stay. Nobody's floor is met at its expense, so no plan may count on it.
+    fn standing(&mut self, stages: &[usize], whole: Ledger) -> Vec<u32> {
+        self.clear(whole);
+        let mut standing = vec![0; self.problem.world.stages.len()];
+        for &stage in stages {
+            self.take_given(stage, Given::Kept);
+            let stays = self.replicas(stage, &self.plan.counts);
+            if let (Some(slot), Some(declared)) = (standing.get_mut(stage), self.problem.world.stages.get(stage)) {
+                // Whoever is blind asks for more than its declared floor, and is held by its bounds.
+                *slot = stays.min(declared.min).min(self.need(stage).floor);
+            }
+        }
+        standing
+    }
+
+    /// Replicas of a stage on all pools.
+    fn replicas(&self, stage: usize, counts: &[u32]) -> u32 {
+        let counts = counts.get(self.range(stage)).unwrap_or_default();
+        counts.iter().fold(0, |sum: u32, &count| sum.saturating_add(count))
     }
 
     fn clear(&mut self, ledger: Ledger) {
@@ -345,6 +367,9 @@ impl Build<'_, '_> {
 
     /// Whether `other` beats the plan at hand: class by class in what is missing, then in price; or in floors alone.
     ///
+    /// Floors that are met by what runs come before all classes. A floor that is not met waits for room that is free:
+    /// a plan that gives it what others stand on would leave that room to nobody.
+    ///
     /// Floors of pipelines that share a ceiling come before all classes: what runs there goes no lower than its floor for
     /// anybody, so the ceiling would not be kept by a plan that counts on it.
     fn is_better(&self, turns: &[Turn], other: &Plan, floors_alone: bool) -> bool {
@@ -352,11 +377,16 @@ impl Build<'_, '_> {
         let mut worst: BTreeMap<(Reverse<u16>, usize), [Missing; 2]> = BTreeMap::new();
         let mut prices = [0_u128; 2];
         let mut shared = [0_u64; 2];
+        let mut fallen = [0_u64; 2];
         for &(priority, _, Reverse(demand), _, stage) in turns {
             let both = worst.entry((priority, self.pipeline(stage))).or_default();
             let pipeline = self.problem.world.pipelines.get(self.pipeline(stage));
             let is_member = pipeline.is_some_and(|pipeline| pipeline.shared.is_some());
             let plans = [&self.plan, other];
+            let standing = self.standing.get(stage).copied().unwrap_or(0);
+            for (plan, fallen) in plans.iter().zip(&mut fallen) {
+                *fallen += u64::from(standing.saturating_sub(self.replicas(stage, &plan.counts)));
+            }
             for (((plan, lacks), price), shared) in plans.iter().zip(both).zip(&mut prices).zip(&mut shared) {
                 let value = plan.values.get(stage).copied().unwrap_or_default();
                 *shared += if is_member { value.short } else { 0 };
@@ -381,6 +411,9 @@ impl Build<'_, '_> {
                 class.guessed += lacks.guessed;
             }
         }
+        if fallen[0] != fallen[1] {
+            return fallen[1] < fallen[0];
+        }
         if shared[0] != shared[1] {
             return shared[1] < shared[0];
         }
@@ -393,16 +426,29 @@ impl Build<'_, '_> {
         prices[1] < prices[0] && !floors_alone
     }
 
-    /// Floors first, then covers, in the order given, of so many thousandths of the demand.
+    /// Floors first, those that stand before the others, then covers, in the order given, of so many thousandths of the demand.
     fn assign(&mut self, stages: &[usize], aim: Aim, share_permille: u64) {
-        for &stage in stages {
+        let standing: Vec<(usize, bool)> = stages.iter().map(|&stage| (stage, true)).collect();
+        let all = stages.iter().map(|&stage| (stage, false));
+        for (stage, stands) in standing.into_iter().chain(all) {
             let need = Need {
                 demand: 0,
                 ..self.need(stage)
             };
+            let stays = self.standing.get(stage).copied().unwrap_or(0);
+            let need = Need {
+                floor: if stands { stays } else { need.floor },
+                reliable_floor: if stands {
+                    need.reliable_floor.min(stays)
+                } else {
+                    need.reliable_floor
+                },
+                ..need
+            };
             if need.floor == 0 && need.reliable_floor == 0 {
                 continue;
             }
+            self.give_back(stage);
             let mut value = self.solve(stage, &need, Aim::Cost, true, false);
             if value.short > 0 {
                 value = self.solve(stage, &need, Aim::Cost, false, false);

@@ -41,3 +41,18 @@ fn ten_thousand_stages_on_one_pool_fill_it_and_the_rest_are_told_why_not() {
         assert_eq!(full.count(), STAGES - SLOTS as usize, "{per_pipeline} a pipeline");
     }
 }
+
+#[test]
+fn room_that_is_too_small_for_a_floor_goes_to_others_as_long_as_nobody_who_stands_on_the_rest_may_be_moved() {
+    let run = Run::of(
+        "pool gpu 4
+         pipe low priority 100\nstage a min 1\n gpu slots 2 has 1/1 at 750
+         pipe high priority 900\nstage b min 1\n gpu slots 2 has 0/0 at ?\nstage c\n gpu has 1/1 at 1600",
+    );
+    assert_eq!(run.fixture.render(&run.decided), "c/gpu 1->2");
+    let report = run.state.report(StageIdx(1)).unwrap();
+    assert_eq!(
+        (&report.planned[..], &report.not_used[..]),
+        (&[0][..], &[Some(NotUsed::Full)][..])
+    );
+}
