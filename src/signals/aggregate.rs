@@ -140,8 +140,14 @@ impl Observations {
     pub fn aggregate(&self, preset: &Preset, ready: &[Arc<str>], now_ms: u64) -> Aggregate {
         let mut gaps = Vec::new();
         let mut sampled: Vec<&Track> = Vec::with_capacity(ready.len());
+        let habit = self.habit(ready);
+        let gap = |track: &Track| {
+            let unlike_its_mates = || habit.is_some_and(|after| track.never_moved(after));
+            let gap = track.gap(preset, now_ms);
+            gap.or_else(|| unlike_its_mates().then_some(Gap::Absent(Why::Frozen)))
+        };
         for uid in ready {
-            match self.pods.get(uid).map(|track| (track, track.gap(preset, now_ms))) {
+            match self.pods.get(uid).map(|track| (track, gap(track))) {
                 None => gaps.push((Arc::clone(uid), Gap::Absent(Why::NoTarget))),
                 Some((_, Some(gap))) => gaps.push((Arc::clone(uid), gap)),
                 Some((track, None)) => sampled.push(track),
@@ -184,6 +190,16 @@ impl Observations {
             cache_use_permille: ratio(Role::CacheUse),
             gaps,
         }
+    }
+
+    /// So many identical answers are not believed of a pod that was never seen to move at rest, as its mates run the same server
+    /// and their pages do. None, where those that do not move are more.
+    fn habit(&self, ready: &[Arc<str>]) -> Option<u32> {
+        let tracks = || ready.iter().filter_map(|uid| self.pods.get(uid));
+        let after = tracks().filter_map(|track| track.rest.frozen_after()).max()?;
+        let move_by_themselves = tracks().filter(|track| track.rest.frozen_after().is_some()).count();
+        let never_moved = tracks().filter(|track| track.never_moved(after)).count();
+        (never_moved <= move_by_themselves).then_some(after)
     }
 }
 
@@ -318,6 +334,11 @@ impl Track {
             self.rest.frozen_after().map(|after| after.max(preset.frozen_after()))
         };
         after.is_some_and(|after| self.identical >= after)
+    }
+
+    /// It has stood still for so many answers, and nobody knows whether it would move by itself.
+    fn never_moved(&self, after: u32) -> bool {
+        self.rest.frozen_after().is_none() && self.identical >= after
     }
 
     /// Requests arriving per second, thousandths: as the source counts them, else what finished, plus what is in the pod more

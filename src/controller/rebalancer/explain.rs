@@ -436,6 +436,11 @@ fn of_pods(
     now_ms: u64,
 ) -> Signal {
     let seen = answers.aggregate(preset, ready, now_ms);
+    // That a page should have moved may be known of the pod's mates alone.
+    let is_frozen = |uid: &Arc<str>| {
+        seen.gaps
+            .contains(&(Arc::clone(uid), aggregate::Gap::Absent(Why::Frozen)))
+    };
     let mut values = Vec::new();
     let mut received_ms: Vec<u64> = Vec::new();
     let mut stale = false;
@@ -444,7 +449,7 @@ fn of_pods(
             continue;
         };
         let mut numbers: Vec<Finite> = Vec::new();
-        for uid in ready {
+        for uid in ready.iter().filter(|uid| !is_frozen(uid)) {
             match answers.reading(preset, uid, role, now_ms) {
                 Reading::Fresh(sample) => {
                     received_ms.push(sample.received_ms);

@@ -277,6 +277,43 @@ fn a_standstill_that_ended_well_is_waited_for_the_next_time() {
 }
 
 #[test]
+fn a_page_that_stood_still_from_the_first_look_is_judged_by_those_of_its_mates() {
+    // (pods that move at rest, pods that never do): who is silent after forty answers
+    let cases: [(&[&str], &[&str], &[&str]); 5] = [
+        (&[], &["x"], &[]),
+        (&["a"], &["x"], &["x"]),
+        (&["a", "b"], &["x"], &["x"]),
+        (&["a"], &["x", "y"], &[]),
+        (&["a", "b"], &["x", "y"], &["x", "y"]),
+    ];
+    for (move_at_rest, stand, silent) in cases {
+        let mut seen = Observations::default();
+        let (ready, stand) = (pods(&[move_at_rest, stand].concat()), pods(stand));
+        for at in 0..80 {
+            for uid in pods(move_at_rest) {
+                seen.record(&uid, at * 1_000, Ok(vllm(0, 0, 10, u32::try_from(at).unwrap())));
+            }
+            // They come later, and never say anything else.
+            for uid in stand.iter().filter(|_| at >= 40) {
+                seen.record(uid, at * 1_000, Ok(vllm(0, 0, 0, 0)));
+            }
+        }
+        let told = seen.aggregate(preset("vllm"), &ready, 79_000);
+        let expected: Vec<_> = pods(silent)
+            .into_iter()
+            .map(|uid| (uid, Gap::Absent(Why::Frozen)))
+            .collect();
+        assert_eq!(told.gaps, expected, "{move_at_rest:?} move, {stand:?} do not");
+        // A page that moves once is one that moves.
+        if let Some(uid) = expected.first().map(|(uid, _)| uid) {
+            seen.record(uid, 80_000, Ok(vllm(0, 0, 0, 1)));
+            let told = seen.aggregate(preset("vllm"), &ready, 80_000);
+            assert!(told.gaps.iter().all(|(silent, _)| silent != uid), "{uid} moved");
+        }
+    }
+}
+
+#[test]
 fn the_rate_is_what_finished_and_what_came_in_on_top() {
     let seen = observed([
         ("a", 1_000, Ok(vllm(3, 0, 10, 1))),
