@@ -53,6 +53,7 @@ function card(pool, overview, dry) {
       fact("all/h", money(status?.costPerHour) ?? "unknown", "what its nodes cost per hour"),
       fact("replicas", status ? String(status.replicas) : "unknown"),
       fact("one more saves/h", shadow > 0 ? money(status.shadowPrice) : "nothing", "shadow price: what one more node would save per hour now"),
+      status?.warmBuffer ? fact("held for bursts", `${status.warmBuffer.held} of ${status.warmBuffer.placeholders}`, `placeholders that hold room: ${status.warmBuffer.reason}`) : null,
       pool.powerWattsPerNode === undefined ? null : fact("W per node", String(pool.powerWattsPerNode)),
     ),
     pool.shares.map((share) => room(share, status)),
