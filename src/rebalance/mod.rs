@@ -57,9 +57,10 @@
 //!
 //! # What does not hold
 //!
-//! Of 2,500 simulated worlds eight show a defect, all of them where something is short: seeds 810 and 2486 of `campaign` do
-//! not come to rest; 750, 868, 1354, 1937, 2025 and 2463 write after a restart. Equals that compete for a pool that is short are
-//! served in the order of their declaration.
+//! Of 2,500 simulated worlds twelve show a defect, all of them where something is short: seeds 580 and 810 of `campaign` do
+//! not come to rest; 750, 868, 1354, 1937, 2025 and 2463 write after a restart; in 1490, 1746, 1802 and 1839 demand stays unmet
+//! for more than five minutes beside room for a replica. Equals that compete for a pool that is short are served in the order
+//! of their declaration.
 //!
 //! Where declared capacities are wrong by up to three, a stage may go round: the pool that looks cheaper disappoints, is left
 //! before it has run long enough to teach, and looks cheaper again once the disappointment is forgotten. Of 1,600 such worlds (seeds
